@@ -1,0 +1,82 @@
+# make book | test | test-all | results | publish | clean        PROFILE=smoke|demo|real|paper        DATA=phantom|path
+# Each target installs what it needs into .venv/ first. Runs write under build/ alone.
+PROFILE ?= demo
+DATA ?= phantom
+OUT ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; PYTHON=path chooses another.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# What the caller named, as one word of the shell, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
+
+# DATA is relative to here (with make -C: or to where make was called); what is wrong with it is said before anything long.
+ifneq ($(DATA),phantom)
+  DATA_FOUND := $(shell if [ -e $(call quoted,$(DATA)) ]; then printf %s $(call quoted,$(DATA)); \
+    elif [ -e $(call quoted,$(PWD)/$(DATA)) ]; then printf %s $(call quoted,$(PWD)/$(DATA)); fi)
+  ifeq ($(DATA_FOUND),)
+    $(error DATA=$(DATA): there is no such file or folder; give an existing one, or leave DATA out for the phantom)
+  endif
+else
+  DATA_FOUND := phantom
+endif
+ifeq ($(wildcard medddist/profiles/$(PROFILE).yaml),)
+  $(error PROFILE=$(PROFILE): there is no such profile; choose one of $(basename $(notdir $(wildcard medddist/profiles/*.yaml))))
+endif
+
+RUN := build/$(PROFILE)
+unexport PYTHONPATH PYTHONHOME
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help install book test test-all results publish clean
+
+help:
+	@echo 'make book      the study on DATA (the phantom) with PROFILE (demo), as $(RUN)/html/index.html'
+	@echo 'make test      unit tests, the smoke study, the strict build of the book'
+	@echo 'make test-all  the same with the long tests'
+	@echo 'make results   the figures of record, results/*.json'
+	@echo 'make publish   the notebooks of the default book, beside their scripts'
+	@echo 'make clean     removes build/, not .venv/'
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(if $(PYTHON),,echo 'no Python 3.11 or newer found; install one, or name it with PYTHON=path' >&2; exit 2)
+	@echo 'installing into $(VENV)/ with $(PYTHON) (a few minutes, once)' >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# A run that was killed leaves no lock (--nolock) and is taken up again (--rerun-incomplete).
+book: $(INSTALLED)
+	@mkdir -p $(RUN)
+	@PROFILE=$(call quoted,$(PROFILE)) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) \
+	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores 1 --nolock \
+	  --rerun-incomplete --quiet all
+	@echo 'the book: $(RUN)/html/index.html'
+
+test: $(INSTALLED)
+	$(PY) -m pytest -m "not slow"
+
+test-all: $(INSTALLED)
+	$(PY) -m pytest
+
+results: $(INSTALLED)
+	$(PY) -m medddist results --profile $(call quoted,$(PROFILE)) --data $(call quoted,$(DATA_FOUND))
+
+# Only the phantom's pictures may be committed: the notebooks carry what they were made of, and others are refused.
+publish:
+	@$(MAKE) --no-print-directory book PROFILE=demo DATA=phantom
+	@$(PY) workflow/notebook.py publish build/demo/notebooks notebooks
+
+clean:
+	rm -rf build book/_build

@@ -1,0 +1,5 @@
+"""`python -m medddist` is the command `medddist`."""
+
+from medddist.cli import main
+
+main()

@@ -1,0 +1,243 @@
+"""The command `medddist`: the study's steps, one after another or each alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from medddist.errors import InputError
+from medddist.profile import changes_from, load_profile
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output.")
+DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
+
+
+def study_options(profile: str):
+    """What every step of a study takes."""
+    options = [
+        click.option(
+            "--profile",
+            default=profile,
+            show_default=True,
+            help="smoke, demo, real, paper, or the path of a .yaml file.",
+        ),
+        click.option(
+            "--data",
+            default="phantom",
+            show_default=True,
+            help="phantom, an .npz in MedMNIST's layout, the radiography database's folder, or a folder of class folders.",
+        ),
+        click.option(
+            "--out", default="build/artifacts", show_default=True, help="Folder where results are kept and found again."
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option(
+            "--set",
+            "changes",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Change a setting, as in distill.iterations=100; may be repeated.",
+        ),
+        JSON,
+        DEBUG,
+    ]
+
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="medddist")
+def app() -> None:
+    """Dataset distillation for sharing medical images.
+
+    Distil a data set into a few synthetic images, and measure what they are worth. Each command computes what it needs,
+    keeps it under --out, and reads it when asked again; a command that was stopped goes on.
+    """
+
+
+class Progress:
+    """Progress on standard error: a bar on a terminal, now and then a plain line elsewhere."""
+
+    def __init__(self):
+        self.bar: tqdm | None = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self.bar is None or self.bar.total != total or done < self.bar.n:
+            self.close()
+            quiet_seconds = 0.1 if sys.stderr.isatty() else 10.0
+            self.bar = tqdm(
+                total=total, file=sys.stderr, mininterval=quiet_seconds, ascii=not sys.stderr.isatty(), leave=True
+            )
+        self.bar.set_description(what, refresh=False)
+        self.bar.update(done - self.bar.n)
+        if done == total:
+            self.close()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = None
+
+
+@contextlib.contextmanager
+def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...]):
+    """A study with progress on standard error, its bar closed whatever happens."""
+    from medddist.study import Study  # not above: --help need not wait for torch
+
+    progress = Progress()
+    try:
+        yield Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+    finally:
+        progress.close()
+
+
+def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
+    print(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
+
+
+@app.command()
+@study_options(profile="demo")
+def prepare(profile, data, out, device, changes, as_json) -> None:
+    """Read the data, split it, and say what is there."""
+    with _opened_study(profile, data, out, device, changes) as study:
+        counts = {name: part.class_counts(study.data.classes).tolist() for name, part in study.data.parts().items()}
+    result = {
+        "source": study.data.source,
+        "fingerprint": study.data.fingerprint,
+        "image_size_px": study.data.image_size_px,
+        "channels": study.data.channels,
+        "class_names": list(study.data.class_names),
+        "counts": counts,
+        "notes": list(study.data.notes),
+    }
+    lines = [f"{study.data.source}: {study.data.image_size_px} px, fingerprint {study.data.fingerprint}"]
+    lines += [
+        f"{name}: {sum(row)} images, " + ", ".join(f"{c} {n}" for c, n in zip(study.data.class_names, row))
+        for name, row in counts.items()
+    ]
+    _tell(result, as_json, lines + [f"note: {note}" for note in study.data.notes])
+
+
+@app.command()
+@study_options(profile="demo")
+def teachers(profile, data, out, device, changes, as_json) -> None:
+    """Train the teachers and keep their trajectories."""
+    with _opened_study(profile, data, out, device, changes) as study:
+        found = [(seed, one) for seed in study.profile.seeds for one in study.teachers(seed)]
+    result = [
+        {
+            "file": str(one.path),
+            "seed": seed,
+            "snapshots": one.snapshots,
+            "parameters": one.parameter_count,
+            "validation": one.about["validation"],
+        }
+        for seed, one in found
+    ]
+    lines = [
+        f"{row['file']}: {row['snapshots']} snapshots, validation balanced accuracy {row['validation'][-1]['balanced_accuracy']:.3f}"
+        for row in result
+    ]
+    _tell(result, as_json, lines)
+
+
+@app.command()
+@study_options(profile="demo")
+def distill(profile, data, out, device, changes, as_json) -> None:
+    """Distil the training images, with teachers where there are none yet."""
+    with _opened_study(profile, data, out, device, changes) as study:
+        found = [(seed, study.distillation(seed), study.distillation_path(seed)) for seed in study.profile.seeds]
+    result = [
+        {
+            "file": str(path),
+            "seed": seed,
+            "images": len(one.distilled.images),
+            "step_size": one.distilled.step_size.item(),
+            "selected_iteration": one.selected_iteration,
+            "candidates": list(one.candidates),
+        }
+        for seed, one, path in found
+    ]
+    lines = [
+        f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}, selected on validation at iteration {row['selected_iteration']}"
+        for row in result
+    ]
+    _tell(result, as_json, lines)
+
+
+@app.command()
+@study_options(profile="demo")
+def evaluate(profile, data, out, device, changes, as_json) -> None:
+    """Score the distilled images and their references on the test part."""
+    with _opened_study(profile, data, out, device, changes) as study:
+        rows = study.table()
+    _tell(rows, as_json, _table_lines(rows))
+
+
+def _table_lines(rows: list[dict]) -> list[str]:
+    shown = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
+    lines = [f"{'':40}" + "".join(f"{name:>24}" for name in shown)]
+    for row in rows:
+        cells = (f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in shown)
+        lines.append(f"{row['label']:40}" + "".join(f"{cell:>24}" for cell in cells))
+    return lines
+
+
+@app.command()
+@study_options(profile="real")
+@click.option("--folder", default="results", show_default=True, help="Where the figures of record are written.")
+def results(profile, data, out, device, changes, as_json, folder) -> None:
+    """Measure the figures of record: every variant of the profile, with settings, versions, machine and commit, as JSON."""
+    from medddist.results import measure, summary_lines
+
+    progress = Progress()
+    try:
+        record, path = measure(profile, changes_from(changes), data, out, device, folder, progress)
+    finally:
+        progress.close()
+    _tell(record, as_json, [*summary_lines(record), f"written to {path}"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; exit 0 when done, 2 for a mistake of the caller's or a refused input, 1 for anything else."""
+    sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    try:
+        return app(arguments, standalone_mode=False, prog_name="medddist") or 0
+    except click.exceptions.NoArgsIsHelpError as asked:
+        print(asked.ctx.get_help())
+        return 0
+    except click.ClickException as mistake:
+        return _say(mistake.format_message(), 2, debug)
+    except InputError as mistake:
+        return _say(str(mistake), 2, debug)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted; the same command goes on from what was kept", 1, debug)
+    except Exception as fault:  # the last resort: whatever it is, the user gets one line
+        return _say(f"{type(fault).__name__}: {fault}; run it again with --debug for the traceback", 1, debug)
+
+
+def _say(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print("medddist: error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Decoded images on disk: memory-mapped, checked by SHA-256 when opened, rebuilt when damaged.
+
+An entry is a folder named by what its content depends on: the source's own content, the settings that decide pixels, and
+the code and libraries that compute them. An .npz and labels.csv enter by the hash of their bytes. Image files enter by
+relative path, size, and the two times that the file system keeps: reading every byte of 21,165 files to hash them takes
+longer than opening the cache, minutes on a network drive, and no edit leaves the inode's change time as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from medddist.data.collection import Collection, shown
+from medddist.errors import InputError
+from medddist.files import digest, read_json, write_json
+
+ARRAYS = ("images", "labels", "groups", "hashes", "parts", "origins")
+NAMES = ("class_names", "origin_names", "notes")
+
+
+def cached(folder: Path, key: dict, build: Callable[[], Collection]) -> Collection:
+    """The collection kept under `key`, with its images memory-mapped; built and kept if it is absent or damaged."""
+    entry = Path(folder) / digest(key | {"code": code_digest()})
+    found = opened(entry)
+    if found is not None:
+        return found
+    built = build()
+    _keep(entry, built)
+    return opened(entry) or built  # the latter only where another process is just replacing the same entry
+
+
+def opened(entry: Path) -> Collection | None:
+    """The collection in a folder; None where it is absent, incomplete or unlike its check sums."""
+    try:
+        content = read_json(entry / "collection.json")
+        arrays = {name: _checked(entry / f"{name}.npy", content["sha256"][name]) for name in ARRAYS}
+        return Collection(**arrays, **{name: tuple(content[name]) for name in NAMES})
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def _checked(path: Path, expected: str) -> np.ndarray:
+    if file_digest(path) != expected:
+        raise ValueError("damaged")
+    array = np.load(path, mmap_mode="r" if path.stem == "images" else None, allow_pickle=False)
+    return array
+
+
+def _keep(entry: Path, collection: Collection) -> None:
+    """Write to a folder beside, then rename it: a reader sees a whole entry or none."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+        try:
+            _write(temporary, collection)
+            _take_name(temporary, entry)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as problem:
+        raise InputError(f"{shown(entry.parent)}: cache cannot be written ({problem}); give a folder with space") from None
+
+
+def _write(folder: Path, collection: Collection) -> None:
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(collection, name), allow_pickle=False)
+    content = {name: list(getattr(collection, name)) for name in NAMES}
+    content["sha256"] = {name: file_digest(folder / f"{name}.npy") for name in ARRAYS}
+    write_json(folder / "collection.json", content)
+
+
+def _take_name(temporary: Path, entry: Path) -> None:
+    if entry.exists():
+        if opened(entry) is not None:
+            return  # another process was faster
+        shutil.rmtree(entry)
+    try:
+        os.rename(temporary, entry)
+    except OSError:
+        if opened(entry) is None:
+            raise
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes; empty for a file that is not there."""
+    if not Path(path).exists():
+        return ""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_digest() -> str:
+    """What computes the pixels: this package's own files and the libraries under them. An edit empties the cache."""
+    here = Path(__file__).parent
+    files = {path.name: file_digest(path) for path in sorted(here.glob("*.py"))}
+    return digest(files | {name: version(name) for name in ("numpy", "pillow", "scipy")})

@@ -1,0 +1,245 @@
+"""The outer loop of distillation: from initial images to the set that is released."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from medddist.augment import AugmentSettings
+from medddist.errors import InputError
+from medddist.evaluate import EvaluateSettings, mean_validation_scores, random_real, trained_networks
+from medddist.matching import Distilled, matching_gradient, segment
+from medddist.networks import Network
+from medddist.seeds import generator
+from medddist.settings import Settings
+from medddist.teachers import Labelled
+from medddist.trajectories import Trajectory, load_tensors, save_tensors
+
+
+class DistillSettings(Settings):
+    """MTT's settings by the paper's names; rates are for plain SGD with momentum on the matching loss's gradient."""
+
+    images_per_class: int = Field(20, ge=1)
+    iterations: int = Field(5000, ge=0)
+    student_steps: int = Field(20, ge=1)  # N
+    expert_epochs: int = Field(2, ge=1)  # M
+    max_start_epoch: int = Field(
+        10, ge=0
+    )  # a student starts after 0 to this many epochs of its teacher, this one included
+    batch_size: int = Field(40, ge=1)  # distilled images a student step
+    step_size: float = Field(0.01, gt=0)  # alpha at the start; its logarithm is learned
+    learning_rate_images: float = Field(1000.0, ge=0)
+    learning_rate_log_step_size: float = Field(0.01, ge=0)
+    learning_rate_labels: float = Field(0.0, ge=0)  # of the label logits; soft labels only
+    momentum: float = Field(0.5, ge=0, lt=1)
+    initial_images: Literal["real", "noise"] = "real"
+    labels: Literal["hard", "soft"] = "hard"
+    label_confidence: float = Field(0.9, gt=0, lt=1)  # of the own class, where soft labels start
+    augmentation: AugmentSettings = AugmentSettings()
+    select_every: int = Field(100, ge=1)  # iterations between candidates; the best on validation is released
+    selection_networks: int = Field(2, ge=1)
+    selection_metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The released set, and how it came about."""
+
+    distilled: Distilled  # the selected candidate
+    selected_iteration: int
+    initial: Distilled
+    initial_indices: Tensor  # (N,) training images that the set started from; empty for noise
+    candidates: tuple[dict, ...]  # {iteration, step_size, accuracy, balanced_accuracy} on validation
+    losses: Tensor  # (iterations,)
+    step_sizes: Tensor  # (iterations,) alpha that each iteration used
+    pictures: dict[int, Tensor]  # images (N, C, H, W) by iteration
+
+
+def initial_set(training: Labelled, classes: int, settings: DistillSettings) -> tuple[Distilled, Tensor]:
+    """What distillation starts from: so many images a class, and the training indices they are copies of."""
+    images, labels = training
+    random = generator(settings.seed, "initial")
+    indices = random_real(labels, settings.images_per_class, classes, "balanced", random)
+    hard = torch.arange(classes).repeat_interleave(settings.images_per_class).to(labels)
+    start = images[indices.to(images.device)].clone()
+    if settings.initial_images == "noise":
+        start, indices = torch.randn(start.shape, generator=random).to(start), indices[:0]
+    log_step_size = torch.tensor(math.log(settings.step_size), dtype=images.dtype, device=images.device)
+    return Distilled(start, _label_tensor(hard, classes, settings), log_step_size), indices
+
+
+def _label_tensor(hard: Tensor, classes: int, settings: DistillSettings) -> Tensor:
+    """Classes as they are; or logits whose softmax gives the own class `label_confidence`, the others equal shares."""
+    if settings.labels == "hard":
+        return hard
+    gap = math.log(settings.label_confidence * (classes - 1) / (1 - settings.label_confidence))
+    return gap * F.one_hot(hard, classes).float()
+
+
+class _Run:
+    """A distillation under way: what is learned, its momentum, and its history. Saved and restored as one file."""
+
+    def __init__(self, initial: Distilled):
+        self.iteration = 0
+        self.learned = initial.learned()
+        self.velocity = {name: torch.zeros_like(value) for name, value in self.learned.items()}
+        self.labels = initial.labels
+        self.losses: list[float] = []
+        self.step_sizes: list[float] = []
+        self.candidates: list[dict] = []
+        self.pictures: dict[int, dict[str, Tensor]] = {}
+
+    @property
+    def distilled(self) -> Distilled:
+        return Distilled(**({"labels": self.labels} | self.learned))
+
+    def save(self, path: Path) -> None:
+        tensors = {f"learned.{name}": value for name, value in self.learned.items()}
+        tensors |= {f"velocity.{name}": value for name, value in self.velocity.items()}
+        tensors |= {f"picture.{k}.{name}": v for k, at in self.pictures.items() for name, v in at.items()}
+        about = {name: getattr(self, name) for name in ("iteration", "losses", "step_sizes", "candidates")}
+        save_tensors(path, tensors, about)
+
+    def restore(self, path: Path) -> None:
+        tensors, about = load_tensors(path)
+        for name, value in about.items():
+            setattr(self, name, value)
+        device = self.labels.device
+        for key, value in tensors.items():
+            kind, name = key.split(".", 1)
+            if kind == "picture":
+                iteration, name = name.split(".", 1)
+                self.pictures.setdefault(int(iteration), {})[name] = value
+            else:
+                getattr(self, kind)[name] = value.to(device)
+
+
+def distill(
+    network: Network,
+    selection_network: Network,
+    training: Labelled,
+    validation: Labelled,
+    classes: int,
+    trajectories: list[Trajectory],
+    settings: DistillSettings,
+    evaluation: EvaluateSettings,
+    checkpoint: Path,
+    *,
+    progress: Callable[[int, int, float], None] | None = None,
+    save_every_seconds: float = 30.0,
+) -> Distillation:
+    """Learn a distilled set from teachers' trajectories; goes on from `checkpoint` if that file is there.
+
+    Candidates every `select_every` iterations (the initial set is the first) train `selection_networks` networks by the
+    final evaluation's recipe; the best on validation is released. Test data are not an argument here.
+    Raises InputError for settings the trajectories cannot serve, and when the loss is not finite.
+    """
+    check_trajectories(trajectories, network, settings)
+    initial, indices = initial_set(training, classes, settings)
+    run = _Run(initial)
+    if Path(checkpoint).exists():
+        run.restore(checkpoint)
+    saved_at = time.monotonic()
+    while True:
+        if run.iteration % settings.select_every == 0 or run.iteration == settings.iterations:
+            _add_candidate(run, selection_network, validation, settings, evaluation)
+        if run.iteration == settings.iterations:
+            break
+        _iterate(run, network, trajectories, settings)
+        if progress:
+            progress(run.iteration, settings.iterations, run.losses[-1])
+        if time.monotonic() - saved_at >= save_every_seconds:
+            run.save(checkpoint)
+            saved_at = time.monotonic()
+    return _released(run, initial, indices, settings)
+
+
+def check_trajectories(trajectories: list[Trajectory], network: Network, settings: DistillSettings) -> None:
+    """Raises InputError unless every trajectory fits the network and reaches as far as a segment may."""
+    needed = settings.max_start_epoch + settings.expert_epochs
+    for trajectory in trajectories:
+        if trajectory.parameter_count != network.parameter_count:
+            raise InputError(
+                f"{trajectory.path}: holds {trajectory.parameter_count} parameters a snapshot and the network has"
+                f" {network.parameter_count}; train teachers with these network settings"
+            )
+        if trajectory.snapshots <= needed:
+            raise InputError(
+                f"max_start_epoch: {settings.max_start_epoch} + expert_epochs {settings.expert_epochs} needs snapshots to epoch"
+                f" {needed}, and {trajectory.path} ends at {trajectory.snapshots - 1}; lower it or raise the teachers' kept_epochs"
+            )
+
+
+def _iterate(run: _Run, network: Network, trajectories: list[Trajectory], settings: DistillSettings) -> None:
+    """One iteration: a teacher, a start epoch, a student's steps, and a step on what is learned."""
+    random = generator(settings.seed, "iteration", run.iteration)
+    teacher = trajectories[int(torch.randint(len(trajectories), (), generator=random))]
+    epoch = int(torch.randint(settings.max_start_epoch + 1, (), generator=random))
+    like = run.learned["images"]
+    start, target = (row.to(like) for row in teacher.rows(epoch, epoch + settings.expert_epochs))
+    student = segment(start, target, like, settings.batch_size, settings.student_steps, random)
+    loss, gradient = matching_gradient(network, run.distilled, student, settings.augmentation)
+    _refuse_divergence(loss, gradient, run, settings)
+    run.losses.append(loss)
+    run.step_sizes.append(run.distilled.step_size.item())
+    rates = {
+        "images": settings.learning_rate_images,
+        "log_step_size": settings.learning_rate_log_step_size,
+        "labels": settings.learning_rate_labels,
+    }
+    for name, slope in gradient.items():
+        run.velocity[name] = settings.momentum * run.velocity[name] + slope
+        run.learned[name] = run.learned[name] - rates[name] * run.velocity[name]
+    run.iteration += 1
+
+
+def _refuse_divergence(loss: float, gradient: dict[str, Tensor], run: _Run, settings: DistillSettings) -> None:
+    if math.isfinite(loss) and all(bool(slope.isfinite().all()) for slope in gradient.values()):
+        return
+    step_size = run.distilled.step_size.item()
+    grown = step_size > 3 * settings.step_size
+    name = "learning_rate_log_step_size" if grown else "learning_rate_images" if run.iteration > 5 else "step_size"
+    raise InputError(
+        f"{name}: the matching loss is not finite at iteration {run.iteration} (step size {step_size:.3g}, started at"
+        f" {settings.step_size:.3g}); lower {name}"
+    )
+
+
+def _add_candidate(
+    run: _Run, network: Network, validation: Labelled, settings: DistillSettings, evaluation: EvaluateSettings
+):
+    """Score what is there now on validation, and keep its tensors."""
+    if any(candidate["iteration"] == run.iteration for candidate in run.candidates):
+        return
+    now = run.distilled
+    recipe = evaluation.recipe.model_copy(update={"learning_rate": now.step_size.item()})
+    seed = (settings.seed, "selection")
+    trained = trained_networks(network, now.images, now.targets, recipe, settings.selection_networks, seed)
+    scores = mean_validation_scores(network, trained, validation)
+    run.candidates.append({"iteration": run.iteration, "step_size": now.step_size.item(), **scores})
+    run.pictures[run.iteration] = {name: value.cpu() for name, value in now.learned().items()}
+
+
+def _released(run: _Run, initial: Distilled, indices: Tensor, settings: DistillSettings) -> Distillation:
+    best = max(run.candidates, key=lambda candidate: candidate[settings.selection_metric])
+    tensors = {name: value.to(initial.images.device) for name, value in run.pictures[best["iteration"]].items()}
+    return Distillation(
+        distilled=replace(initial, **tensors),
+        selected_iteration=best["iteration"],
+        initial=initial,
+        initial_indices=indices,
+        candidates=tuple(run.candidates),
+        losses=torch.tensor(run.losses),
+        step_sizes=torch.tensor(run.step_sizes),
+        pictures={iteration: at["images"] for iteration, at in sorted(run.pictures.items())},
+    )

@@ -1,0 +1,8 @@
+"""The one exception that means: what was given cannot be used, and here is what to do."""
+
+
+class InputError(ValueError):
+    """A mistake of the caller or a refused input; the command line ends with exit code 2.
+
+    The message is one line that names the file or setting, says what is wrong with it, and what to do.
+    """

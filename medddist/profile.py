@@ -1,0 +1,111 @@
+"""A profile: all settings of a study, by name from the package or from a file, with changes."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from medddist.data import DataSettings
+from medddist.distill import DistillSettings
+from medddist.errors import InputError
+from medddist.evaluate import EvaluateSettings
+from medddist.networks import NetworkSettings
+from medddist.settings import Settings, parsed
+from medddist.teachers import TeacherSettings
+from medddist.training import Recipe
+
+
+class ReferenceSettings(Settings):
+    """What the distilled set is held against: random real images, and the full training part by two recipes."""
+
+    draws: int = Field(5, ge=1)  # of random real images, balanced and in natural proportions each
+    networks_per_draw: int = Field(1, ge=1)
+    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)  # tried on validation for the random real images
+    tuning_networks: int = Field(2, ge=1)
+    full_networks: int = Field(3, ge=1)
+    good_recipe: Recipe = Recipe(
+        epochs=30,
+        batch_size=256,
+        learning_rate=0.02,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="cosine",
+        sampling="balanced",
+    )
+
+
+class Profile(Settings):
+    """All settings of a study. `seeds`: each trains its own teachers and distils from them."""
+
+    name: str
+    data: DataSettings = DataSettings()
+    network: NetworkSettings = NetworkSettings()
+    teachers: TeacherSettings = TeacherSettings()
+    distill: DistillSettings = DistillSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    references: ReferenceSettings = ReferenceSettings()
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    images_per_class: tuple[int, ...] = ()  # further sizes for the table over numbers of images a class
+    variants: dict[
+        str, dict[str, Any]
+    ] = {}  # by name, changes such as {"distill.iterations": 10}; `medddist results` measures each
+    resamples: int = Field(1000, ge=100)  # of the bootstrap behind every interval
+
+
+def profile_names() -> list[str]:
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files("medddist.profiles").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
+    """A profile of the package by name, or a .yaml file, with `changes` such as {"distill.iterations": 10}.
+
+    Raises InputError for an unknown profile or setting and for a bad value.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else resources.files("medddist.profiles") / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(
+            f"profile: {name!r} is not known; use one of {', '.join(profile_names())}, or the path of a .yaml file"
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as broken:
+        raise InputError(f"{path}: is not valid YAML ({str(broken).splitlines()[0]})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds no settings; write one setting a line, such as `name: mine`")
+    values.setdefault("name", Path(str(path)).stem)
+    for setting, value in (changes or {}).items():
+        _set(values, setting, value)
+    return parsed(Profile, values, f"profile {name}")
+
+
+def _set(values: dict, setting: str, value: Any) -> None:
+    *parents, last = setting.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise InputError(f"{setting}: {parent} holds no further settings")
+    values[last] = value
+
+
+def changes_from(assignments: list[str]) -> dict[str, Any]:
+    """{"distill.iterations": 10} from ["distill.iterations=10"]; values are read as YAML."""
+    changes = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InputError(f"set: {assignment!r} is not name=value; write, for example, distill.iterations=100")
+        try:
+            changes[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(
+                f"set: {name}: {value!r} is not a value; quote text that holds special characters"
+            ) from None
+    return changes

@@ -1,0 +1,155 @@
+"""Figures of record: every variant of a profile measured, with all that is needed to measure it again."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medddist.files import read_json, write_json
+from medddist.profile import load_profile
+from medddist.study import Progress, Study
+
+PACKAGES = ("medddist", "torch", "numpy", "scipy", "scikit-learn", "numba", "safetensors")
+
+
+def measure(
+    name: str,
+    changes: dict[str, Any],
+    source: str,
+    out: str | Path,
+    device: str,
+    folder: str | Path,
+    progress: Progress | None = None,
+) -> tuple[dict, Path]:
+    """Measure profile `name` in each of its variants on `source`; (the record, the file in `folder` that holds it).
+
+    Steps that are there already are read, so a record that was interrupted is gone on with.
+    """
+    base = load_profile(name, changes)
+    variants = {variant: load_profile(name, changes_of | changes) for variant, changes_of in base.variants.items()} or {
+        "": base
+    }
+    record = {
+        "profile": base.name,
+        "source": Path(source).name,
+        "variants": {
+            variant: _measured(Study(profile, source, out, device, progress)) for variant, profile in variants.items()
+        },
+        "about": about(device),
+    }
+    path = Path(folder) / f"{base.name}-{Path(source).stem}.json"
+    write_json(path, record)
+    return record, path
+
+
+def _measured(study: Study) -> dict:
+    data, metric = study.data, study.profile.distill.selection_metric
+    rows = study.table()
+    return {
+        "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
+        "data": {
+            "fingerprint": data.fingerprint,
+            "class_names": list(data.class_names),
+            "counts": {name: part.class_counts(data.classes).tolist() for name, part in data.parts().items()},
+            "notes": list(data.notes),
+        },
+        "metric": metric,
+        "rows": rows,
+        "summary": summary(rows, metric),
+        "by_seed": {str(seed): _of_seed(study, seed) for seed in study.profile.seeds},
+    }
+
+
+def summary(rows: list[dict], metric: str) -> dict:
+    """The questions that the study asks, answered on the metric that its choices were made by."""
+    by_method = {row["method"]: row for row in rows}
+    better = max(("random_balanced", "random_natural"), key=lambda method: by_method[method][metric]["mean"])
+    distilled = by_method["distilled"][metric]["mean"]
+    return {
+        "metric": metric,
+        "distilled": distilled,
+        "share_of_full_good": distilled / by_method["full_good"][metric]["mean"],
+        "better_random_reference": better,
+        "lead_over_it": by_method[better]["distilled_lead"][metric],
+    }
+
+
+def _of_seed(study: Study, seed: int) -> dict:
+    """One seed's own figures: its scores on test, its candidates on validation, its cost."""
+    scores = study.scores_of_seed(seed)
+    result = study.distillation(seed)
+    return {
+        **{metric: scores[metric]["mean"] for metric in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")},
+        "selected_iteration": result.selected_iteration,
+        "step_size": result.distilled.step_size.item(),
+        "candidates_on_validation": list(result.candidates),
+        "teachers_on_validation": [one.about["validation"] for one in study.teachers(seed)],
+        "seconds": study.seconds(seed),
+    }
+
+
+def about(device: str = "auto") -> dict:
+    """Versions, machine and commit."""
+    return {
+        "when": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "device": device,
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The clone's commit, with '+' behind it when the library there differs from it; None outside a clone."""
+    here = Path(__file__).resolve().parents[1]
+    git = lambda *words: subprocess.run(
+        ["git", "-C", here, *words], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", "medddist") else "")
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def read_record(folder: str | Path, profile: str, source: str) -> dict | None:
+    """A record that `measure` wrote; None where there is none."""
+    path = Path(folder) / f"{profile}-{source}.json"
+    return read_json(path) if path.is_file() else None
+
+
+def summary_lines(record: dict) -> list[str]:
+    lines = []
+    for variant, measured in record["variants"].items():
+        s = measured["summary"]
+        lead = s["lead_over_it"]
+        lines.append(
+            f"{variant or record['profile']}: {s['metric']} {s['distilled']:.3f} by the distilled images, {s['share_of_full_good']:.2f} of full data's;"
+            f" lead over {s['better_random_reference']} {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"
+        )
+    return lines

@@ -1,0 +1,48 @@
+"""Settings: frozen, typed, refused in one line when wrong, and named by a digest."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import pydantic
+
+from medddist.errors import InputError
+from medddist.files import digest
+
+
+class Settings(pydantic.BaseModel):
+    """Base of every step's settings. Equal settings have equal digests; an unknown name is an error."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def digest(self) -> str:
+        return digest(self.model_dump(mode="json"))
+
+
+S = TypeVar("S", bound=pydantic.BaseModel)
+
+
+def parsed(kind: type[S], values: dict[str, Any], where: str) -> S:
+    """`kind(**values)`; the first mistake becomes an `InputError` of one line that starts with `where`."""
+    try:
+        return kind.model_validate(values)
+    except pydantic.ValidationError as invalid:
+        first = invalid.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{where}: {name} is not a setting; known here: {', '.join(_siblings(kind, first['loc']))}") from None
+        given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+        raise InputError(f"{where}: {name or 'settings'}: {_plain(first['msg'])}{given}") from None
+
+
+def _plain(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
+def _siblings(kind, location) -> list[str]:
+    """The field names known beside an unknown one, however deep."""
+    for part in location[:-1]:
+        field = kind.model_fields.get(part) if hasattr(kind, "model_fields") else None
+        kind = field.annotation if field else None
+    return sorted(kind.model_fields) if hasattr(kind, "model_fields") else []

@@ -1,0 +1,383 @@
+"""A profile's steps, each kept under the hash of what it depends on: asked for again it is read, killed it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medddist import metrics
+from medddist.compute import device_named, keep_freed_memory
+from medddist.data import Data, load_data
+from medddist.distill import Distillation, DistillSettings, distill
+from medddist.errors import InputError
+from medddist.evaluate import probabilities, random_real, trained_networks, tuned_learning_rate
+from medddist.files import digest, read_json, write_json
+from medddist.matching import Distilled
+from medddist.networks import Network, convnet
+from medddist.profile import Profile
+from medddist.seeds import generator
+from medddist.settings import Settings
+from medddist.teachers import Labelled, TeacherSettings, teacher_path, train_teacher
+from medddist.training import Recipe
+from medddist.trajectories import Trajectory, load_tensors, save_tensors
+
+Progress = Callable[[str, int, int], None]  # what is being done, done, of how many
+
+# Raised by hand when what a step computes changes, so that no result of older code is taken for one of newer code;
+# tests/test_study.py reminds of it when the source of the step's modules has changed.
+VERSIONS = {"teacher": 1, "distill": 1, "scores": 1}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A method's networks on the test part: what they said, and what that is worth."""
+
+    method: str
+    probabilities: np.ndarray  # (R, N, K)
+    about: dict  # learning rate and how it was chosen, images used
+    scores: dict  # `metrics.score`
+
+
+METHODS = {
+    "distilled": "distilled images",
+    "initial": "the images it started from",
+    "random_balanced": "random real images, balanced",
+    "random_natural": "random real images, natural proportions",
+    "full_teacher": "all training images, teachers' recipe",
+    "full_good": "all training images, good recipe",
+    "majority": "majority class",
+}
+
+
+class Study:
+    """A profile on a data source: ask for a step and it is computed, gone on with or read, with those it needs."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        source: str | Path = "phantom",
+        out: str | Path = "build/artifacts",
+        device: str = "auto",
+        progress: Progress | None = None,
+    ):
+        self.profile, self.source, self.out = profile, source, Path(out)
+        self.device = device_named(device)
+        self.progress = progress or (lambda what, done, total: None)
+        keep_freed_memory()
+
+    # ---- data and networks -------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def data(self) -> Data:
+        report = lambda done, total, what: self.progress(what, done, total)
+        return load_data(self.source, self.profile.data, self.out / "cache", report)
+
+    def tensors(self, part: str) -> Labelled:
+        """Images (N, C, H, W), standardised, and labels (N,) of a part, on the device."""
+        return self._tensors[part]
+
+    @functools.cached_property
+    def _tensors(self) -> dict[str, Labelled]:
+        return {
+            name: (
+                torch.from_numpy(self.data.standardised(part.images)).to(self.device),
+                torch.from_numpy(np.asarray(part.labels, np.int64)).to(self.device),
+            )
+            for name, part in self.data.parts().items()
+        }
+
+    def network(self, differentiable_once: bool = True) -> Network:
+        """The profile's ConvNet; for training by default, which needs first derivatives alone."""
+        network = convnet(self.profile.network, self.data.channels, self.data.classes, self.data.image_size_px)
+        network.module.differentiable_once = differentiable_once
+        network.module.to(self.device)
+        return network
+
+    # ---- steps -------------------------------------------------------------------------------------------------------
+
+    def _folder(self, step: str, **depends_on) -> Path:
+        """Where a step's result is kept: named by all that it depends on, which is written beside it."""
+        depends_on = {
+            "version": VERSIONS[step],
+            "data": self.data.fingerprint,
+            "network": self._plain(self.profile.network),
+        } | depends_on
+        folder = self.out / step / digest(depends_on)
+        if not (folder / "depends_on.json").exists():
+            write_json(folder / "depends_on.json", depends_on)
+        return folder
+
+    @staticmethod
+    def _plain(settings: Settings) -> dict:
+        return settings.model_dump(mode="json")
+
+    def _teacher_settings(self, seed: int) -> TeacherSettings:
+        return self.profile.teachers.model_copy(update={"seed": seed})
+
+    def _teachers_folder(self, settings: TeacherSettings) -> Path:
+        """Shared by any number of teachers: the tenth is the same whether ten or a hundred are asked for."""
+        each = self._plain(settings)
+        del each["teachers"]
+        return self._folder("teacher", settings=each)
+
+    def teachers(self, seed: int | None = None) -> list[Trajectory]:
+        settings = self._teacher_settings(self.profile.seeds[0] if seed is None else seed)
+        folder, network = self._teachers_folder(settings), self.network()
+        found = []
+        for index in range(settings.teachers):
+            report = lambda epoch, epochs: self.progress(f"teacher {index + 1} of {settings.teachers}", epoch, epochs)  # noqa: B023
+            found.append(
+                train_teacher(
+                    network, self.tensors("train"), self.tensors("validation"), settings, index, folder, progress=report
+                )
+            )
+        return found
+
+    def distillation(self, seed: int | None = None, images_per_class: int | None = None) -> Distillation:
+        seed = self.profile.seeds[0] if seed is None else seed
+        settings = self._distill_settings(seed, images_per_class)
+        path = self.distillation_path(seed, images_per_class)
+        if not path.exists():
+            teachers = self.teachers(seed)
+            with _timed(path):
+                result = distill(
+                    self.network(differentiable_once=False),
+                    self.network(),
+                    self.tensors("train"),
+                    self.tensors("validation"),
+                    self.data.classes,
+                    teachers,
+                    settings,
+                    self.profile.evaluate,
+                    path.with_name("unfinished.safetensors"),
+                    progress=lambda done, total, loss: self.progress(f"distilling, loss {loss:.3f}", done, total),
+                )
+                _save_distillation(path, result)
+                path.with_name("unfinished.safetensors").unlink(missing_ok=True)
+        return _load_distillation(path, self.device)
+
+    def distillation_path(self, seed: int, images_per_class: int | None = None) -> Path:
+        return self._distill_folder(self._distill_settings(seed, images_per_class)) / "result.safetensors"
+
+    def seconds(self, seed: int) -> dict[str, float]:
+        """Wall-clock seconds that a seed's teachers and distillation took here, all sittings that ended in order together."""
+        settings = self._teacher_settings(seed)
+        folder = self._teachers_folder(settings)
+        paths = [teacher_path(folder, index) for index in range(settings.teachers)]
+        return {"teachers": sum(map(_seconds, paths)), "distillation": _seconds(self.distillation_path(seed))}
+
+    def _distill_settings(self, seed: int, images_per_class: int | None) -> DistillSettings:
+        changes = {"seed": seed} | ({"images_per_class": images_per_class} if images_per_class else {})
+        return self.profile.distill.model_copy(update=changes)
+
+    def _distill_folder(self, settings: DistillSettings) -> Path:
+        return self._folder(
+            "distill",
+            settings=self._plain(settings),
+            teachers=self._plain(self._teacher_settings(settings.seed)),
+            evaluate=self._plain(self.profile.evaluate),
+        )
+
+    # ---- scores ------------------------------------------------------------------------------------------------------
+
+    def scored(self, method: str, images_per_class: int | None = None) -> Scored:
+        """One of METHODS on the test part, with `images_per_class` images a class where the method has such a number."""
+        if method not in METHODS:
+            raise InputError(f"method: {method!r} is not known; use one of {', '.join(METHODS)}")
+        images_per_class = images_per_class or self.profile.distill.images_per_class
+        folder = self._folder("scores", method=method, **self._score_depends_on(method, images_per_class))
+        path = folder / "result.safetensors"
+        if not path.exists():
+            said, about = getattr(self, f"_{method}")(images_per_class)
+            save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
+        tensors, about = load_tensors(path)
+        said = tensors["probabilities"].numpy()
+        return Scored(method, said, about, self._scores(said))
+
+    def _score_depends_on(self, method: str, images_per_class: int) -> dict:
+        profile = self.profile
+        if method == "majority":
+            return {}
+        if method in ("full_teacher", "full_good"):
+            recipe = profile.teachers.recipe if method == "full_teacher" else profile.references.good_recipe
+            return {"recipe": self._plain(recipe), "networks": profile.references.full_networks}
+        shared = {"evaluate": self._plain(profile.evaluate)}
+        if method.startswith("random"):
+            return shared | {
+                "references": self._plain(profile.references),
+                "images_per_class": images_per_class,
+                "metric": profile.distill.selection_metric,
+            }
+        folders = [self._distill_folder(self._distill_settings(seed, images_per_class)).name for seed in profile.seeds]
+        return shared | {"distillations": folders}
+
+    def _scores(self, said: np.ndarray) -> dict:
+        test = self.data.test
+        return metrics.score(said, test.labels, test.groups, self.data.class_names, resamples=self.profile.resamples)
+
+    def _said(self, trained: list[Tensor]) -> np.ndarray:
+        return probabilities(self.network(), trained, self.tensors("test")[0])
+
+    def _from_sets(self, sets: list[tuple[tuple, Tensor, Tensor, float]], networks: int, what: str) -> np.ndarray:
+        """Networks trained by the evaluation's recipe on each (seed, images, labels, learning rate), pooled."""
+        trained = []
+        for seed, images, labels, rate in sets:
+            recipe = self.profile.evaluate.recipe.model_copy(update={"learning_rate": rate})
+            trained += trained_networks(
+                self.network(), images, labels, recipe, networks, (self.profile.evaluate.seed, *seed)
+            )
+            self.progress(f"evaluating {what}", len(trained), networks * len(sets))
+        return self._said(trained)
+
+    def _distilled(self, images_per_class: int) -> tuple[np.ndarray, dict]:
+        return self._released_sets("distilled", images_per_class, lambda result: result.distilled)
+
+    def _initial(self, images_per_class: int) -> tuple[np.ndarray, dict]:
+        return self._released_sets("initial", images_per_class, lambda result: result.initial)
+
+    def _released_sets(self, what: str, images_per_class: int, choose: Callable[[Distillation], Distilled]):
+        results = [self.distillation(seed, images_per_class) for seed in self.profile.seeds]
+        chosen = [choose(result) for result in results]
+        sets = [((what, seed), d.images, d.targets, d.step_size.item()) for seed, d in zip(self.profile.seeds, chosen)]
+        about = {
+            "learning_rates": [d.step_size.item() for d in chosen],
+            "seeds": list(self.profile.seeds),
+            "selected_iterations": [result.selected_iteration for result in results],
+        }
+        return self._from_sets(sets, self.profile.evaluate.networks, METHODS[what]), about
+
+    def _random_balanced(self, images_per_class: int) -> tuple[np.ndarray, dict]:
+        return self._random("balanced", images_per_class)
+
+    def _random_natural(self, images_per_class: int) -> tuple[np.ndarray, dict]:
+        return self._random("natural", images_per_class)
+
+    def _random(self, draw: str, images_per_class: int) -> tuple[np.ndarray, dict]:
+        """Random real images, `draws` times; the learning rate is tuned on validation, as the distilled set's is learned."""
+        references, (images, labels) = self.profile.references, self.tensors("train")
+        chosen = [
+            random_real(
+                labels,
+                images_per_class,
+                self.data.classes,
+                draw,
+                generator(self.profile.evaluate.seed, "random real", draw, k),
+            )
+            for k in range(references.draws)
+        ]
+        rate, tried = tuned_learning_rate(
+            self.network(),
+            images[chosen[0]],
+            labels[chosen[0]],
+            self.profile.evaluate.recipe,
+            references.learning_rates,
+            self.tensors("validation"),
+            self.profile.distill.selection_metric,
+            references.tuning_networks,
+            (self.profile.evaluate.seed, draw),
+        )
+        sets = [((draw, k), images[indices], labels[indices], rate) for k, indices in enumerate(chosen)]
+        said = self._from_sets(sets, references.networks_per_draw, METHODS[f"random_{draw}"])
+        return said, {"learning_rates": [rate], "tried_on_validation": tried, "draws": references.draws}
+
+    def _full_teacher(self, images_per_class: int) -> tuple[np.ndarray, dict]:
+        return self._full("full_teacher", self.profile.teachers.recipe)
+
+    def _full_good(self, images_per_class: int) -> tuple[np.ndarray, dict]:
+        return self._full("full_good", self.profile.references.good_recipe)
+
+    def _full(self, what: str, recipe: Recipe) -> tuple[np.ndarray, dict]:
+        report = lambda done, total: self.progress(f"training on {METHODS[what]}", done, total)
+        networks = self.profile.references.full_networks
+        trained = trained_networks(
+            self.network(), *self.tensors("train"), recipe, networks, (self.profile.evaluate.seed, what), report
+        )
+        return self._said(trained), {"learning_rates": [recipe.learning_rate]}
+
+    def _majority(self, images_per_class: int) -> tuple[np.ndarray, dict]:
+        return metrics.majority_class(self.data.train.labels, self.data.test.labels, self.data.classes), {}
+
+    def scores_of_seed(self, seed: int) -> dict:
+        """The distilled images of one of the profile's seeds alone: `metrics.score` of its networks."""
+        pooled, networks = self.scored("distilled").probabilities, self.profile.evaluate.networks
+        first = self.profile.seeds.index(seed) * networks
+        return self._scores(pooled[first : first + networks])
+
+    def difference(self, a: Scored, b: Scored, metric: str) -> dict:
+        """How much better a is than b, with the paired interval over test groups and networks."""
+        test = self.data.test
+        return metrics.paired_difference(
+            a.probabilities,
+            b.probabilities,
+            test.labels,
+            test.groups,
+            metric,
+            resamples=max(2000, self.profile.resamples),
+        )
+
+    def table(self, methods: tuple[str, ...] = tuple(METHODS)) -> list[dict]:
+        """A row a method: its scores, its learning rate, and the distilled images' lead over it."""
+        scored = {method: self.scored(method) for method in methods}
+        rows = []
+        for method, result in scored.items():
+            row = {"method": method, "label": METHODS[method], **result.about, **result.scores}
+            if method != "distilled" and "distilled" in scored:
+                row["distilled_lead"] = {
+                    metric: self.difference(scored["distilled"], result, metric)
+                    for metric in ("accuracy", "balanced_accuracy")
+                }
+            rows.append(row)
+        return rows
+
+
+@contextlib.contextmanager
+def _timed(path: Path):
+    """Add the seconds spent here to a note beside `path`; nothing where the file was there already."""
+    if path.exists():
+        yield
+        return
+    began, before = time.monotonic(), _seconds(path)
+    try:
+        yield
+    finally:
+        write_json(path.with_suffix(".seconds.json"), round(before + time.monotonic() - began, 2))
+
+
+def _seconds(path: Path) -> float:
+    note = path.with_suffix(".seconds.json")
+    return read_json(note) if note.exists() else 0.0
+
+
+def _save_distillation(path: Path, result: Distillation) -> None:
+    tensors = {f"picture.{iteration}": images for iteration, images in result.pictures.items()}
+    for name in ("distilled", "initial"):
+        one = getattr(result, name)
+        tensors |= {f"{name}.{part}": getattr(one, part) for part in ("images", "labels", "log_step_size")}
+    tensors |= {name: getattr(result, name) for name in ("initial_indices", "losses", "step_sizes")}
+    save_tensors(path, tensors, {"selected_iteration": result.selected_iteration, "candidates": result.candidates})
+
+
+def _load_distillation(path: Path, device: torch.device) -> Distillation:
+    tensors, about = load_tensors(path)
+    sets = {
+        name: Distilled(*(tensors[f"{name}.{part}"].to(device) for part in ("images", "labels", "log_step_size")))
+        for name in ("distilled", "initial")
+    }
+    pictures = {int(name.split(".")[1]): images for name, images in tensors.items() if name.startswith("picture.")}
+    return Distillation(
+        **sets,
+        selected_iteration=about["selected_iteration"],
+        candidates=tuple(about["candidates"]),
+        initial_indices=tensors["initial_indices"],
+        losses=tensors["losses"],
+        step_sizes=tensors["step_sizes"],
+        pictures=dict(sorted(pictures.items())),
+    )

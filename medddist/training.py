@@ -1,0 +1,126 @@
+"""One way to train a network on labelled images; teachers, students of any released set and references all go through it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from medddist.augment import AugmentSettings, augment, draw
+from medddist.errors import InputError
+from medddist.networks import Network
+from medddist.seeds import generator
+from medddist.settings import Settings
+
+
+class Recipe(Settings):
+    """Stochastic gradient descent on the cross-entropy.
+
+    sampling: `natural` passes once over the images an epoch; `balanced` draws as many, each class equally often.
+    schedule: of the learning rate; `halfway` divides it by ten after half of the steps (MTT's evaluation).
+    """
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(0.01, ge=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "halfway", "cosine"] = "constant"
+    sampling: Literal["natural", "balanced"] = "natural"
+    augmentation: AugmentSettings = AugmentSettings()
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that the next epoch depends on: with it, going on equals never having stopped."""
+
+    epoch: int  # epochs done
+    theta: Tensor  # (P,)
+    velocity: Tensor  # (P,)
+
+
+def train(
+    network: Network,
+    theta: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    seed: tuple[int | str, ...],
+    *,
+    resume: TrainingState | None = None,
+    after_epoch: Callable[[TrainingState], None] | None = None,
+) -> Tensor:
+    """Train from theta (P,) and return the parameters reached (P,).
+
+    images (N, C, H, W), standardised; labels (N,) classes, or (N, K) probabilities.
+    Raises InputError when the loss is no longer finite.
+    """
+    state = resume or TrainingState(0, theta.detach(), torch.zeros_like(theta))
+    while state.epoch < recipe.epochs:
+        state = _epoch(network, state, images, labels, recipe, seed)
+        if after_epoch:
+            after_epoch(state)
+    return state.theta
+
+
+def _epoch(network: Network, state: TrainingState, images, labels, recipe: Recipe, seed) -> TrainingState:
+    """One epoch; its order and augmentation come from the seed and the epoch's number alone."""
+    random = generator(*seed, "epoch", state.epoch)
+    order = sampled_order(labels, recipe.sampling, random).to(images.device)
+    theta, velocity = state.theta, state.velocity
+    batches = order.split(recipe.batch_size)
+    for number, batch in enumerate(batches):
+        progress = (state.epoch + number / len(batches)) / recipe.epochs
+        x = augment(images[batch], draw(len(batch), random, images), recipe.augmentation)
+        loss, gradient = loss_and_gradient(network, theta, x, labels[batch])
+        velocity = recipe.momentum * velocity + gradient + recipe.weight_decay * theta
+        theta = theta - recipe.learning_rate * rate_factor(recipe.schedule, progress) * velocity
+    if not math.isfinite(loss):
+        raise InputError(
+            f"learning_rate: training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}; lower the learning rate"
+        )
+    return TrainingState(state.epoch + 1, theta, velocity)
+
+
+def loss_and_gradient(network: Network, theta: Tensor, x: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    """Cross-entropy of a batch and its gradient with respect to theta (P,)."""
+    theta = theta.detach().requires_grad_()
+    loss = F.cross_entropy(network(theta, x), labels)
+    return loss.item(), torch.autograd.grad(loss, theta)[0]
+
+
+def rate_factor(schedule: str, progress: float) -> float:
+    """What the learning rate is multiplied by when `progress` (0 to 1) of the steps are done."""
+    if schedule == "halfway":
+        return 1.0 if progress < 0.5 else 0.1
+    return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
+
+
+def sampled_order(labels: Tensor, sampling: str, random: torch.Generator) -> Tensor:
+    """(N,) indices of one epoch's images in order, on the CPU; soft labels count as their likeliest class."""
+    count = len(labels)
+    if sampling == "natural":
+        return torch.randperm(count, generator=random)
+    classes = (labels if labels.ndim == 1 else labels.argmax(1)).cpu()
+    present = classes.unique().tolist()
+    share = -(-count // len(present))
+    drawn = torch.cat([_repeated((classes == k).nonzero().flatten(), share, random) for k in present])
+    return drawn[torch.randperm(len(drawn), generator=random)][:count]
+
+
+def _repeated(indices: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """`count` of the indices: whole shuffled passes, then a part of one, so that none comes up twice more than another."""
+    passes = -(-count // len(indices))
+    return torch.cat([indices[torch.randperm(len(indices), generator=random)] for _ in range(passes)])[:count]
+
+
+@torch.no_grad()
+def predict(network: Network, theta: Tensor, images: Tensor, batch_size: int = 512) -> Tensor:
+    """Class probabilities (N, K) of images (N, C, H, W)."""
+    return torch.cat([network(theta, batch).softmax(1) for batch in images.split(batch_size)])

@@ -1,0 +1,142 @@
+"""The book, the files that say what is installed, and the smoke study from `make`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PINS = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
+
+
+def make(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """`make` as a person calls it, not as a part of a running make."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    for name in ("DATA", "PROFILE", "OUT"):
+        environment.pop(name, None)
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
+    """The strict build of the committed book, and the folder of its HTML."""
+    output = tmp_path_factory.mktemp("book")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going"]
+    done = subprocess.run([*command, "--path-output", output, "book"], cwd=ROOT, capture_output=True, text=True)
+    return done, output / "_build" / "html"
+
+
+def test_the_committed_book_builds_without_a_warning(strict):
+    done, html = strict
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert (html / "index.html").is_file()
+    assert {page.stem for page in (html / "notebooks").glob("*.html")} == {
+        script.stem for script in (ROOT / "notebooks").glob("[0-9]*.py")
+    }
+
+
+def test_pages_load_nothing_from_a_network(strict):
+    _, html = strict
+    loaded = r"""<(?:script|img|iframe)[^>]*\ssrc=["'](?:https?:)?//|<link[^>]*stylesheet[^>]*href=["'](?:https?:)?//"""
+    pages = list(html.rglob("*.html"))
+    assert pages and not [page.name for page in pages if re.search(loaded, page.read_text(encoding="utf-8"))]
+    assert (html / "_static" / "tex-svg.js").stat().st_size > 2_000_000
+    assert "_static/tex-svg.js" in (html / "method.html").read_text(encoding="utf-8")
+
+
+def test_colab_and_binder_open_the_notebook_in_the_repository(strict):
+    _, html = strict
+    page = (html / "notebooks" / "01_data.html").read_text(encoding="utf-8")
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    place = repository["url"].removeprefix("https://github.com/")
+    assert f"https://colab.research.google.com/github/{place}/blob/main/notebooks/01_data.ipynb" in page
+    assert f"https://mybinder.org/v2/gh/{place}/main?urlpath=lab/tree/notebooks/01_data.ipynb" in page
+
+
+def test_the_repositorys_address_stands_in_one_place():
+    place = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    written = [*ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*.py"), *ROOT.glob("medddist/**/*.py"), ROOT / "pyproject.toml"]
+    assert not [path.name for path in written if place in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("name", ["_config.yml", "_toc.yml", "notebooks"])
+def test_the_books_links_are_relative(name):
+    assert os.readlink(ROOT / "book" / name) == f"../{name}"
+
+
+# --- what is installed ---------------------------------------------------------------------------------------------
+
+def test_the_lock_has_exact_public_versions_and_no_address():
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][\w.]*", line)]
+    assert PINS["torch"] == "2.13.0" and PINS["torchvision"] == "0.28.0"
+
+
+def test_the_lock_satisfies_every_declared_range():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [project["optional-dependencies"][extra] for extra in ("book", "test", "dicom")]
+    locked = {canonicalize_name(name): version for name, version in PINS.items()}
+    for text in [*project["dependencies"], *sum(extras, [])]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), text
+
+
+@pytest.mark.parametrize("path", ["environment.yml", ".binder/environment.yml"])
+def test_environments_pin_what_the_lock_pins(path):
+    packages = yaml.safe_load((ROOT / path).read_text())["dependencies"]
+    installed = next(package["pip"] for package in packages if isinstance(package, dict))
+    pins = dict(line.split("==") for line in installed if "==" in line)
+    assert installed and pins.items() <= PINS.items()
+
+
+def test_everything_imported_is_declared():
+    """A fresh install has what the library names, and nothing else is counted on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    optional = {"pydicom", "kagglehub", "ipython"}
+    named = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "IPython": "ipython"}
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("medddist/**/*.py"))
+    found = set(re.findall(r"^\s*(?:from|import) (\w+)", sources, re.MULTILINE)) - set(sys.stdlib_module_names)
+    missing = {named.get(name, name) for name in found} - declared - optional - {"medddist"}
+    assert not [name for name in missing if re.search(rf"^(from|import) {name}\b", sources, re.MULTILINE)]
+
+
+# --- make ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("asked, told", [
+    ("DATA=no such/folder", "DATA=no such/folder: there is no such file or folder"),
+    ("PROFILE=nosuch", "PROFILE=nosuch: there is no such profile; choose one of"),
+])
+def test_make_refuses_at_once_in_one_line(asked, told):
+    done = make("book", asked, capture_output=True, timeout=20)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and told in line and not done.stdout
+
+
+@pytest.mark.study
+@pytest.mark.timeout(1200)
+def test_the_smoke_study_makes_its_book(capfd):
+    with capfd.disabled():  # minutes: what it says is for whoever waits
+        done = make("book", "PROFILE=smoke")
+    assert done.returncode == 0
+    page = ROOT / "build" / "smoke" / "html" / "index.html"
+    assert page.is_file()
+    made = page.parent / "notebooks"
+    assert len(list(made.glob("*.html"))) == len(list((ROOT / "notebooks").glob("[0-9]*.py")))
+    assert '>"smoke"<' in (made / "01_data.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.study
+@pytest.mark.timeout(1200)
+def test_a_second_make_has_nothing_to_do(capfd):
+    done = make("book", "PROFILE=smoke", capture_output=True)
+    assert done.returncode == 0 and "running" not in done.stdout + done.stderr

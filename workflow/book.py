@@ -1,0 +1,54 @@
+"""The book as HTML from a copy of its sources and the notebooks just executed, so that no tracked file changes.
+
+    python workflow/book.py build/demo/notebooks build/demo/html
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOP_LEVEL = ("_config.yml", "_toc.yml", "README.md", "CITATION.cff")  # what pages may refer to
+FOLDERS = ("book", "results")
+
+
+def copy_of_the_sources(folder: Path, notebooks: Path) -> None:
+    """`folder`, anew: the tree as the book sees it, links included, with `notebooks` in the place of the committed ones."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in TOP_LEVEL:
+        if (ROOT / name).exists():
+            shutil.copy2(ROOT / name, folder / name)
+    for name in FOLDERS:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("_build", ".*"))
+    shutil.copytree(notebooks, folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+
+
+def build(source: Path, output: Path) -> int:
+    """Exit code of Jupyter Book; its messages are shown only where it fails or warns."""
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "--quiet", str(source / "book")]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    html = source / "book" / "_build" / "html"
+    if done.returncode or not (html / "index.html").is_file():
+        print(done.stdout, file=sys.stderr)
+        return done.returncode or 1
+    warnings = [line for line in done.stdout.splitlines() if "WARNING" in line]
+    print("\n".join(warnings), end="\n" if warnings else "", file=sys.stderr)
+    shutil.rmtree(output, ignore_errors=True)
+    shutil.move(html, output)
+    return 0
+
+
+def main() -> int:
+    notebooks, output = (Path(argument).resolve() for argument in sys.argv[1:])
+    source = output.parent / "book-src"
+    copy_of_the_sources(source, notebooks)
+    return build(source, output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""One notebook from its percent script: executed with papermill, whole or absent, and the same bytes for the same results.
+
+    python workflow/notebook.py execute notebooks/01_data.py build/demo/notebooks/01_data.ipynb --set profile=demo
+    python workflow/notebook.py publish build/demo/notebooks notebooks
+
+`execute` ends with 2 and one line where the notebook refused what it was given, with 1 and the traceback for anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY_TOKEN = "<repository>"  # stands in the scripts for the address that _config.yml alone holds
+REFUSED = 2
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def from_script(script: Path) -> nbformat.NotebookNode:
+    """The notebook that a percent script stands for, not executed; cells are numbered so that no identity is random."""
+    notebook = jupytext.read(script)
+    notebook.metadata.update(nbformat.from_dict(KERNEL))
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        cell.source = cell.source.replace(REPOSITORY_TOKEN, repository_url())
+    return notebook
+
+
+def repository_url() -> str:
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+
+
+def execute(script: Path, output: Path, given: dict[str, str]) -> None:
+    """Run `script` with the parameters that differ from its defaults; `output` appears when all of it ran."""
+    notebook = from_script(script)
+    changed = {name: value for name, value in given.items() if value != defaults(notebook).get(name)}
+    unfinished = output.with_name(f".{output.stem}.part.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        executed = papermill.execute_notebook(
+            notebook, str(unfinished), parameters=changed, kernel_name="python3", cwd=str(ROOT), start_timeout=300,
+            progress_bar=False, stderr_file=sys.stderr,
+        )
+        nbformat.write(without_volatile(executed, given), unfinished)
+        os.replace(unfinished, output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def defaults(notebook: nbformat.NotebookNode) -> dict[str, object]:
+    """Name to default value as the cell tagged `parameters` declares them."""
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    nodes = (node for node in ast.parse(cell.source).body if isinstance(node, ast.AnnAssign))
+    return {node.target.id: ast.literal_eval(node.value) for node in nodes}
+
+
+def without_volatile(notebook: nbformat.NotebookNode, given: dict[str, str]) -> nbformat.NotebookNode:
+    """Without times, paths, versions and progress lines (standard error was shown while it ran), and with what was asked."""
+    shown = {"profile": given.get("profile"), "phantom": given.get("data") == "phantom"}
+    notebook.metadata = nbformat.from_dict({**KERNEL, "medddist": shown})
+    for number, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.id = f"cell-{number}"
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                output.get("metadata", {}).pop("filenames", None)
+    return notebook
+
+
+def publish(executed: Path, published: Path) -> int:
+    """Copy the executed notebooks beside their scripts, if they all show the default profile on the phantom."""
+    scripts = sorted(published.glob("[0-9]*.py"))
+    for script in scripts:
+        made = executed / f"{script.stem}.ipynb"
+        wrong = reason_against(script, made)
+        if wrong:
+            print(f"{made}: {wrong}; run make publish, which makes it anew", file=sys.stderr)
+            return REFUSED
+    for script in scripts:
+        shutil.copyfile(executed / f"{script.stem}.ipynb", published / f"{script.stem}.ipynb")
+        print(f"published {published / script.stem}.ipynb", file=sys.stderr)
+    return 0
+
+
+def reason_against(script: Path, made: Path) -> str:
+    """Why an executed notebook is not to be published; "" where nothing speaks against it."""
+    if not made.is_file():
+        return "missing"
+    notebook = nbformat.read(made, as_version=4)
+    shown = notebook.metadata.get("medddist", {})
+    if shown.get("profile") != "demo" or not shown.get("phantom"):
+        return "made with another profile or other data than the phantom, whose pictures may not be shown"
+    return "" if sources(notebook) == sources(from_script(script)) else "made from another version of its script"
+
+
+def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """Type and text of each cell that the author wrote."""
+    written = (cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", []))
+    return [(cell.cell_type, cell.source) for cell in written]
+
+
+def _execute_and_tell(script: Path, output: Path, given: dict[str, str]) -> int:
+    started = time.monotonic()
+    print(f"{script.name}: running", file=sys.stderr, flush=True)
+    try:
+        execute(script, output, given)
+    except PapermillExecutionError as failed:
+        told = failed.evalue if failed.ename == "InputError" else failed
+        print(f"{script.name}: {told}", file=sys.stderr)
+        return REFUSED if failed.ename == "InputError" else 1
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    print(f"{script.name}: done in {minutes}:{seconds:02d} min", file=sys.stderr)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("execute")
+    run.add_argument("script", type=Path)
+    run.add_argument("output", type=Path)
+    run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as text")
+    copy = verbs.add_parser("publish")
+    copy.add_argument("executed", type=Path)
+    copy.add_argument("published", type=Path)
+    asked = parser.parse_args()
+    if asked.verb == "publish":
+        return publish(asked.executed, asked.published)
+    return _execute_and_tell(asked.script, asked.output, dict(pair.split("=", 1) for pair in asked.set))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
