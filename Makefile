@@ -61,7 +61,7 @@ book: $(INSTALLED)
 	@mkdir -p $(RUN)
 	@PROFILE=$(call quoted,$(PROFILE)) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) \
 	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores 1 --nolock \
-	  --rerun-incomplete --quiet all
+	  --rerun-incomplete --quiet all --runtime-source-cache-path $(call quoted,$(CURDIR)/$(RUN)/.snakemake/sources)
 	@echo 'the book: $(RUN)/html/index.html'
 
 test: $(INSTALLED)

@@ -116,7 +116,12 @@ def _data(name: str, collection: Collection, settings: DataSettings) -> Data:
     kept = np.flatnonzero(splits.kept_in_one_part(collection.parts, groups))
     notes = [*collection.notes, *_grouping_notes(collection, len(kept))]
     parts = splits.completed(
-        labels[kept], groups[kept], collection.parts[kept], settings.test_fraction, settings.validation_fraction, settings.seed
+        labels[kept],
+        groups[kept],
+        collection.parts[kept],
+        settings.test_fraction,
+        settings.validation_fraction,
+        settings.seed,
     )
     splits.require_every_part(labels[kept], groups[kept], parts, names, name)
     rows = {part: kept[parts == part] for part in (TRAIN, VALIDATION, TEST)}
@@ -148,7 +153,9 @@ def _grouping_notes(collection: Collection, kept: int) -> list[str]:
         notes.append(f"{copies} of {count} images are exact copies of another; copies stay in one part")
     contradictory = int(splits.contradictory(collection.labels, collection.hashes[:, 0]).sum())
     if contradictory:
-        notes.append(f"{contradictory} images have the same pixels as an image of another class; they are kept as labelled")
+        notes.append(
+            f"{contradictory} images have the same pixels as an image of another class; they are kept as labelled"
+        )
     if kept < count:
         notes.append(
             f"{count - kept} images were left out of training or validation: the given split has their group or copy in a later part"
@@ -181,7 +188,9 @@ def pixel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float
     """Mean and standard deviation by channel of (N, C, H, W) uint8, scaled to [0, 1]; exact, from the histogram."""
     values, means, stds = np.arange(256) / 255, [], []
     for channel in range(images.shape[1]):
-        shares = sum(np.bincount(image.ravel(), minlength=256) for image in images[:, channel]) / images[:, channel].size
+        shares = (
+            sum(np.bincount(image.ravel(), minlength=256) for image in images[:, channel]) / images[:, channel].size
+        )
         means.append(float(shares @ values))
         stds.append(float(np.sqrt(max(shares @ values**2 - means[-1] ** 2, 0))))
     return tuple(means), tuple(stds)

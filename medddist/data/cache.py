@@ -66,7 +66,9 @@ def _keep(entry: Path, collection: Collection) -> None:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as problem:
-        raise InputError(f"{shown(entry.parent)}: cache cannot be written ({problem}); give a folder with space") from None
+        raise InputError(
+            f"{shown(entry.parent)}: cache cannot be written ({problem}); give a folder with space"
+        ) from None
 
 
 def _write(folder: Path, collection: Collection) -> None:

@@ -44,7 +44,9 @@ def _class_folders(folder: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...
     parts = [part for _, part in given]
     if TRAIN not in parts or len(set(parts)) < len(parts):
         found = ", ".join(path.name for path, _ in given)
-        raise InputError(f"{shown(folder)}: has {shown(found)}; a given split needs one train folder and at most one val and one test")
+        raise InputError(
+            f"{shown(folder)}: has {shown(found)}; a given split needs one train folder and at most one val and one test"
+        )
     others = [path.name for path in inside if path.name.lower() not in PART_FOLDERS]
     notes = (f"folders beside the given split were left alone: {shown(', '.join(others))}",) if others else ()
     return [(path, part) for around, part in given for path in subfolders(around)], notes
@@ -52,7 +54,9 @@ def _class_folders(folder: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...
 
 def _too_few(folder: Path, classes: list[str]) -> str:
     loose = len(images_in(folder))
-    found = f"{loose} images without a class folder" if loose else f"class folders: {shown(', '.join(classes)) or 'none'}"
+    found = (
+        f"{loose} images without a class folder" if loose else f"class folders: {shown(', '.join(classes)) or 'none'}"
+    )
     return (
         f"{shown(folder)}: {found}; give a folder with one folder of images a class (two or more), a labels.csv, or the folder of "
         "the COVID-19 Radiography Database"

@@ -55,7 +55,9 @@ def decoded(path: Path) -> np.ndarray:
 def _decoded_by_pil(path: Path) -> np.ndarray:
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise InputError(f"{shown(path)}: has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most; reduce it")
+            raise InputError(
+                f"{shown(path)}: has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most; reduce it"
+            )
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{shown(path)}: has {image.n_frames} frames; save the one to use as an image of its own")
         image.load()

@@ -19,7 +19,14 @@ from medddist.errors import InputError
 
 NAME = "labels.csv"
 COLUMNS = ("file", "label", "patient", "site", "split")
-SPLITS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
+SPLITS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "test": TEST,
+}
 
 Row = dict[str, str]
 
@@ -36,7 +43,9 @@ def listed(folder: Path) -> Listing:
     notes = (f"{left_out} images that {NAME} does not name were left out",) if left_out else ()
     found = listing(folder, entries, notes=notes)
     if len(found.class_names) < 2:
-        raise InputError(f"{NAME}: label has one value, {shown(found.class_names[0])!r}; two classes or more are needed")
+        raise InputError(
+            f"{NAME}: label has one value, {shown(found.class_names[0])!r}; two classes or more are needed"
+        )
     origins, origin_names = _sites(rows)
     return replace(found, groups=_patients(rows), origins=origins, origin_names=origin_names)
 
@@ -48,7 +57,11 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
             reader = csv.reader(file, strict=True)
             header = [cell.strip().lower() for cell in next(reader, [])]
             _require_columns(header)
-            rows = [(reader.line_num, _row(reader.line_num, header, cells)) for cells in reader if any(c.strip() for c in cells)]
+            rows = [
+                (reader.line_num, _row(reader.line_num, header, cells))
+                for cells in reader
+                if any(c.strip() for c in cells)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise InputError(f"{NAME}: cannot be read ({shown(problem)}); save it as comma-separated UTF-8 text") from None
     if not rows:
@@ -59,7 +72,9 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
 def _require_columns(header: list[str]) -> None:
     for name in ("file", "label"):
         if name not in header:
-            raise InputError(f"{NAME}: the column {name} is missing, there are: {shown(', '.join(header)) or 'none'}; add it")
+            raise InputError(
+                f"{NAME}: the column {name} is missing, there are: {shown(', '.join(header)) or 'none'}; add it"
+            )
     if len(set(header)) < len(header):
         raise InputError(f"{NAME}: a column is there twice: {shown(', '.join(header))}; keep one")
 
@@ -84,7 +99,9 @@ def _file(folder: Path, number: int, name: str) -> Path:
     except (OSError, ValueError):  # a name too long, or with a zero byte
         there = False
     if not there:
-        raise InputError(f"{NAME}: line {number}: file {shown(name)!r} is not there; correct the name or remove the line")
+        raise InputError(
+            f"{NAME}: line {number}: file {shown(name)!r} is not there; correct the name or remove the line"
+        )
     return Path(path)
 
 
@@ -102,7 +119,9 @@ def _parts(rows: list[tuple[int, Row]]) -> list[int]:
     for number, row in rows:
         if row["split"].lower() not in SPLITS:
             given = f"{shown(row['split'])!r} is unknown" if row["split"] else "is empty"
-            raise InputError(f"{NAME}: line {number}: split {given}; train, val or test is needed in every row, or in none")
+            raise InputError(
+                f"{NAME}: line {number}: split {given}; train, val or test is needed in every row, or in none"
+            )
     parts = [SPLITS[row["split"].lower()] for _, row in rows]
     if TRAIN not in parts:
         raise InputError(f"{NAME}: split never says train; a given split needs a training part")

@@ -41,7 +41,9 @@ class Listing:
 
     def digest(self) -> str:
         """Names the content of the listing: paths, sizes and times of the files, and all that is known of them."""
-        total = hashlib.sha256(repr((self.class_names, self.origin_names, self.notes)).encode("utf-8", "backslashreplace"))
+        total = hashlib.sha256(
+            repr((self.class_names, self.origin_names, self.notes)).encode("utf-8", "backslashreplace")
+        )
         for file in self.files:
             status = (self.folder / file).stat()
             total.update(os.fsencode(file) + f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0".encode())
@@ -160,5 +162,7 @@ def readable_folder(folder: Path) -> Path:
     try:
         next(folder.iterdir(), None)
     except OSError as problem:
-        raise InputError(f"{shown(folder)}: cannot be opened ({problem.strerror}); check the path and its rights") from None
+        raise InputError(
+            f"{shown(folder)}: cannot be opened ({problem.strerror}); check the path and its rights"
+        ) from None
     return folder

@@ -34,7 +34,9 @@ def read(path: Path, image_size_px: int, channels: int, progress: Progress | Non
         _require_one_shape(npz, fields)
         counts = [field.shape[0] for field in fields]
         if sum(counts) * channels * image_size_px**2 > MAX_DECODED_BYTES:
-            raise InputError(f"{shown(path)}: {sum(counts)} images at {image_size_px} px do not fit; lower image_size_px")
+            raise InputError(
+                f"{shown(path)}: {sum(counts)} images at {image_size_px} px do not fit; lower image_size_px"
+            )
         known = _known(npz, parts, counts)
         images, hashes = _images(npz, fields, image_size_px, channels, progress)
     notes = _size_notes(fields[0].shape[1:3], image_size_px)
@@ -84,9 +86,13 @@ def _labels(npz: NpzFile, parts: list[int], counts: list[int]) -> np.ndarray:
         name = f"{PREFIXES[part]}_labels"
         column = npz.column(name, count)
         if column.dtype.kind == "U":
-            raise npz.refuse(name, "holds text; integers from 0 are needed, with the classes' names in a .json beside the file")
+            raise npz.refuse(
+                name, "holds text; integers from 0 are needed, with the classes' names in a .json beside the file"
+            )
         if count and (int(column.min()) < 0 or int(column.max()) > 9999):
-            raise npz.refuse(name, f"has labels from {column.min()} to {column.max()}; integers from 0 to 9999 are needed")
+            raise npz.refuse(
+                name, f"has labels from {column.min()} to {column.max()}; integers from 0 to 9999 are needed"
+            )
         columns.append(column.astype(np.int64))
     return np.concatenate(columns)
 

@@ -59,9 +59,13 @@ class NpzFile:
         if declared != info.file_size - start or info.compress_size > self.path.stat().st_size:
             raise self.refuse(name, f"declares {declared} bytes and holds {info.file_size - start}; save it again")
         if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and info.file_size > packed:
-            raise self.refuse(name, f"declares {declared} bytes, more than its {info.compress_size} can unpack to; save it again")
+            raise self.refuse(
+                name, f"declares {declared} bytes, more than its {info.compress_size} can unpack to; save it again"
+            )
         if declared > SUSPICIOUS_BYTES and declared > 100 * info.compress_size:
-            raise self.refuse(name, f"would unpack {info.compress_size} bytes to {declared}; it is refused as a zip bomb")
+            raise self.refuse(
+                name, f"would unpack {info.compress_size} bytes to {declared}; it is refused as a zip bomb"
+            )
         return field
 
     def _open(self, name: str):
@@ -109,9 +113,13 @@ class NpzFile:
         """(count,) of integers or text, from an array (count,) or (count, 1)."""
         field = self.field(name)
         if field.shape not in ((count,), (count, 1)):
-            raise self.refuse(name, f"has the shape {field.shape}; one value an image is needed: ({count},) or ({count}, 1)")
+            raise self.refuse(
+                name, f"has the shape {field.shape}; one value an image is needed: ({count},) or ({count}, 1)"
+            )
         if field.dtype.kind not in "iuU":
             raise self.refuse(name, f"has the type {field.dtype}; integers are needed")
         if math.prod(field.shape) * field.dtype.itemsize > MAX_SMALL_ARRAY_BYTES:
             raise self.refuse(name, f"is larger than {MAX_SMALL_ARRAY_BYTES} bytes; save it with a smaller type")
-        return np.concatenate([*self.rows(field, max(count, 1)), np.empty((0, *field.shape[1:]), field.dtype)]).reshape(-1)
+        return np.concatenate([*self.rows(field, max(count, 1)), np.empty((0, *field.shape[1:]), field.dtype)]).reshape(
+            -1
+        )

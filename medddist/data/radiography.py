@@ -67,5 +67,7 @@ def counts_note(counts: np.ndarray) -> tuple[str, ...]:
     published = list(PUBLISHED_COUNTS.values())
     if list(counts) == published:
         return ()
-    here, there = (", ".join(f"{name} {n}" for name, n in zip(PUBLISHED_COUNTS, numbers)) for numbers in (counts, published))
+    here, there = (
+        ", ".join(f"{name} {n}" for name, n in zip(PUBLISHED_COUNTS, numbers)) for numbers in (counts, published)
+    )
     return (f"images per class are {here} ({sum(counts)}); the published data set has {there} ({sum(published)})",)

@@ -21,7 +21,9 @@ def united(*columns: np.ndarray) -> np.ndarray:
     count = len(columns[0])
     owners = np.concatenate([(k + 1) * count + numbered(column) for k, column in enumerate(columns)])
     size = (len(columns) + 1) * count
-    edges = coo_array((np.ones(len(owners), bool), (np.tile(np.arange(count), len(columns)), owners)), shape=(size, size))
+    edges = coo_array(
+        (np.ones(len(owners), bool), (np.tile(np.arange(count), len(columns)), owners)), shape=(size, size)
+    )
     return numbered(connected_components(edges, directed=False)[1][:count])
 
 
@@ -53,7 +55,12 @@ def kept_in_one_part(parts: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def completed(
-    labels: np.ndarray, groups: np.ndarray, parts: np.ndarray, test_fraction: float, validation_fraction: float, seed: int
+    labels: np.ndarray,
+    groups: np.ndarray,
+    parts: np.ndarray,
+    test_fraction: float,
+    validation_fraction: float,
+    seed: int,
 ) -> np.ndarray:
     """(N,) int8: the given parts, with test and validation dealt out of training where they are empty.
 

@@ -39,15 +39,27 @@ def drawn(table: dict[str, tuple[float, float]], rng: np.random.Generator) -> Si
 
 def step(distance: np.ndarray, width: float) -> np.ndarray:
     """0 where distance is below -width/2, 1 above width/2, smooth between."""
-    t = np.clip(distance * (1 / width) + 0.5, 0, 1)
-    return t * t * (3 - t - t)
+    t = limited(distance * (1 / width) + 0.5)
+    rest = 3 - t - t
+    t *= t
+    t *= rest
+    return t
 
 
-def bump(distance: np.ndarray, width) -> np.ndarray:
+def limited(t: np.ndarray) -> np.ndarray:
+    """t itself, cut to [0, 1] in place."""
+    np.maximum(t, 0, out=t)
+    return np.minimum(t, 1, out=t)
+
+
+def bump(distance: np.ndarray, width: float) -> np.ndarray:
     """1 at distance 0, falling smoothly to 0 at `width`."""
-    t = distance / width
-    t = np.maximum(1 - t * t, 0)
-    return t * t
+    t = distance * (1 / width)
+    t *= t
+    np.subtract(1, t, out=t)
+    np.maximum(t, 0, out=t)
+    t *= t
+    return t
 
 
 def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
@@ -90,7 +102,7 @@ class Thorax:
 
     def _lung(self) -> np.ndarray:
         """Air along the ray, 0 outside the lungs, up to 1."""
-        a, depth = self.a, np.clip(self.depth, 0, 1)
+        a, depth = self.a, limited(self.depth)
         rest = np.maximum(1 - depth * (1 / a.apex_round), 0)
         arc = np.sqrt(1 - rest * rest)
         low = np.maximum(depth - 0.55, 0)
@@ -100,7 +112,7 @@ class Thorax:
         e = (self.au - 0.36) * (1 / 0.42)
         self.dome = a.diaphragm + self.q.inspiration + (0.13 * a.dome) * e * e * (1 + np.maximum(e, 0))
         self.dome = self.dome + a.tilt * self.u
-        wall = np.clip((self.outer - self.au) * 9, 0, 1)
+        wall = limited((self.outer - self.au) * 9)
         wall = np.sqrt(wall) * step(self.outer - self.au, 0.03)
         side = step(np.abs(self.mid) - inner, 0.025) * step(self.depth - 0.005, 0.02)
         self.cage = step(self.outer - self.au + 0.03, 0.04) * step(self.depth + 0.02, 0.04)
@@ -124,7 +136,7 @@ class Thorax:
         """Everything but lesions and vessels."""
         body = self._body()
         air = self.lung * 0.62 * body
-        soft = body - air + self._breast() + 0.22 * np.sqrt(np.clip(self.heart_edge, 0, 1))
+        soft = body - air + self._breast() + 0.22 * np.sqrt(limited(self.heart_edge))
         belly = step(self.v - self.dome, 0.03) * 0.18
         return np.maximum(soft + belly + self._bones() - self._airways(), 0)
 
@@ -144,7 +156,7 @@ class Thorax:
             return 0
         x, y = self.au - 0.46, self.v - a.breast_height
         inside = 1 - x * x * 7 - y * y * np.where(y > 0, 9, 4)
-        return a.breast * np.sqrt(np.clip(inside * 1.6, 0, 1))
+        return a.breast * np.sqrt(limited(inside * 1.6))
 
     def _tube(self, distance: np.ndarray, width: float) -> np.ndarray:
         """A bone of round section: brighter along its two edges than in its marrow."""
@@ -176,7 +188,7 @@ class Thorax:
         curve = a.clavicle - a.clavicle_slope * x + 0.9 * (x - 0.12) * (x - 0.45) * (x - 0.8)
         clavicle = self._tube(self.v - curve, 0.040) * step(x - 0.07, 0.03) * step(0.90 - x, 0.1)
         dx, dy = self.au - 1.02, self.v - (a.clavicle + 0.08)
-        head = np.sqrt(np.clip(1 - (dx * dx * 34 + dy * dy * 26), 0, 1))
+        head = np.sqrt(limited(1 - (dx * dx * 34 + dy * dy * 26)))
         dx = self.au - 0.80 + (self.v + 0.35) * 0.22
         blade = step(dx, 0.03) * step(0.14 - np.abs(self.v + 0.37) * 0.5 - dx * 0.3, 0.1)
         return 0.36 * clavicle + 0.4 * head + a.scapula * blade

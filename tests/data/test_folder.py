@@ -154,20 +154,29 @@ def test_odd_shapes_are_reported(class_folders):
 def test_labels_csv_rules(class_folders):
     text = rows(
         "Label,patient, site ,file,split",
-        lambda name, k, n: f"{'odd' if k % 2 else 'even'},p{(k - 1) // 4},{'north' if k < 9 else ''},{name}/{name} {k}.png,{'test' if k < 9 else 'train'}",
+        lambda name, k, n: (
+            f"{'odd' if k % 2 else 'even'},p{(k - 1) // 4},{'north' if k < 9 else ''},{name}/{name} {k}.png,{'test' if k < 9 else 'train'}"
+        ),
     )
     csv(class_folders, "\ufeff" + text)
     image(class_folders / "sick" / "unlisted.png")
     data = load_data(class_folders, 20)
     assert data.class_names == ("even", "odd") and data.origin_names == ("north", "unknown")
-    assert [len(part) for part in data.parts().values()] == [16, 8, 16]  # validation: one patient's images, the fewest there are
+    assert [len(part) for part in data.parts().values()] == [
+        16,
+        8,
+        16,
+    ]  # validation: one patient's images, the fewest there are
     assert (data.test.origins == 0).all() and (data.train.origins == 1).all()
     assert len(set(data.test.groups.tolist())) == 2
     assert "1 images that labels.csv does not name were left out" in data.notes
 
 
 def test_patients_are_never_divided(class_folders):
-    csv(class_folders, rows("file,label,patient", lambda name, k, n: f"{name}/{name} {k}.png,{name},{n // 3 if n % 5 else ''}"))
+    csv(
+        class_folders,
+        rows("file,label,patient", lambda name, k, n: f"{name}/{name} {k}.png,{name},{n // 3 if n % 5 else ''}"),
+    )
     for seed in range(5):
         data = load_data(class_folders, 20, seed=seed)
         groups = [set(part.groups.tolist()) for part in data.parts().values()]
@@ -188,8 +197,14 @@ BAD = {
     "empty label": (rows() + "sick/sick 1.png,\n", "line 42: label is empty"),
     "too many cells": (rows() + "sick/sick 1.png,a,b\n", "line 42 has 3 cells and the header 2"),
     "open quote": (rows() + '"sick/sick 1.png,a\n', "cannot be read"),
-    "unknown split": (rows("file,label,split", lambda n, k, i: f"{n}/{n} {k}.png,{n},{'dev' if i == 5 else 'test'}"), "line 7: split 'dev' is unknown"),
-    "split half filled": (rows("file,label,split", lambda n, k, i: f"{n}/{n} {k}.png,{n},{'' if i else 'train'}"), "line 3: split is empty"),
+    "unknown split": (
+        rows("file,label,split", lambda n, k, i: f"{n}/{n} {k}.png,{n},{'dev' if i == 5 else 'test'}"),
+        "line 7: split 'dev' is unknown",
+    ),
+    "split half filled": (
+        rows("file,label,split", lambda n, k, i: f"{n}/{n} {k}.png,{n},{'' if i else 'train'}"),
+        "line 3: split is empty",
+    ),
     "no training": (rows("file,label,split", lambda n, k, i: f"{n}/{n} {k}.png,{n},test"), "split never says train"),
     "one class": (rows(of=lambda n, k, i: f"{n}/{n} {k}.png,same"), "label has one value, 'same'"),
 }

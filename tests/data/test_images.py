@@ -152,7 +152,10 @@ def test_damaged_bytes_never_end_in_another_exception(tmp_path):
 def test_bombs_and_several_frames_are_refused(tmp_path):
     side = int(MAX_PIXELS**0.5) + 1
     Image.new("1", (side, side)).save(tmp_path / "bomb.png")
-    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(InputError, match="bomb.png: has 10001 x 10001 pixels"):
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(InputError, match="bomb.png: has 10001 x 10001 pixels"),
+    ):
         decoded(tmp_path / "bomb.png")
     frames = [Image.fromarray(noise(9, 9, seed=k)) for k in range(3)]
     frames[0].save(tmp_path / "film.tif", save_all=True, append_images=frames[1:])

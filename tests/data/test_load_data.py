@@ -37,7 +37,15 @@ def test_settings_may_be_an_object_a_size_or_names(class_folders):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"channels": 2}, {"image_size_px": 4}, {"test_fraction": 1.0}, {"validation_fraction": 0}, {"images": 0}, {"size": 3}]
+    "bad",
+    [
+        {"channels": 2},
+        {"image_size_px": 4},
+        {"test_fraction": 1.0},
+        {"validation_fraction": 0},
+        {"images": 0},
+        {"size": 3},
+    ],
 )
 def test_bad_settings_are_named(bad):
     with pytest.raises(InputError, match=f"data: {next(iter(bad))}"):

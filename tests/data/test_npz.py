@@ -35,7 +35,8 @@ def test_another_size_is_resized_like_any_image(npz_arrays, save_npz):
 @pytest.mark.parametrize("shape", [(), (1,), (3,)])
 def test_grey_and_colour_layouts(npz_arrays, save_npz, shape, channels):
     arrays = {
-        name: np.repeat(a[..., None], shape[0], -1) if shape and name.endswith("images") else a for name, a in npz_arrays.items()
+        name: np.repeat(a[..., None], shape[0], -1) if shape and name.endswith("images") else a
+        for name, a in npz_arrays.items()
     }
     data = load_data(save_npz(arrays), 16, channels=channels)
     assert data.channels == channels
@@ -135,7 +136,10 @@ BAD = {
     "pickled images": (change("train_images", np.array([None] * 30)), "train_images holds Python objects"),
     "a gap in the labels": (change("train_labels", lambda x: x * 2), "class '3' has 0 images, 3 are needed"),
     "groups of one part": (change("train_group", np.arange(30)), "val_group is missing"),
-    "origins unlike": (lambda a: a.update({f"{p}_origin": np.zeros(6, int) for p in PARTS}), "train_origin has the shape"),
+    "origins unlike": (
+        lambda a: a.update({f"{p}_origin": np.zeros(6, int) for p in PARTS}),
+        "train_origin has the shape",
+    ),
     "no images": (change("train_images", noise(0, 16, 16)), "train_labels has the shape"),
 }
 
@@ -156,7 +160,15 @@ def test_a_class_absent_from_a_given_part_is_named(npz_arrays, save_npz):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[1]", '{"class_names": ["a", "a", "b"]}', '{"class_names": "abc"}', '{"class_names": ["a", 2, "c"]}', '{"origins": {"1": "x"}}']
+    "text",
+    [
+        "{",
+        "[1]",
+        '{"class_names": ["a", "a", "b"]}',
+        '{"class_names": "abc"}',
+        '{"class_names": ["a", 2, "c"]}',
+        '{"origins": {"1": "x"}}',
+    ],
 )
 def test_bad_names_beside_it_are_refused(npz_arrays, save_npz, tmp_path, text):
     (tmp_path / "set.json").write_text(text)

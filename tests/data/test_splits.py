@@ -65,7 +65,9 @@ def test_the_split_depends_on_the_seed_alone():
 def test_groups_of_several_are_not_all_dealt_to_one_side():
     groups = np.concatenate([np.repeat(np.arange(100), 3), np.arange(100, 800)])
     chosen = splits.dealt(np.zeros(1000, int), groups, 0.2, numpy_generator(0))
-    assert chosen.sum() == 200 and 10 <= chosen[:300].sum() / 3 <= 32  # of 100 groups; 20 expected, standard deviation 4
+    assert (
+        chosen.sum() == 200 and 10 <= chosen[:300].sum() / 3 <= 32
+    )  # of 100 groups; 20 expected, standard deviation 4
 
 
 @given(labelled_groups(mixed=True), st.lists(st.integers(0, 5), min_size=160, max_size=160))

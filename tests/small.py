@@ -1,0 +1,78 @@
+"""Problems so small that a test can afford them: networks of a few hundred parameters, images of 8 px."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from medddist.augment import NO_AUGMENTATION
+from medddist.distill import DistillSettings
+from medddist.evaluate import EvaluateSettings
+from medddist.networks import Network, NetworkSettings, convnet, initial_parameters
+from medddist.seeds import generator
+from medddist.teachers import TeacherSettings
+from medddist.training import Recipe
+from medddist.trajectories import Trajectory, open_trajectory, write_trajectory
+
+CLASSES, SIZE_PX = 3, 8
+
+
+def tiny_network(channels: int = 1, *, differentiable_once: bool = False, width: int = 4, depth: int = 2) -> Network:
+    network = convnet(NetworkSettings(width=width, depth=depth), channels, CLASSES, SIZE_PX)
+    network.module.differentiable_once = differentiable_once
+    return network
+
+
+def softmax_network(pixels: int, classes: int) -> Network:
+    """Multinomial logistic regression: small enough for derivatives by hand. theta is the weights by row, then the biases."""
+    return Network(nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes)))
+
+
+def labelled(count: int, seed: int = 0, channels: int = 1, dtype=torch.float32) -> tuple[Tensor, Tensor]:
+    """Images whose class is a bright quarter, in noise; every class is there."""
+    random = generator("labelled", seed)
+    labels = torch.arange(count) % CLASSES
+    images = torch.randn(count, channels, SIZE_PX, SIZE_PX, generator=random, dtype=dtype)
+    half = SIZE_PX // 2
+    for image, label in zip(images, labels.tolist()):
+        image[:, half * (label // 2) :, half * (label % 2) :][:, :half, :half] += 1.5
+    return images, labels
+
+
+def walk(network: Network, snapshots: int, seed: int = 0, dtype=torch.float32) -> Tensor:
+    """(S, P) a made-up trajectory: a start as any network's, and random steps from there."""
+    start = initial_parameters(network, "walk", seed).to(dtype)
+    steps = 0.02 * torch.randn(snapshots - 1, len(start), generator=generator("steps", seed), dtype=dtype)
+    return torch.cat([start[None], start + steps.cumsum(0)])
+
+
+def walks(folder: Path, network: Network, count: int = 2, snapshots: int = 5) -> list[Trajectory]:
+    """`count` made-up trajectories as files."""
+    paths = [Path(folder) / f"teacher_{k:03d}.safetensors" for k in range(count)]
+    for k, path in enumerate(paths):
+        write_trajectory(path, walk(network, snapshots, k), {"index": k})
+    return [open_trajectory(path) for path in paths]
+
+
+def tiny_recipe(**changes) -> Recipe:
+    return Recipe(**({"epochs": 3, "batch_size": 8, "learning_rate": 0.05} | changes))
+
+
+def tiny_teachers(**changes) -> TeacherSettings:
+    return TeacherSettings(**({"teachers": 2, "recipe": tiny_recipe(epochs=5), "kept_epochs": 4} | changes))
+
+
+def tiny_distill(**changes) -> DistillSettings:
+    small = {
+        "images_per_class": 2, "iterations": 7, "student_steps": 3, "expert_epochs": 1, "max_start_epoch": 2, "batch_size": 4,
+        "step_size": 0.02, "learning_rate_images": 1.0, "learning_rate_log_step_size": 0.01, "select_every": 3,
+        "selection_networks": 1,
+    }
+    return DistillSettings(**(small | changes))
+
+
+def tiny_evaluation(**changes) -> EvaluateSettings:
+    recipe = tiny_recipe(epochs=4, momentum=0.9, schedule="halfway", augmentation=NO_AUGMENTATION)
+    return EvaluateSettings(**({"networks": 2, "recipe": recipe} | changes))

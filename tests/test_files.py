@@ -1,0 +1,96 @@
+"""Files are whole or absent, and equal values have equal names."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medddist import files
+from medddist.files import digest, read_json, replaced_atomically, write_bytes, write_json, written_once
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def shuffled(value):
+    """The same value with the keys of every object in the opposite order."""
+    if isinstance(value, dict):
+        return {key: shuffled(inner) for key, inner in reversed(value.items())}
+    return [shuffled(inner) for inner in value] if isinstance(value, list) else value
+
+
+@given(values)
+def test_digest_is_of_the_value_not_of_the_order_of_keys(value):
+    assert digest(value) == digest(shuffled(value)) == digest(json.loads(json.dumps(value)))
+    assert len(digest(value)) == 16 and int(digest(value), 16) >= 0
+
+
+@given(values, values)
+def test_digest_tells_values_apart(a, b):
+    assert (digest(a) == digest(b)) == (json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True))
+
+
+def test_digest_is_the_same_in_every_process():
+    # printf '{"a":"ä","b":[1,2.5,null]}' | sha256sum | cut -c1-16
+    assert digest({"b": [1, 2.5, None], "a": "ä"}) == "324d0f98e8e7b390"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}])
+def test_what_json_cannot_say_is_refused(value, tmp_path):
+    with pytest.raises(ValueError):
+        digest(value)
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "file.json", value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_written_json_is_read_back(tmp_path):
+    value = {"name": "Größe", "list": [1, 2.5e-300, None, True]}
+    write_json(tmp_path / "deep" / "folder" / "file.json", value)
+    assert read_json(tmp_path / "deep" / "folder" / "file.json") == value
+
+
+def test_an_exception_leaves_the_old_file_and_no_rest(tmp_path):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    with pytest.raises(RuntimeError), replaced_atomically(path) as temporary:
+        temporary.write_bytes(b"half of the n")
+        raise RuntimeError
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_name_appears_only_when_the_content_is_flushed(tmp_path, monkeypatch):
+    """At the moment of the rename the temporary file is whole and synced; until then nobody sees the name."""
+    path, events = tmp_path / "file", []
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda handle: (events.append(("sync", path.exists())), sync(handle)))
+
+    def watched(source, target):
+        events.append(("rename", Path(source).read_bytes(), Path(source).parent == target.parent))
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, "replace", watched)
+    write_bytes(path, b"content")
+    assert events == [("sync", False), ("rename", b"content", True)]
+    assert path.read_bytes() == b"content"
+
+
+def test_others_may_read_what_is_written(tmp_path):
+    write_bytes(tmp_path / "file", b"")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+def test_written_once_makes_what_is_missing_and_only_that(tmp_path):
+    path = tmp_path / "file"
+    assert written_once(path, lambda temporary: temporary.write_bytes(b"first")) == path
+    written_once(path, lambda temporary: pytest.fail("made again"))
+    assert path.read_bytes() == b"first"
