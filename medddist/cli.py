@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from medddist.errors import InputError
 from medddist.profile import changes_from, load_profile
+from medddist.progress import Progress
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output.")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
@@ -65,30 +65,6 @@ def app() -> None:
     Distil a data set into a few synthetic images, and measure what they are worth. Each command computes what it needs,
     keeps it under --out, and reads it when asked again; a command that was stopped goes on.
     """
-
-
-class Progress:
-    """Progress on standard error: a bar on a terminal, now and then a plain line elsewhere."""
-
-    def __init__(self):
-        self.bar: tqdm | None = None
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if self.bar is None or self.bar.total != total or done < self.bar.n:
-            self.close()
-            quiet_seconds = 0.1 if sys.stderr.isatty() else 10.0
-            self.bar = tqdm(
-                total=total, file=sys.stderr, mininterval=quiet_seconds, ascii=not sys.stderr.isatty(), leave=True
-            )
-        self.bar.set_description(what, refresh=False)
-        self.bar.update(done - self.bar.n)
-        if done == total:
-            self.close()
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None
 
 
 @contextlib.contextmanager

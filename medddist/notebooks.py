@@ -14,7 +14,10 @@ from typing import Any
 import pydantic
 
 from medddist.errors import InputError
+from medddist.profile import changes_from, load_profile
+from medddist.progress import Progress
 from medddist.settings import Settings, parsed
+from medddist.study import Study
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _INJECTED = "# Parameters"  # how the cell begins that papermill puts after the one tagged `parameters`
@@ -62,6 +65,12 @@ def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
     here = (start or Path.cwd()).resolve()
     clones = (folder for folder in (here, *here.parents) if (folder / "workflow" / "Snakefile").is_file())
     return next(clones, here) / "build" / "artifacts"
+
+
+def open_study(given: Any) -> Study:
+    """The study that a notebook's parameters name; `overrides` holds `name=value` changes to the profile, separated by spaces."""
+    profile = load_profile(given.profile, changes_from(given.overrides.split()))
+    return Study(profile, given.data, artifacts_folder(given.out), progress=Progress())
 
 
 def _cells_run(namespace: Mapping[str, Any]) -> list[str]:

@@ -12,9 +12,11 @@
 # ---
 
 # %% [markdown]
-# # Teachers
+# # The teachers
 #
-# What it shows, what it costs, what to expect.
+# **Shows** the networks trained on the real images, whose parameters after every epoch are the trajectories that distillation follows.
+# **Costs** under a minute in the `demo` profile on two cores. **Expect** validation scores that climb through the epochs that matching reads:
+# a distilled set can hardly teach more than the teachers knew there.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
@@ -28,7 +30,55 @@ import importlib.util, subprocess, sys
 if importlib.util.find_spec("medddist") is None:  # in Colab, where nothing is installed yet
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "git+<repository>"], check=True)
 
-from medddist.notebooks import artifacts_folder, parameters
+from medddist.notebooks import open_study, parameters
 
 given = parameters(locals())
-folder = artifacts_folder(given.out)
+study = open_study(given)
+
+# %%
+import numpy as np
+import pandas as pd
+
+from medddist import figures
+
+figures.set_style()
+settings, matching = study.profile.teachers, study.profile.distill
+trajectories = study.teachers()
+pd.Series(settings.recipe.model_dump(exclude={"augmentation"}), name=f"{settings.teachers} teachers").to_frame()
+
+# %% [markdown]
+# Teachers learn by the recipe of matching training trajectories {cite:p}`cazenavette2022`: plain stochastic gradient descent at a constant
+# rate. With `sampling` at `balanced`, each class is drawn equally often; on unbalanced data a distilled set otherwise learns the
+# prior of the classes along with their looks.
+
+# %%
+curves = [trajectory.about["validation"] for trajectory in trajectories]
+picture = figures.teacher_curves(curves, 0, matching.max_start_epoch + matching.expert_epochs)
+figures.show(picture, "Accuracy and balanced accuracy of the teachers on validation by epoch; the epochs that matching reads are shaded")
+
+# %% [markdown]
+# ## How far they go
+#
+# A student starts where a teacher was after epoch $t$ and is to arrive where it was $M$ epochs later. The distance it has to cover is
+# the denominator of the matching loss.
+
+# %%
+starts = range(matching.max_start_epoch + 1)
+moves = np.array(
+    [[float((a - b).norm()) for a, b in (one.rows(t, t + matching.expert_epochs) for t in starts)] for one in trajectories]
+)
+figures.show(figures.teacher_moves(moves, matching.expert_epochs), "Distance a teacher covers from each start epoch")
+
+# %% [markdown]
+# ## What is kept
+#
+# One file a teacher, a row of float32 a snapshot; reading a start and a target touches those two rows alone.
+
+# %%
+pd.DataFrame(
+    [
+        {"snapshots": one.snapshots, "parameters": one.parameter_count, "MB": round(one.path.stat().st_size / 1e6, 1),
+         "balanced accuracy at the end": round(one.about["validation"][-1]["balanced_accuracy"], 3)}
+        for one in trajectories
+    ]
+).rename_axis("teacher")

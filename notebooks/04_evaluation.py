@@ -12,9 +12,14 @@
 # ---
 
 # %% [markdown]
-# # Evaluation
+# # What the distilled images are worth
 #
-# What it shows, what it costs, what to expect.
+# **Shows** the answer: fresh networks trained from scratch on the distilled images, scored on the test part, beside networks trained on as
+# many random real images, on all images, and the majority class. **Costs** a few minutes in the `demo` profile. **Expect** in `demo` on the
+# phantom the distilled images above random real ones by at least 0.05 balanced accuracy, and below all images; `smoke` learns nothing.
+#
+# Everyone uses the same recipe. The distilled set brings its learned step size; the random images have theirs tuned on validation.
+# Intervals are 95 %, by bootstrap over test groups crossed with networks.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
@@ -28,7 +33,76 @@ import importlib.util, subprocess, sys
 if importlib.util.find_spec("medddist") is None:  # in Colab, where nothing is installed yet
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "git+<repository>"], check=True)
 
-from medddist.notebooks import artifacts_folder, parameters
+from medddist.notebooks import open_study, parameters
 
 given = parameters(locals())
-folder = artifacts_folder(given.out)
+study = open_study(given)
+
+# %%
+import pandas as pd
+from sklearn.metrics import balanced_accuracy_score
+
+from medddist import figures
+
+figures.set_style()
+rows = study.table()
+by_method = {row["method"]: row for row in rows}
+metric = study.profile.distill.selection_metric
+figures.score_table(rows, ("accuracy", "balanced_accuracy", "macro_f1", "auroc"))
+
+# %%
+majority = by_method["majority"]["accuracy"]["mean"]
+picture = figures.intervals(rows, ("accuracy", "balanced_accuracy"), majority)
+figures.show(picture, "Accuracy and balanced accuracy of every method on test with intervals; dashed: the majority class")
+
+# %% [markdown]
+# ## The lead
+#
+# Each difference is taken on the same resampled test groups, so that what makes an image easy for both cancels.
+
+# %%
+display(figures.show(figures.leads(rows, "balanced_accuracy"), "Lead of the distilled images in balanced accuracy over each other method"))
+for row in rows:
+    if "distilled_lead" in row:
+        lead = row["distilled_lead"]["balanced_accuracy"]
+        verdict = "ahead of" if lead["low"] > 0 else "BEHIND" if lead["high"] < 0 else "not told apart from"
+        print(f"distilled images are {verdict} {row['label']}: {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]")
+
+# %% [markdown]
+# ## One number by hand
+
+# %%
+scored = study.scored("distilled")
+each = [balanced_accuracy_score(study.data.test.labels, said.argmax(1)) for said in scored.probabilities]
+print(f"networks: {', '.join(f'{value:.3f}' for value in each)}; mean {sum(each) / len(each):.4f}")
+print(f"the library: {scored.scores['balanced_accuracy']['mean']:.4f}")
+
+# %% [markdown]
+# ## Class by class
+
+# %%
+shown = {by_method[m]["label"]: by_method[m]["confusion"] for m in ("distilled", "random_balanced", "full_good")}
+figures.show(figures.confusions(shown, study.data.class_names), "Confusion matrices of three methods as shares of the true class")
+
+# %%
+pd.DataFrame(
+    {
+        row["label"]: {f"{name} {what}": round(of[what]["mean"], 3) for name, of in row["per_class"].items() for what in ("sensitivity", "specificity")}
+        for row in rows
+    }
+)
+
+# %% [markdown]
+# ## More or fewer images a class
+#
+# Only where the profile asks for it (`images_per_class`).
+
+# %%
+sizes = {
+    f"{size} a class": {
+        label: f"{study.scored(method, size).scores[metric]['mean']:.3f}"
+        for method, label in (("distilled", "distilled"), ("random_balanced", "random real"))
+    }
+    for size in study.profile.images_per_class
+}
+pd.DataFrame(sizes) if sizes else print("this profile asks for one size alone")

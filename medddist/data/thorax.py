@@ -102,7 +102,7 @@ class Thorax:
 
     def _lung(self) -> np.ndarray:
         """Air along the ray, 0 outside the lungs, up to 1."""
-        a, depth = self.a, limited(self.depth)
+        a, depth = self.a, limited(self.depth.copy())
         rest = np.maximum(1 - depth * (1 / a.apex_round), 0)
         arc = np.sqrt(1 - rest * rest)
         low = np.maximum(depth - 0.55, 0)
@@ -136,7 +136,7 @@ class Thorax:
         """Everything but lesions and vessels."""
         body = self._body()
         air = self.lung * 0.62 * body
-        soft = body - air + self._breast() + 0.22 * np.sqrt(limited(self.heart_edge))
+        soft = body - air + self._breast() + 0.22 * np.sqrt(limited(self.heart_edge.copy()))
         belly = step(self.v - self.dome, 0.03) * 0.18
         return np.maximum(soft + belly + self._bones() - self._airways(), 0)
 

@@ -1,0 +1,227 @@
+"""The book's pictures. Every function takes results and returns a matplotlib figure; nothing is computed here but the drawing."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from PIL import Image
+
+COLOURS = sns.color_palette("colorblind")
+DISTILLED, REFERENCE = COLOURS[1], COLOURS[0]
+
+
+def set_style() -> None:
+    sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
+    plt.rcParams.update({"figure.dpi": 110, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left"})
+
+
+class Shown:
+    """A picture with alternative text, as notebooks and the book show it."""
+
+    def __init__(self, content: bytes, alt: str, kind: str = "png", width_px: int | None = None):
+        self.content, self.alt, self.kind, self.width_px = content, alt, kind, width_px
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.content).decode()
+        width = f' width="{self.width_px}"' if self.width_px else ""
+        return f'<img alt="{html.escape(self.alt)}" style="max-width:100%"{width} src="data:image/{self.kind};base64,{data}">'
+
+
+def show(figure: Figure, alt: str) -> Shown:
+    """The figure as a PNG with alternative text; closed, so that it is drawn once."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+    return Shown(drawn.getvalue(), alt)
+
+
+def sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "", columns: Sequence[str] = ()) -> Figure:
+    """Grey or colour pictures (C, H, W) in [0, 1], one named row each."""
+    width = max(map(len, rows.values()))
+    figure, axes = plt.subplots(len(rows), width, figsize=(1.15 * width + 1.2, 1.2 * len(rows) + 0.5), squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items()):
+        for column, cell in enumerate(line):
+            cell.set(xticks=[], yticks=[])
+            cell.grid(False)
+            sns.despine(ax=cell, left=True, bottom=True)
+            if column < len(pictures):
+                cell.imshow(_shown(pictures[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+    for cell, name in zip(axes[0], columns):
+        cell.set_title(name, fontsize=9, fontweight="normal", loc="center")
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold")
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def _shown(picture: np.ndarray) -> np.ndarray:
+    """(C, H, W) as imshow takes it."""
+    return picture[0] if len(picture) == 1 else np.moveaxis(picture, 0, -1)
+
+
+def class_counts(counts: pd.DataFrame) -> Figure:
+    """counts: a row a class, a column a part."""
+    figure, axes = plt.subplots(figsize=(7, 2.8))
+    counts.plot.barh(ax=axes, stacked=True, color=COLOURS[: len(counts.columns)], edgecolor="white")
+    axes.invert_yaxis()
+    axes.set(xlabel="images", ylabel="", title=f"{counts.sum(axis=1).idxmax()} is {counts.sum(axis=1).max() / counts.values.sum():.0%} of all images")
+    return figure
+
+
+def brightness(means: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Mean pixel value (N,) of images by class."""
+    figure, axes = plt.subplots(figsize=(7, 2.8))
+    named = [class_names[k] for k in labels]
+    sns.boxplot(x=means, y=named, hue=named, order=class_names, hue_order=class_names, fliersize=1, legend=False, ax=axes)
+    axes.set(xlabel="mean pixel value of an image (0 black, 1 white)", ylabel="", title="Brightness by class")
+    return figure
+
+
+def teacher_curves(curves: Sequence[Sequence[Mapping[str, float]]], first_epoch: int, last_epoch: int) -> Figure:
+    """Validation scores of each teacher by epoch; the epochs that matching reads are shaded."""
+    rows = [
+        {"epoch": epoch, "score": value, "metric": metric.replace("_", " ")}
+        for curve in curves
+        for epoch, scores in enumerate(curve)
+        for metric, value in scores.items()
+    ]
+    figure, axes = plt.subplots(figsize=(7, 3.4))
+    axes.axvspan(first_epoch, last_epoch, color="0.9", zorder=0, label="read by matching")
+    sns.lineplot(pd.DataFrame(rows), x="epoch", y="score", hue="metric", style="metric", errorbar=("pi", 100), ax=axes)
+    axes.set(xlabel="epoch", ylabel="on validation", title=f"{len(curves)} teachers: mean, and lowest to highest")
+    axes.legend(title="")
+    return figure
+
+
+def teacher_moves(moves: np.ndarray, expert_epochs: int) -> Figure:
+    """moves (teachers, starts): how far each teacher goes in `expert_epochs` epochs from each start."""
+    figure, axes = plt.subplots(figsize=(7, 2.8))
+    frame = pd.DataFrame(moves).melt(var_name="start epoch", value_name="distance")
+    sns.lineplot(frame, x="start epoch", y="distance", errorbar=("pi", 100), marker="o", ax=axes)
+    axes.set(xlabel="start epoch t", ylabel=f"|θ(t) − θ(t+{expert_epochs})|", title="What the student has to travel")
+    return figure
+
+
+def distillation_course(losses: np.ndarray, step_sizes: np.ndarray, candidates: Sequence[Mapping], selected: int, metric: str) -> Figure:
+    """The matching loss, the learned step size and the candidates' validation scores over iterations."""
+    figure, (top, middle, low) = plt.subplots(3, 1, figsize=(7, 6.4), sharex=True)
+    window = max(1, len(losses) // 20)
+    top.plot(losses, color="0.75", lw=0.8, label="each iteration")
+    top.plot(pd.Series(losses).rolling(window, center=True, min_periods=1).mean(), color=DISTILLED, label=f"mean of {window}")
+    top.axhline(1, color="0.3", ls=":", lw=1)
+    top.set(ylabel="matching loss", title="1 is a student that does not move")
+    top.legend()
+    middle.plot(step_sizes, color=REFERENCE)
+    middle.set(ylabel="step size α", title="The learned step size")
+    x, y = zip(*((candidate["iteration"], candidate[metric]) for candidate in candidates))
+    low.plot(x, y, "o-", color=REFERENCE)
+    low.plot([selected], [y[x.index(selected)]], "o", ms=13, mfc="none", mec=DISTILLED, mew=2.5)
+    low.set(xlabel="iteration", ylabel=metric.replace("_", " "), title=f"On validation; released: iteration {selected}")
+    figure.tight_layout()
+    return figure
+
+
+def intervals(rows: Sequence[Mapping], metrics: Sequence[str], majority_share: float) -> Figure:
+    """A point and its 95 % interval a method; the majority class's accuracy dashed, since it costs nothing."""
+    figure, axes = plt.subplots(1, len(metrics), figsize=(4.6 * len(metrics), 0.42 * len(rows) + 1.3), sharey=True, squeeze=False)
+    for panel, metric in zip(axes[0], metrics):
+        for place, row in enumerate(rows):
+            score, colour = row[metric], DISTILLED if row["method"] == "distilled" else REFERENCE
+            panel.plot([score["low"], score["high"]], [place, place], color=colour, lw=2.5, solid_capstyle="round")
+            panel.plot(score["mean"], place, "o", color=colour, ms=8)
+            panel.annotate(f"{score['mean']:.3f}", (score["mean"], place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+        if metric == "accuracy":
+            panel.axvline(majority_share, color="0.3", ls="--", lw=1)
+        panel.set(title=metric.replace("_", " "), xlabel="on test, 95 % interval")
+    axes[0, 0].set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], ylim=(len(rows) - 0.5, -0.7))
+    figure.tight_layout()
+    return figure
+
+
+def leads(rows: Sequence[Mapping], metric: str) -> Figure:
+    """The distilled images' lead over each other method, with its paired 95 % interval."""
+    others = [row for row in rows if "distilled_lead" in row]
+    figure, axes = plt.subplots(figsize=(7, 0.42 * len(others) + 1.2))
+    for place, row in enumerate(others):
+        lead = row["distilled_lead"][metric]
+        colour = COLOURS[2] if lead["low"] > 0 else COLOURS[3] if lead["high"] < 0 else "0.5"
+        axes.plot([lead["low"], lead["high"]], [place, place], color=colour, lw=2.5, solid_capstyle="round")
+        axes.plot(lead["difference"], place, "o", color=colour, ms=8)
+    axes.axvline(0, color="0.3", lw=1)
+    axes.set(
+        yticks=range(len(others)), yticklabels=[row["label"] for row in others], ylim=(len(others) - 0.5, -0.5),
+        xlabel=f"{metric.replace('_', ' ')}: distilled minus the other (right: distilled is better)", title="The lead, paired",
+    )
+    return figure
+
+
+def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Rows of each matrix are true classes; shown as shares of the row."""
+    figure, axes = plt.subplots(1, len(matrices), figsize=(3.9 * len(matrices), 3.5), sharey=True, squeeze=False)
+    short = [name.replace("_", " ").replace(" ", "\n") for name in class_names]
+    for panel, (name, matrix) in zip(axes[0], matrices.items()):
+        matrix = np.asarray(matrix)
+        share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-12)
+        sns.heatmap(
+            share, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, square=True, ax=panel,
+            xticklabels=short, yticklabels=short, annot_kws={"fontsize": 9},
+        )
+        panel.tick_params(labelsize=8, rotation=0)
+        panel.set_title(name, fontsize=10)
+        panel.set_xlabel("predicted")
+    axes[0, 0].set_ylabel("true")
+    figure.tight_layout()
+    return figure
+
+
+def overlays(pictures: Sequence[np.ndarray], heats: Mapping[str, Sequence[np.ndarray]], names: Sequence[str], outlines=None) -> Figure:
+    """Pictures (C, H, W) in [0, 1] and heat maps (H, W) over them by row; outlines: (H, W) bool or None for each."""
+    rows = {"image": None} | dict(heats)
+    figure, axes = plt.subplots(len(rows), len(pictures), figsize=(1.35 * len(pictures) + 1.2, 1.45 * len(rows)), squeeze=False)
+    for line, (name, maps) in zip(axes, rows.items()):
+        for column, cell in enumerate(line):
+            cell.set(xticks=[], yticks=[])
+            cell.grid(False)
+            cell.imshow(_shown(pictures[column]), cmap="gray", vmin=0, vmax=1)
+            if maps is not None:
+                cell.imshow(maps[column], cmap="inferno", alpha=0.45, vmin=0, vmax=1)
+            if outlines is not None and outlines[column] is not None and outlines[column].any():
+                cell.contour(outlines[column], levels=[0.5], colors=[COLOURS[9]], linewidths=1.2)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    for cell, name in zip(axes[0], names):
+        cell.set_title(name.replace("_", " "), fontsize=8, fontweight="normal", loc="center")
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def animation(frames: Mapping[int, np.ndarray], alt: str, columns: int = 10, zoom: int = 2, seconds_a_frame: float = 0.7) -> Shown:
+    """A GIF that needs no network: images (N, C, H, W) in [0, 1] by iteration, as one mosaic a frame."""
+    mosaics = [Image.fromarray(_mosaic(images, columns, zoom)) for images in frames.values()]
+    drawn = io.BytesIO()
+    durations = [int(1000 * seconds_a_frame)] * (len(mosaics) - 1) + [int(3000 * seconds_a_frame)]
+    mosaics[0].save(drawn, format="GIF", save_all=True, append_images=mosaics[1:], duration=durations, loop=0)
+    return Shown(drawn.getvalue(), alt, "gif", width_px=mosaics[0].width)
+
+
+def _mosaic(images: np.ndarray, columns: int, zoom: int) -> np.ndarray:
+    """(rows H zoom, columns W zoom) uint8, grey; images row by row."""
+    grey = images.mean(1)
+    padding = -len(grey) % columns
+    grey = np.concatenate([grey, np.ones((padding, *grey.shape[1:]), grey.dtype)])
+    rows = grey.reshape(-1, columns, *grey.shape[1:]).transpose(0, 2, 1, 3).reshape(-1, columns * grey.shape[2])
+    return (np.kron(rows, np.ones((zoom, zoom))) * 255).astype(np.uint8)
+
+
+def score_table(rows: Sequence[Mapping], metrics: Sequence[str]) -> pd.DataFrame:
+    """A row a method: each metric's mean and 95 % interval as text."""
+    cell = lambda s: f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"  # noqa: E731
+    table = {row["label"]: {metric.replace("_", " "): cell(row[metric]) for metric in metrics} for row in rows}
+    return pd.DataFrame.from_dict(table, orient="index")
