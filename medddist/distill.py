@@ -207,8 +207,10 @@ def _refuse_divergence(loss: float, gradient: dict[str, Tensor], run: _Run, sett
     if math.isfinite(loss) and all(bool(slope.isfinite().all()) for slope in gradient.values()):
         return
     step_size = run.distilled.step_size.item()
-    grown = step_size > 3 * settings.step_size
-    name = "learning_rate_log_step_size" if grown else "learning_rate_images" if run.iteration > 5 else "step_size"
+    if step_size > 3 * settings.step_size:
+        name = "learning_rate_log_step_size"
+    else:  # nothing was learned yet at iteration 0: then the student itself diverged
+        name = "learning_rate_images" if run.iteration else "step_size"
     raise InputError(
         f"{name}: the matching loss is not finite at iteration {run.iteration} (step size {step_size:.3g}, started at"
         f" {settings.step_size:.3g}); lower {name}"

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 COLOURS = sns.color_palette("colorblind")
@@ -46,7 +47,7 @@ def show(figure: Figure, alt: str) -> Shown:
 def sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "", columns: Sequence[str] = ()) -> Figure:
     """Grey or colour pictures (C, H, W) in [0, 1], one named row each."""
     width = max(map(len, rows.values()))
-    figure, axes = plt.subplots(len(rows), width, figsize=(1.15 * width + 1.2, 1.2 * len(rows) + 0.5), squeeze=False)
+    figure, axes = plt.subplots(len(rows), width, figsize=(1.15 * width + 1.2, 1.2 * len(rows) + 0.5 * bool(title)), squeeze=False)
     for line, (name, pictures) in zip(axes, rows.items()):
         for column, cell in enumerate(line):
             cell.set(xticks=[], yticks=[])
@@ -57,8 +58,9 @@ def sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "", columns: Se
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     for cell, name in zip(axes[0], columns):
         cell.set_title(name, fontsize=9, fontweight="normal", loc="center")
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold")
-    figure.tight_layout(pad=0.3)
+    if title:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold")
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight() * bool(title)))
     return figure
 
 
@@ -98,6 +100,7 @@ def teacher_curves(curves: Sequence[Sequence[Mapping[str, float]]], first_epoch:
     sns.lineplot(pd.DataFrame(rows), x="epoch", y="score", hue="metric", style="metric", errorbar=("pi", 100), ax=axes)
     axes.set(xlabel="epoch", ylabel="on validation", title=f"{len(curves)} teachers: mean, and lowest to highest")
     axes.legend(title="")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -107,6 +110,7 @@ def teacher_moves(moves: np.ndarray, expert_epochs: int) -> Figure:
     frame = pd.DataFrame(moves).melt(var_name="start epoch", value_name="distance")
     sns.lineplot(frame, x="start epoch", y="distance", errorbar=("pi", 100), marker="o", ax=axes)
     axes.set(xlabel="start epoch t", ylabel=f"|θ(t) − θ(t+{expert_epochs})|", title="What the student has to travel")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

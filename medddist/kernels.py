@@ -8,6 +8,8 @@ of first order. `plain_*` are the same in torch; they serve every other device a
 
 from __future__ import annotations
 
+import functools
+
 import numba
 import numpy as np
 import torch
@@ -135,6 +137,18 @@ def _arrays(*tensors: Tensor):
     return (tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
+def _once(backward):
+    """Refuse a derivative of the derivative where it is asked for: torch's `once_differentiable` can leave a term out."""
+
+    @functools.wraps(backward)
+    def refusing(ctx, *gradients):
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError("the fast kernels are differentiable once; set differentiable_once = False on the network")
+        return backward(ctx, *gradients)
+
+    return refusing
+
+
 class _NormReluPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z, scale, shift):
@@ -146,7 +160,7 @@ class _NormReluPool(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @_once
     def backward(ctx, pooled):
         z, scale, shift, mean, inverse = ctx.saved_tensors
         gradient, scale_gradient, shift_gradient = torch.empty_like(z), torch.empty_like(mean), torch.empty_like(mean)
@@ -166,7 +180,7 @@ class _FirstConvolution(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @_once
     def backward(ctx, gradient):
         padded, weight = ctx.saved_tensors
         by_image = weight.new_empty(len(padded), *weight.shape)

@@ -6,6 +6,7 @@ Trajectory matching compares, slices and moves whole parameter vectors, so the l
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -93,10 +94,11 @@ def convnet(settings: NetworkSettings, channels: int, classes: int, image_size_p
 
 
 def initial_parameters(network: Network, *seed: int | str) -> Tensor:
-    """A fresh theta (P,) by each layer's own default initialisation, drawn from the named seed."""
+    """A fresh theta (P,) by each layer's own default initialisation, drawn from the named seed on the CPU."""
+    fresh = copy.deepcopy(network.module).cpu()  # so that every device sees the same numbers, and the module keeps its own
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(*seed))
-        for layer in network.module.modules():
+        torch.default_generator.manual_seed(seed_of(*seed))
+        for layer in fresh.modules():
             if hasattr(layer, "reset_parameters"):
                 layer.reset_parameters()
-    return torch.cat([parameter.detach().flatten() for parameter in network.module.parameters()]).cpu()
+    return torch.cat([parameter.detach().flatten() for parameter in fresh.parameters()])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def open_trajectory(path: Path) -> Trajectory:
             raise InputError(
                 f"{path}: parameters are {kind} of shape {shape}, not float32 (snapshots, parameters); delete it"
             )
-        return Trajectory(path, *shape, about=json.loads((file.metadata() or {}).get("about", "{}")))
+        return Trajectory(path, *shape, about=_about(file, path))
 
 
 def _opened(path: Path):
@@ -70,11 +71,18 @@ def _opened(path: Path):
         ) from None
 
 
+def _about(file, path: Path) -> dict:
+    try:
+        return json.loads((file.metadata() or {})["about"])
+    except (KeyError, json.JSONDecodeError):
+        raise InputError(f"{path}: does not say what it was made with; delete it and run its step again") from None
+
+
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     """Tensors and a JSON value in one file, atomically: a checkpoint can not be half of one and half of the next."""
     with replaced_atomically(path) as temporary:
         save_file(
-            {name: value.detach().cpu().clone() for name, value in tensors.items()},
+            {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()},
             temporary,
             metadata={"about": json.dumps(about)},
         )
@@ -83,5 +91,4 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     """What `save_tensors` wrote, on the CPU. Raises InputError when missing or damaged."""
     with _opened(Path(path)) as file:
-        about = json.loads((file.metadata() or {}).get("about", "{}"))
-        return {name: file.get_tensor(name) for name in file.keys()}, about
+        return {name: file.get_tensor(name) for name in file.keys()}, _about(file, path)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -76,3 +80,20 @@ def tiny_distill(**changes) -> DistillSettings:
 def tiny_evaluation(**changes) -> EvaluateSettings:
     recipe = tiny_recipe(epochs=4, momentum=0.9, schedule="halfway", augmentation=NO_AUGMENTATION)
     return EvaluateSettings(**({"networks": 2, "recipe": recipe} | changes))
+
+
+def killed_and_resumed(scenarios: list[dict]) -> list[dict]:
+    """`killed.py` on these scenarios, one thread everywhere so that bits can be compared; what became of each."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    top = Path(__file__).resolve().parent
+    path = os.pathsep.join([str(top.parent), str(top), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(top / "killed.py")], input=json.dumps(scenarios), capture_output=True, text=True,
+        env=os.environ | threads | {"PYTHONPATH": path}, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout)
+    for scenario, end in zip(scenarios, ends, strict=True):
+        assert all(end["killed"]), f"not every process of {scenario} died as it should\n{done.stderr}"
+        assert end["last"] == 0, f"the last process of {scenario} failed\n{done.stderr}"
+    return ends

