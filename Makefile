@@ -77,6 +77,7 @@ results: $(INSTALLED)
 publish:
 	@$(MAKE) --no-print-directory book PROFILE=demo DATA=phantom
 	@$(PY) workflow/notebook.py publish build/demo/notebooks notebooks
+	@$(PY) workflow/overview.py
 
 clean:
 	rm -rf build book/_build

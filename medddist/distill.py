@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medddist.augment import AugmentSettings
 from medddist.errors import InputError
-from medddist.evaluate import EvaluateSettings, mean_validation_scores, random_real, trained_networks
+from medddist.evaluate import EvaluateSettings, random_real, tried_on_validation
 from medddist.matching import Distilled, matching_gradient, segment
 from medddist.networks import Network
 from medddist.seeds import generator
@@ -75,15 +75,15 @@ def initial_set(training: Labelled, classes: int, settings: DistillSettings) -> 
     if settings.initial_images == "noise":
         start, indices = torch.randn(start.shape, generator=random).to(start), indices[:0]
     log_step_size = torch.tensor(math.log(settings.step_size), dtype=images.dtype, device=images.device)
-    return Distilled(start, _label_tensor(hard, classes, settings), log_step_size), indices
+    return Distilled(start, _label_tensor(hard, classes, settings, images.dtype), log_step_size), indices
 
 
-def _label_tensor(hard: Tensor, classes: int, settings: DistillSettings) -> Tensor:
+def _label_tensor(hard: Tensor, classes: int, settings: DistillSettings, kind: torch.dtype) -> Tensor:
     """Classes as they are; or logits whose softmax gives the own class `label_confidence`, the others equal shares."""
     if settings.labels == "hard":
         return hard
     gap = math.log(settings.label_confidence * (classes - 1) / (1 - settings.label_confidence))
-    return gap * F.one_hot(hard, classes).float()
+    return gap * F.one_hot(hard, classes).to(kind)
 
 
 class _Run:
@@ -166,6 +166,8 @@ def distill(
 
 def check_trajectories(trajectories: list[Trajectory], network: Network, settings: DistillSettings) -> None:
     """Raises InputError unless every trajectory fits the network and reaches as far as a segment may."""
+    if not trajectories:
+        raise InputError("teachers: there are no trajectories to match; train one teacher or more")
     needed = settings.max_start_epoch + settings.expert_epochs
     for trajectory in trajectories:
         if trajectory.parameter_count != network.parameter_count:
@@ -189,6 +191,8 @@ def _iterate(run: _Run, network: Network, trajectories: list[Trajectory], settin
     start, target = (row.to(like) for row in teacher.rows(epoch, epoch + settings.expert_epochs))
     student = segment(start, target, like, settings.batch_size, settings.student_steps, random)
     loss, gradient = matching_gradient(network, run.distilled, student, settings.augmentation)
+    if torch.equal(start, target):
+        raise InputError(f"{teacher.path}: stands still after epoch {epoch}; raise the teachers' learning_rate")
     _refuse_divergence(loss, gradient, run, settings)
     run.losses.append(loss)
     run.step_sizes.append(run.distilled.step_size.item())
@@ -201,6 +205,11 @@ def _iterate(run: _Run, network: Network, trajectories: list[Trajectory], settin
         run.velocity[name] = settings.momentum * run.velocity[name] + slope
         run.learned[name] = run.learned[name] - rates[name] * run.velocity[name]
     run.iteration += 1
+    if not 0 < run.distilled.step_size.item() < math.inf:
+        raise InputError(
+            f"learning_rate_log_step_size: the step size became {run.distilled.step_size.item():g} at iteration {run.iteration},"
+            f" beyond what numbers can hold; lower learning_rate_log_step_size"
+        )
 
 
 def _refuse_divergence(loss: float, gradient: dict[str, Tensor], run: _Run, settings: DistillSettings) -> None:
@@ -226,8 +235,7 @@ def _add_candidate(
     now = run.distilled
     recipe = evaluation.recipe.model_copy(update={"learning_rate": now.step_size.item()})
     seed = (settings.seed, "selection")
-    trained = trained_networks(network, now.images, now.targets, recipe, settings.selection_networks, seed)
-    scores = mean_validation_scores(network, trained, validation)
+    scores = tried_on_validation(network, now.images, now.targets, recipe, settings.selection_networks, validation, seed)
     run.candidates.append({"iteration": run.iteration, "step_size": now.step_size.item(), **scores})
     run.pictures[run.iteration] = {name: value.cpu() for name, value in now.learned().items()}
 

@@ -9,10 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medddist.errors import InputError
 from medddist.networks import Network, initial_parameters
 from medddist.settings import Settings
 from medddist.teachers import Labelled, validation_scores
-from medddist.training import Recipe, predict, train
+from medddist.training import Diverged, Recipe, predict, train
 
 
 class EvaluateSettings(Settings):
@@ -64,6 +65,23 @@ def mean_validation_scores(network: Network, trained: list[Tensor], validation: 
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
 
 
+def tried_on_validation(
+    network: Network,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    networks: int,
+    validation: Labelled,
+    seed: tuple[int | str, ...],
+) -> dict[str, float]:
+    """`mean_validation_scores` of fresh networks; zeros where training diverges, so that such a choice loses."""
+    try:
+        trained = trained_networks(network, images, labels, recipe, networks, seed)
+    except Diverged:
+        return {"accuracy": 0.0, "balanced_accuracy": 0.0}
+    return mean_validation_scores(network, trained, validation)
+
+
 def tuned_learning_rate(
     network: Network,
     images: Tensor,
@@ -79,8 +97,8 @@ def tuned_learning_rate(
     scores = {}
     for rate in candidates:
         tried = recipe.model_copy(update={"learning_rate": rate})
-        trained = trained_networks(network, images, labels, tried, networks, (*seed, "tuning"))
-        scores[f"{rate:g}"] = mean_validation_scores(network, trained, validation)[metric]
+        reached = tried_on_validation(network, images, labels, tried, networks, validation, (*seed, "tuning"))
+        scores[f"{rate:g}"] = reached[metric]
     best = max(candidates, key=lambda rate: scores[f"{rate:g}"])
     return best, scores
 
@@ -89,8 +107,14 @@ def random_real(labels: Tensor, images_per_class: int, classes: int, draw: str, 
     """Indices of a random real subset as large as the distilled set.
 
     draw: `balanced`, so many of each class; or `natural`, as many in all, in the data's own proportions.
+    Raises InputError when there are not so many images of every class.
     """
     labels = labels.cpu()
+    fewest = int(torch.bincount(labels, minlength=classes).min())
+    if not 1 <= images_per_class <= fewest:
+        raise InputError(
+            f"images_per_class: {images_per_class} is not between 1 and {fewest}, the training images of the smallest class; change it"
+        )
     if draw == "natural":
         return torch.randperm(len(labels), generator=random)[: images_per_class * classes]
     chosen = [(labels == k).nonzero().flatten() for k in range(classes)]

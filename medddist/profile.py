@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from medddist.data import DataSettings
 from medddist.distill import DistillSettings
@@ -24,7 +24,7 @@ class ReferenceSettings(Settings):
 
     draws: int = Field(5, ge=1)  # of random real images, balanced and in natural proportions each
     networks_per_draw: int = Field(1, ge=1)
-    learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)  # tried on validation for the random real images
+    learning_rates: tuple[PositiveFloat, ...] = Field((0.003, 0.01, 0.03, 0.1), min_length=1)  # tried on validation for the random real images
     tuning_networks: int = Field(2, ge=1)
     full_networks: int = Field(3, ge=1)
     good_recipe: Recipe = Recipe(
@@ -49,7 +49,7 @@ class Profile(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     references: ReferenceSettings = ReferenceSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
-    images_per_class: tuple[int, ...] = ()  # further sizes for the table over numbers of images a class
+    images_per_class: tuple[PositiveInt, ...] = ()  # further sizes for the table over numbers of images a class
     variants: dict[
         str, dict[str, Any]
     ] = {}  # by name, changes such as {"distill.iterations": 10}; `medddist results` measures each
@@ -89,7 +89,9 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
 def _set(values: dict, setting: str, value: Any) -> None:
     *parents, last = setting.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        if values.get(parent) is None:  # absent, or a name with nothing after it
+            values[parent] = {}
+        values = values[parent]
         if not isinstance(values, dict):
             raise InputError(f"{setting}: {parent} holds no further settings")
     values[last] = value

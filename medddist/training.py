@@ -36,6 +36,10 @@ class Recipe(Settings):
     augmentation: AugmentSettings = AugmentSettings()
 
 
+class Diverged(InputError):
+    """The loss is no longer finite: the learning rate is too large for these images."""
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """All that the next epoch depends on: with it, going on equals never having stopped."""
@@ -59,7 +63,7 @@ def train(
     """Train from theta (P,) and return the parameters reached (P,).
 
     images (N, C, H, W), standardised; labels (N,) classes, or (N, K) probabilities.
-    Raises InputError when the loss is no longer finite.
+    Raises Diverged, an InputError, when the loss is no longer finite.
     """
     state = resume or TrainingState(0, theta.detach(), torch.zeros_like(theta))
     while state.epoch < recipe.epochs:
@@ -82,7 +86,7 @@ def _epoch(network: Network, state: TrainingState, images, labels, recipe: Recip
         velocity = recipe.momentum * velocity + gradient + recipe.weight_decay * theta
         theta = theta - recipe.learning_rate * rate_factor(recipe.schedule, progress) * velocity
     if not math.isfinite(loss):
-        raise InputError(
+        raise Diverged(
             f"learning_rate: training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}; lower the learning rate"
         )
     return TrainingState(state.epoch + 1, theta, velocity)

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import torch
 
-from medddist import distill as distillation
-from medddist import files, teachers
+from medddist import evaluate, files, teachers
 from medddist.distill import distill
 from medddist.teachers import TeacherSettings, train_teacher
 from medddist.trajectories import open_trajectory
@@ -57,9 +56,9 @@ def arm(moment: list) -> Callable[..., None]:
     elif what == "flush":
         files.os.fsync = at_call(number, os.fsync)
     elif what == "scoring":
-        distillation.mean_validation_scores = at_call(number, distillation.mean_validation_scores)
-    elif what == "candidate":  # in the middle of a candidate's training
-        distillation.trained_networks = at_call(number, distillation.trained_networks)
+        evaluate.mean_validation_scores = at_call(number, evaluate.mean_validation_scores)
+    elif what == "training":  # of a candidate's network
+        evaluate.train = at_call(number, evaluate.train)
     elif what == "epoch":
         teachers.validation_scores = at_call(number, teachers.validation_scores)
     return lambda *arguments: None
@@ -100,12 +99,17 @@ def attempt(scenario: dict, moment: list | None) -> int:
     return os.waitpid(child, 0)[1]
 
 
+def died(status: int, moment: list) -> bool:
+    """Killed as it should be; a run that is killed by the clock may also be done before."""
+    return status == signal.SIGKILL or (moment[0] == "seconds" and status == 0)
+
+
 def main() -> None:
     warnings.simplefilter("error")
     ends = []
     for scenario in json.load(sys.stdin):
-        deaths = [attempt(scenario, moment) for moment in scenario["moments"]]
-        ends.append({"killed": [os.WIFSIGNALED(d) and os.WTERMSIG(d) == signal.SIGKILL for d in deaths], "last": attempt(scenario, None)})
+        killed = [died(attempt(scenario, moment), moment) for moment in scenario["moments"]]
+        ends.append({"killed": killed, "last": attempt(scenario, None)})
     print(json.dumps(ends))
 
 

@@ -168,7 +168,7 @@ def test_killed_equals_uninterrupted_with_the_fast_kernels(tmp_path):
 @pytest.mark.slow
 def test_killed_at_any_time_equals_uninterrupted(tmp_path):
     draw = random.Random(0)
-    cases = [scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.3)] for _ in range(4)], fast=k % 2 == 0) for k in range(20)]
+    cases = [scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.3)] for _ in range(4)], fast=k % 2 == 0) for k in range(8)]
     for case in cases:
         recipe = case["settings"]["recipe"] | {"epochs": 60}
         case["settings"] = {"recipe": recipe, "kept_epochs": 4}

@@ -17,7 +17,16 @@ import numpy as np
 from pydantic import Field
 from scipy.ndimage import uniform_filter
 
-from medddist.data.thorax import ACQUISITION, ANATOMY, Thorax, bump, drawn, limited, smooth_noise, step
+from medddist.data.thorax import (
+    ACQUISITION,
+    ANATOMY,
+    Thorax,
+    bump,
+    drawn,
+    limited,
+    smooth_noise,
+    step,
+)
 from medddist.seeds import numpy_generator
 from medddist.settings import Settings
 
@@ -172,7 +181,7 @@ def _mark(t: np.ndarray, site: int, first: float, second: float) -> None:
         paint(0, 32, 0, 1 + first, 0)
         paint(0, 32, 31 - first, 32, 0)
         for letter in range(3 + round(2 * second)):
-            paint(2, 3.5, 3 + 1.5 * letter, 4 + 1.5 * letter, 1)
+            paint(2, 3.5, 3 + 2 * letter, 4 + 2 * letter, 1)
     else:  # shutters above and below
         paint(0, 1 + 0.7 * first, 0, 32, 0)
         paint(31 - 0.7 * second, 32, 0, 32, 0)

@@ -26,8 +26,7 @@ ANATOMY = {  # name: (lowest, highest) of a uniform draw per patient
 ACQUISITION = {  # the same, per image
     "shift_u": (-0.08, 0.08), "shift_v": (-0.08, 0.08), "turn": (-0.09, 0.09), "zoom": (1.00, 1.16), "twist": (-0.04, 0.04),
     "inspiration": (-0.07, 0.05), "scatter": (0.25, 0.5), "noise": (0.004, 0.016), "window_low": (0.25, 0.5),
-    "window_width": (1.9, 2.6), "brightness": (0.36, 0.60),
-    "mark": (0.0, 1.0), "shutter": (0.0, 1.0),
+    "window_width": (1.9, 2.6), "brightness": (0.36, 0.60), "mark": (0.0, 1.0), "shutter": (0.0, 1.0),
 }  # fmt: skip
 
 
@@ -117,9 +116,8 @@ class Thorax:
         wall = np.sqrt(wall) * step(self.outer - self.au, 0.03)
         side = step(np.abs(self.mid) - inner, 0.025) * step(self.depth - 0.005, 0.02)
         self.cage = step(self.outer - self.au + 0.03, 0.04) * step(self.depth + 0.02, 0.04)
-        air = wall * side * step(self.dome - self.v, 0.025)
-        self.field = air
-        return air * (1 - 0.88 * self._heart())
+        self.field = wall * side * step(self.dome - self.v, 0.025)  # the lungs with what lies behind the heart
+        return self.field * (1 - 0.88 * self._heart())
 
     def _heart(self) -> np.ndarray:
         """The silhouette of heart and great vessels, 0 to 1."""
@@ -151,12 +149,13 @@ class Thorax:
         inside = step(self.v - line, 0.10) * step(half - self.au, 0.05)
         return inside * (0.30 + np.sqrt(np.maximum(1 - across * across, 0)) * (a.tissue - 0.30))
 
-    def _breast(self) -> np.ndarray:
+    def _breast(self) -> np.ndarray | int:
+        """Soft shadows over the lower lungs, in about half of the patients."""
         a = self.a
         if a.breast <= 0.02:
             return 0
         x, y = self.au - 0.46, self.v - a.breast_height
-        inside = 1 - x * x * 7 - y * y * np.where(y > 0, 9, 4)
+        inside = 1 - x * x * 7 - y * y * (6.5 + np.copysign(2.5, y))  # flatter above
         return a.breast * np.sqrt(limited(inside * 1.6))
 
     def _tube(self, distance: np.ndarray, width: float) -> np.ndarray:
@@ -166,6 +165,7 @@ class Thorax:
         return np.sqrt(b) * (1.25 - 0.6 * b)
 
     def _bones(self) -> np.ndarray:
+        """Ribs, from behind and from the front, and the other bones."""
         a = self.a
         across = self.au * (1 / 0.8)
         bend = a.rib_slope * across * across * (1.15 - self.v * 0.35)
@@ -177,6 +177,7 @@ class Thorax:
         return a.rib_bone * ribs + self._spine() + self._shoulders()
 
     def _spine(self) -> np.ndarray:
+        """Vertebrae, the discs between them, their spinous processes."""
         a, x = self.a, np.abs(self.mid)
         disc = step(periodic(self.v * (1 / (a.rib_spacing * 0.95)) + a.rib_start) - 0.40, 0.12)
         column = step(0.085 - x, 0.02) * (1 - 0.45 * disc)
@@ -210,7 +211,7 @@ class Thorax:
         r = np.sqrt(dx * dx + dy * dy) + 1e-3
         other = smooth_noise(self.rng, self.size, 5)
         angle = dy / (np.abs(dx) + np.abs(dy) + 1e-3) + 0.03 * self.warp + 0.09 * other
-        angle = angle + 0.31 * (self.u > 0) + a.vessel_turn
+        angle = angle + np.copysign(0.155, self.u) + a.vessel_turn  # the two sides differ
         total = 1.1 * bump(r, 0.12)
         for branches, near, far, width in ((3.5, 0.0, 0.50, 0.034), (6.3, 0.12, 0.75, 0.024), (11.3, 0.30, 1.0, 0.017)):
             across = periodic(angle * branches) * (r * (1.4 / branches))

@@ -1,0 +1,84 @@
+"""The command as people meet it: exit codes, one line an error, JSON alone on standard output."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from medddist import cli
+
+TINY = [
+    "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
+    "distill.iterations=2", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=1",
+    "distill.images_per_class=2", "evaluate.recipe.epochs=2", "references.good_recipe.epochs=1",
+]  # fmt: skip
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+def options(tmp_path) -> list[str]:
+    return ["--profile", "smoke", "--out", str(tmp_path), *(word for change in TINY for word in ("--set", change))]
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["distill", "--profile", "smoke", "--set", "distill.iteration=3"], "distill.iteration is not a setting"),
+        (["distill", "--profile", "smoke", "--set", "distill.iterations=many"], "distill.iterations"),
+        (["distill", "--profile", "smoke", "--set", "iterations"], "name=value"),
+        (["teachers", "--profile", "none"], "'none' is not known"),
+        (["prepare", "--profile", "smoke", "--data", "no/such/folder"], "no/such/folder"),
+        (["prepare", "--profile", "smoke", "--device", "abacus"], "abacus"),
+        (["prepare", "--no-such-option"], "--no-such-option"),
+        (["juggle"], "juggle"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(capsys, arguments, told):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert told in err and err.count("\n") == 1 and err.startswith("medddist: error: ")
+
+
+def test_debug_shows_the_traceback(capsys):
+    code, _, err = run(capsys, "teachers", "--profile", "none", "--debug")
+    assert code == 2 and "Traceback" in err
+
+
+def test_a_fault_of_ours_is_one_line_and_exit_code_one(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load_profile", lambda *_: 1 / 0)
+    code, out, err = run(capsys, "prepare", "--profile", "smoke")
+    assert (code, out) == (1, "") and "ZeroDivisionError" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["prepare", "teachers", "distill", "evaluate", "results"])
+def test_help_is_there(capsys, command):
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0 and "--profile" in out
+
+
+def test_the_steps_from_the_command_line(capsys, tmp_path):
+    code, out, _ = run(capsys, "prepare", *options(tmp_path), "--json")
+    assert code == 0 and json.loads(out)["class_names"][2] == "Normal"
+    code, out, _ = run(capsys, "distill", *options(tmp_path), "--json")
+    (made,) = json.loads(out)
+    assert code == 0 and made["images"] == 8 and made["step_size"] > 0
+    code, out, _ = run(capsys, "evaluate", *options(tmp_path), "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["method"] for row in rows][0] == "distilled"
+    assert {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "per_class", "confusion"} <= rows[0].keys()
+    assert all(row["accuracy"]["low"] <= row["accuracy"]["mean"] <= row["accuracy"]["high"] for row in rows)
+
+
+def test_results_are_a_record_with_all_that_is_needed_to_measure_again(capsys, tmp_path):
+    code, out, _ = run(capsys, "results", *options(tmp_path / "out"), "--folder", str(tmp_path / "results"), "--json")
+    record = json.loads(out)
+    assert code == 0 and record == json.loads((tmp_path / "results" / "smoke-phantom.json").read_text())
+    assert record["about"]["packages"]["torch"] and record["about"]["machine"]["threads"]
+    (measured,) = record["variants"].values()
+    assert measured["settings"]["distill"]["iterations"] == 2 and measured["summary"]["lead_over_it"]["low"] is not None

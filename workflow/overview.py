@@ -1,0 +1,72 @@
+"""The first page's picture and its findings, from the default study and from the figures of record.
+
+    python workflow/overview.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from medddist import figures
+from medddist.profile import load_profile
+from medddist.progress import Progress
+from medddist.study import Study
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOWN = ("distilled", "random_balanced", "full_good")
+
+
+def picture(study: Study) -> figures.Shown:
+    result, data = study.distillation(), study.data
+    first = np.concatenate([np.flatnonzero(data.train.labels == k)[:4] for k in range(data.classes)])
+    some = [k * study.profile.distill.images_per_class + i for k in range(data.classes) for i in range(4)]
+    pictures = {
+        f"{len(data.train):,} training images (16 of them)": data.train.images[first] / 255,
+        f"{len(result.distilled.images)} distilled images (16 of them)": data.pixels(result.distilled.images[some].cpu().numpy()),
+    }
+    rows = [row for row in study.table() if row["method"] in SHOWN]
+    return figures.show(figures.overview(pictures, rows, "balanced_accuracy"), "")
+
+
+def found(study: Study) -> str:
+    """A paragraph of figures; every number is the study's or a record's."""
+    rows = {row["method"]: row for row in study.table()}
+    lead = rows["random_balanced"]["distilled_lead"]["balanced_accuracy"]
+    value = lambda method: f"{rows[method]['balanced_accuracy']['mean']:.3f}"  # noqa: E731
+    lines = [
+        f"On the phantom (`demo`), networks trained on {4 * study.profile.distill.images_per_class} distilled images reach a balanced"
+        f" accuracy of {value('distilled')} on test, on as many random real images {value('random_balanced')}, on all images"
+        f" {value('full_good')}. The lead over random real images is {lead['difference']:+.3f}, 95 % interval"
+        f" [{lead['low']:+.3f}, {lead['high']:+.3f}]."
+    ]
+    records = sorted((ROOT / "results").glob("real-*.json"))
+    lines += [_of_record(json.loads(path.read_text(encoding="utf-8"))) for path in records]
+    return "\n\n".join(lines) + "\n"
+
+
+def _of_record(record: dict) -> str:
+    told = [f"On real radiographs (`results/{record['profile']}-{Path(record['source']).stem}.json`):", ""]
+    for variant, measured in record["variants"].items():
+        s, rows = measured["summary"], {row["method"]: row for row in measured["rows"]}
+        lead, metric = s["lead_over_it"], s["metric"]
+        told.append(
+            f"- teachers `{variant}`: {metric.replace('_', ' ')} {s['distilled']:.3f} by the distilled images,"
+            f" {rows[s['better_random_reference']][metric]['mean']:.3f} by the better random real reference"
+            f" (lead {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]),"
+            f" {rows['full_good'][metric]['mean']:.3f} by all images; the majority class alone has accuracy"
+            f" {rows['majority']['accuracy']['mean']:.3f}."
+        )
+    return "\n".join(told)
+
+
+def main() -> None:
+    study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress())
+    (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
+    (ROOT / "book" / "found.txt").write_text(found(study), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
