@@ -205,11 +205,7 @@ def _iterate(run: _Run, network: Network, trajectories: list[Trajectory], settin
         run.velocity[name] = settings.momentum * run.velocity[name] + slope
         run.learned[name] = run.learned[name] - rates[name] * run.velocity[name]
     run.iteration += 1
-    if not 0 < run.distilled.step_size.item() < math.inf:
-        raise InputError(
-            f"learning_rate_log_step_size: the step size became {run.distilled.step_size.item():g} at iteration {run.iteration},"
-            f" beyond what numbers can hold; lower learning_rate_log_step_size"
-        )
+    _refuse_step_size(run)
 
 
 def _refuse_divergence(loss: float, gradient: dict[str, Tensor], run: _Run, settings: DistillSettings) -> None:
@@ -224,6 +220,16 @@ def _refuse_divergence(loss: float, gradient: dict[str, Tensor], run: _Run, sett
         f"{name}: the matching loss is not finite at iteration {run.iteration} (step size {step_size:.3g}, started at"
         f" {settings.step_size:.3g}); lower {name}"
     )
+
+
+def _refuse_step_size(run: _Run) -> None:
+    """The exponential is positive, but for numbers too small or too large to be held."""
+    step_size = run.distilled.step_size.item()
+    if not 0 < step_size < math.inf:
+        raise InputError(
+            f"learning_rate_log_step_size: the step size became {step_size:g} at iteration {run.iteration}; lower"
+            " learning_rate_log_step_size"
+        )
 
 
 def _add_candidate(

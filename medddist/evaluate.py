@@ -47,7 +47,7 @@ def trained_networks(
     """Parameters (P,) of networks trained from scratch on images (N, C, H, W) and labels (N,) or (N, K)."""
     trained = []
     for number in range(networks):
-        start = initial_parameters(network, *seed, "network", number).to(images.device)
+        start = initial_parameters(network, *seed, "network", number).to(images)
         trained.append(train(network, start, images, labels, recipe, (*seed, "network", number)))
         if progress:
             progress(number + 1, networks)

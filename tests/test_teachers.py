@@ -165,6 +165,19 @@ def test_killed_equals_uninterrupted_with_the_fast_kernels(tmp_path):
     assert teacher_path(tmp_path / "a", 1).read_bytes() == teacher_path(tmp_path / "b", 1).read_bytes()
 
 
+def test_an_interrupted_teacher_goes_on_and_does_not_start_again(tmp_path):
+    def stopped(epoch, epochs):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "a", progress=stopped, save_every_seconds=0.0)
+    told = []
+    resumed = trained(tmp_path / "a", progress=lambda epoch, epochs: told.append(epoch))
+    assert told == [4, 5]
+    assert resumed.path.read_bytes() == trained(tmp_path / "b").path.read_bytes()
+
+
 @pytest.mark.slow
 def test_killed_at_any_time_equals_uninterrupted(tmp_path):
     draw = random.Random(0)
