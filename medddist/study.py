@@ -134,11 +134,12 @@ class Study:
         found = []
         for index in range(settings.teachers):
             report = lambda epoch, epochs: self.progress(f"teacher {index + 1} of {settings.teachers}", epoch, epochs)  # noqa: B023
-            found.append(
-                train_teacher(
-                    network, self.tensors("train"), self.tensors("validation"), settings, index, folder, progress=report
+            with _timed(teacher_path(folder, index)):
+                found.append(
+                    train_teacher(
+                        network, self.tensors("train"), self.tensors("validation"), settings, index, folder, progress=report
+                    )
                 )
-            )
         return found
 
     def distillation(self, seed: int | None = None, images_per_class: int | None = None) -> Distillation:

@@ -106,6 +106,7 @@ def died(status: int, moment: list) -> bool:
 
 def main() -> None:
     warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # from Python 3.12 on
     ends = []
     for scenario in json.load(sys.stdin):
         killed = [died(attempt(scenario, moment), moment) for moment in scenario["moments"]]
