@@ -73,7 +73,9 @@ def distillation_run(folder: Path, settings: dict, fast: bool, **saving) -> None
     trajectories = [open_trajectory(path) for path in sorted(folder.parent.glob("teacher_*.safetensors"))]
     networks = tiny_network(), tiny_network(differentiable_once=fast)
     parts, checkpoint = (labelled(20), labelled(9, seed=1)), folder / "unfinished.safetensors"
-    result = distill(*networks, *parts, CLASSES, trajectories, tiny_distill(**settings), tiny_evaluation(), checkpoint, **saving)
+    result = distill(
+        *networks, *parts, CLASSES, trajectories, tiny_distill(**settings), tiny_evaluation(), checkpoint, **saving
+    )
     # The progress of the last iteration, the last candidate and the choice are behind; what counts is kept as one file.
     with files.replaced_atomically(folder / "result.pt") as temporary:
         torch.save(result, temporary)

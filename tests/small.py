@@ -70,8 +70,16 @@ def tiny_teachers(**changes) -> TeacherSettings:
 
 def tiny_distill(**changes) -> DistillSettings:
     small = {
-        "images_per_class": 2, "iterations": 7, "student_steps": 3, "expert_epochs": 1, "max_start_epoch": 2, "batch_size": 4,
-        "step_size": 0.02, "learning_rate_images": 1.0, "learning_rate_log_step_size": 0.01, "select_every": 3,
+        "images_per_class": 2,
+        "iterations": 7,
+        "student_steps": 3,
+        "expert_epochs": 1,
+        "max_start_epoch": 2,
+        "batch_size": 4,
+        "step_size": 0.02,
+        "learning_rate_images": 1.0,
+        "learning_rate_log_step_size": 0.01,
+        "select_every": 3,
         "selection_networks": 1,
     }
     return DistillSettings(**(small | changes))

@@ -14,7 +14,9 @@ from torch import Tensor
 from medddist.augment import NO_AUGMENTATION, AugmentSettings, Draws, augment, draw
 from medddist.seeds import generator
 
-EVERYTHING = AugmentSettings(shift=0.1, scale=0.2, rotation_degrees=20, brightness=0.5, contrast=0.4, cutout=0.3, flip=True)
+EVERYTHING = AugmentSettings(
+    shift=0.1, scale=0.2, rotation_degrees=20, brightness=0.5, contrast=0.4, cutout=0.3, flip=True
+)
 ANGLE, ZOOM, ACROSS, DOWN, MIRROR, CONTRAST, BRIGHTNESS, CUT_DOWN, CUT_ACROSS = range(9)
 
 
@@ -69,7 +71,9 @@ def test_flip_mirrors_left_and_right_about_half_of_the_images():
     assert 70 < mirrored.sum() < 130
 
 
-@pytest.mark.parametrize("strength", [EVERYTHING, AugmentSettings(), only(cutout=0.5), only(contrast=0.5), only(shift=0.2)])
+@pytest.mark.parametrize(
+    "strength", [EVERYTHING, AugmentSettings(), only(cutout=0.5), only(contrast=0.5), only(shift=0.2)]
+)
 def test_an_image_does_not_depend_on_its_neighbours(strength):
     x = images(6, 3)
     draws = draw(6, generator(2), x)
@@ -167,7 +171,9 @@ def test_draws_are_uniform_independent_and_of_the_images_type():
 
 
 def test_single_and_double_precision_see_the_same_draws():
-    single, double = (draw(4, generator(6), torch.zeros(1, dtype=dtype)).uniform for dtype in (torch.float32, torch.float64))
+    single, double = (
+        draw(4, generator(6), torch.zeros(1, dtype=dtype)).uniform for dtype in (torch.float32, torch.float64)
+    )
     assert torch.equal(single.double(), double)
 
 

@@ -26,18 +26,37 @@ TENSORS = ("images", "labels", "log_step_size")
 def run(folder: Path, trajectories=None, training=None, validation=None, network=None, **changes) -> Distillation:
     """A tiny distillation in a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    network, saving = network or tiny_network(), {k: changes.pop(k) for k in ("progress", "save_every_seconds") if k in changes}
+    network, saving = (
+        network or tiny_network(),
+        {k: changes.pop(k) for k in ("progress", "save_every_seconds") if k in changes},
+    )
     parts = training or labelled(20), validation or labelled(9, seed=1)
     trajectories = trajectories or walks(folder, network)
     evaluation, checkpoint = tiny_evaluation(), folder / "unfinished.safetensors"
-    return distill(network, tiny_network(), *parts, CLASSES, trajectories, tiny_distill(**changes), evaluation, checkpoint, **saving)
+    return distill(
+        network,
+        tiny_network(),
+        *parts,
+        CLASSES,
+        trajectories,
+        tiny_distill(**changes),
+        evaluation,
+        checkpoint,
+        **saving,
+    )
 
 
 def same(a: Distillation, b: Distillation) -> bool:
     """Equal in every bit of every tensor and every figure."""
-    sets = all(torch.equal(getattr(getattr(a, s), t), getattr(getattr(b, s), t)) for s in ("distilled", "initial") for t in TENSORS)
+    sets = all(
+        torch.equal(getattr(getattr(a, s), t), getattr(getattr(b, s), t))
+        for s in ("distilled", "initial")
+        for t in TENSORS
+    )
     rest = all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("initial_indices", "losses", "step_sizes"))
-    pictures = list(a.pictures) == list(b.pictures) and all(torch.equal(a.pictures[k], b.pictures[k]) for k in a.pictures)
+    pictures = list(a.pictures) == list(b.pictures) and all(
+        torch.equal(a.pictures[k], b.pictures[k]) for k in a.pictures
+    )
     return sets and rest and pictures and a.candidates == b.candidates and a.selected_iteration == b.selected_iteration
 
 
@@ -65,7 +84,9 @@ def test_it_starts_from_noise():
 
 def test_noise_knows_no_training_image():
     images, labels = labelled(20)
-    noise, other = (initial_set((x, labels), CLASSES, tiny_distill(initial_images="noise"))[0] for x in (images, images + 1))
+    noise, other = (
+        initial_set((x, labels), CLASSES, tiny_distill(initial_images="noise"))[0] for x in (images, images + 1)
+    )
     assert torch.equal(noise.images, other.images)
 
 
@@ -109,7 +130,9 @@ def test_iterations_by_the_definition(tmp_path, labels):
     initial, _ = initial_set(training, CLASSES, settings)
     leaves = {name: value.clone().requires_grad_() for name, value in initial.learned().items()}
     rates = {"images": 1.0, "log_step_size": 0.3, "labels": 0.7}
-    optimiser = torch.optim.SGD([{"params": [leaf], "lr": rates[name]} for name, leaf in leaves.items()], lr=1.0, momentum=0.6)
+    optimiser = torch.optim.SGD(
+        [{"params": [leaf], "lr": rates[name]} for name, leaf in leaves.items()], lr=1.0, momentum=0.6
+    )
     losses = []
     for iteration in range(settings.iterations):
         draws = generator(settings.seed, "iteration", iteration)
@@ -131,7 +154,11 @@ def test_iterations_by_the_definition(tmp_path, labels):
 def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, monkeypatch):
     seen, network = set(), tiny_network()
     trajectories = walks(tmp_path, network, count=3)
-    rows = {tuple(row.tolist()[:3]): (k, t) for k, one in enumerate(trajectories) for t, row in enumerate(one.rows(*range(5)))}
+    rows = {
+        tuple(row.tolist()[:3]): (k, t)
+        for k, one in enumerate(trajectories)
+        for t, row in enumerate(one.rows(*range(5)))
+    }
 
     def watched(network, distilled, student, augmentation):
         start, target = (rows[tuple(end.tolist()[:3])] for end in (student.start, student.target))
@@ -146,7 +173,14 @@ def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, mo
 
 def test_distilling_brings_students_closer_to_the_teachers(tmp_path):
     """The made-up teachers walk at random; their first steps are the same each time, so they can be learned."""
-    result = run(tmp_path, walks(tmp_path, tiny_network(), count=1), iterations=60, max_start_epoch=0, select_every=60, learning_rate_images=20.0)
+    result = run(
+        tmp_path,
+        walks(tmp_path, tiny_network(), count=1),
+        iterations=60,
+        max_start_epoch=0,
+        select_every=60,
+        learning_rate_images=20.0,
+    )
     assert result.losses[-10:].mean() < result.losses[:10].mean()
 
 
@@ -158,7 +192,9 @@ def test_everything_is_kept_for_the_book(tmp_path):
     assert len(result.losses) == len(result.step_sizes) == 7 and result.step_sizes[0].item() == pytest.approx(0.02)
     assert list(result.pictures) == [0, 3, 6, 7] == [candidate["iteration"] for candidate in result.candidates]
     assert result.step_sizes[3].item() == pytest.approx(result.candidates[1]["step_size"])
-    assert torch.equal(result.pictures[0], result.initial.images) and not torch.equal(result.pictures[7], result.pictures[6])
+    assert torch.equal(result.pictures[0], result.initial.images) and not torch.equal(
+        result.pictures[7], result.pictures[6]
+    )
 
 
 def test_no_iterations_release_the_initial_set(tmp_path):
@@ -200,13 +236,17 @@ def test_there_is_no_way_to_hand_in_test_data():
 )
 def test_the_best_candidate_on_validation_is_released(tmp_path, monkeypatch, metric, scores, selected):
     left = iter(scores)
-    monkeypatch.setattr(module, "tried_on_validation", lambda *a: dict(zip(("accuracy", "balanced_accuracy"), next(left))))
+    monkeypatch.setattr(
+        module, "tried_on_validation", lambda *a: dict(zip(("accuracy", "balanced_accuracy"), next(left)))
+    )
     result = run(tmp_path, selection_metric=metric, labels="soft", learning_rate_labels=3.0)
     assert result.selected_iteration == selected and next(left, None) is None
     chosen = next(candidate for candidate in result.candidates if candidate["iteration"] == selected)
     assert torch.equal(result.distilled.images, result.pictures[selected])
     assert result.distilled.step_size.item() == pytest.approx(chosen["step_size"], rel=1e-6)
-    assert torch.equal(result.distilled.labels, result.initial.labels) == (selected == 0), "learned labels go with their images"
+    assert torch.equal(result.distilled.labels, result.initial.labels) == (selected == 0), (
+        "learned labels go with their images"
+    )
 
 
 def test_candidates_are_trained_by_the_evaluations_recipe_at_their_step_size(tmp_path, monkeypatch):
@@ -248,13 +288,25 @@ def test_trajectories_that_do_not_serve_are_refused(tmp_path):
     network = tiny_network()
     trajectories = walks(tmp_path, network, snapshots=5)
     run(tmp_path / "fits", trajectories, network=network, max_start_epoch=3, expert_epochs=1, iterations=1)
-    with pytest.raises(InputError, match=r"^max_start_epoch: 3 \+ expert_epochs 2 .* 5, .*teacher_000.* ends at 4.*kept_epochs"):
+    with pytest.raises(
+        InputError, match=r"^max_start_epoch: 3 \+ expert_epochs 2 .* 5, .*teacher_000.* ends at 4.*kept_epochs"
+    ):
         run(tmp_path / "short", trajectories, network=network, max_start_epoch=3, expert_epochs=2)
     with pytest.raises(InputError, match=f"teacher_000.*: holds {network.parameter_count} parameters .*network"):
         run(tmp_path / "other", trajectories, network=tiny_network(width=5))
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="^teachers: "):
-        distill(network, network, labelled(20), labelled(9), CLASSES, [], tiny_distill(), tiny_evaluation(), tmp_path / "none" / "c")
+        distill(
+            network,
+            network,
+            labelled(20),
+            labelled(9),
+            CLASSES,
+            [],
+            tiny_distill(),
+            tiny_evaluation(),
+            tmp_path / "none" / "c",
+        )
 
 
 @pytest.mark.parametrize(
@@ -320,7 +372,15 @@ MOMENTS = {
     "training the candidate after iteration 3": [["training", 2]],
     "scoring the candidate after iteration 6": [["scoring", 3]],
     "scoring the last candidate": [["scoring", 4]],
-    "all in a row": [["scoring", 1], ["rename", 1], ["renamed", 2], ["training", 1], ["progress", 3], ["scoring", 1], ["flush", 2]],
+    "all in a row": [
+        ["scoring", 1],
+        ["rename", 1],
+        ["renamed", 2],
+        ["training", 1],
+        ["progress", 3],
+        ["scoring", 1],
+        ["flush", 2],
+    ],
 }
 
 
@@ -372,7 +432,8 @@ def test_killed_at_any_time_equals_uninterrupted(tmp_path):
     settings = {"iterations": 40, "select_every": 5}
     cases = [scenario(tmp_path / "whole", [], fast=True, **settings)]
     cases += [
-        scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.8)] for _ in range(4)], fast=True, **settings) for k in range(8)
+        scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.8)] for _ in range(4)], fast=True, **settings)
+        for k in range(8)
     ]
     whole, *others = results(cases)
     assert all(same(whole, other) for other in others)

@@ -34,7 +34,9 @@ def test_the_defaults_are_mtts_evaluation():
 
 def test_networks_are_fresh_and_named_by_seed_and_number():
     network, told = tiny_network(), []
-    trained = trained_networks(network, *labelled(6), tiny_recipe(), 3, ("a", 1), lambda done, total: told.append((done, total)))
+    trained = trained_networks(
+        network, *labelled(6), tiny_recipe(), 3, ("a", 1), lambda done, total: told.append((done, total))
+    )
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert not torch.equal(trained[0], trained[1]) and not torch.equal(trained[1], trained[2])
     fewer = trained_networks(network, *labelled(6), tiny_recipe(), 2, ("a", 1))
@@ -76,7 +78,9 @@ def test_the_best_rate_on_validation_is_taken(monkeypatch):
 
 def test_every_candidate_gets_the_same_networks_to_start_from(monkeypatch):
     seeds = []
-    monkeypatch.setattr(evaluate, "trained_networks", lambda n, i, l, recipe, count, seed: seeds.append((seed, count)) or [])
+    monkeypatch.setattr(
+        evaluate, "trained_networks", lambda n, i, l, recipe, count, seed: seeds.append((seed, count)) or []
+    )
     monkeypatch.setattr(evaluate, "mean_validation_scores", lambda *a: {"accuracy": 0.5})
     tuned_learning_rate(None, None, None, tiny_recipe(), (0.1, 0.2), None, "accuracy", 4, ("s",))
     assert seeds == [(("s", "tuning"), 4)] * 2
@@ -133,5 +137,3 @@ def test_more_images_than_there_are_is_refused(draw, each):
 def test_a_class_that_is_not_there_is_refused():
     with pytest.raises(InputError, match="^images_per_class: "):
         random_real(torch.zeros(10, dtype=torch.long), 1, 2, "balanced", generator(0))
-
-

@@ -63,15 +63,21 @@ def strided(tensor: Tensor) -> Tensor:
     return wide[..., ::2]
 
 
-@pytest.mark.parametrize("layout", [strided, lambda t: t.mT.contiguous().mT if t.ndim > 1 else strided(t)], ids=["strided", "transposed"])
-@pytest.mark.parametrize("pair, inputs", [(NORM, norm_inputs), (CONVOLUTION, convolution_inputs)], ids=["norm", "convolution"])
+@pytest.mark.parametrize(
+    "layout", [strided, lambda t: t.mT.contiguous().mT if t.ndim > 1 else strided(t)], ids=["strided", "transposed"]
+)
+@pytest.mark.parametrize(
+    "pair, inputs", [(NORM, norm_inputs), (CONVOLUTION, convolution_inputs)], ids=["norm", "convolution"]
+)
 def test_memory_layout_does_not_matter(pair, inputs, layout):
     plain = inputs((7, 7))
     torch.testing.assert_close(pair[0](*map(layout, plain)), pair[1](*plain))
     agree(pair, [layout(tensor) for tensor in plain])
 
 
-@pytest.mark.parametrize("pair, inputs", [(NORM, norm_inputs), (CONVOLUTION, convolution_inputs)], ids=["norm", "convolution"])
+@pytest.mark.parametrize(
+    "pair, inputs", [(NORM, norm_inputs), (CONVOLUTION, convolution_inputs)], ids=["norm", "convolution"]
+)
 def test_an_expanded_gradient_is_read_right(pair, inputs):
     """`value.sum()` hands back a gradient whose strides are all zero."""
     slopes = []
@@ -90,7 +96,9 @@ def test_inputs_are_left_as_they_were():
 
 
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (1, 2), (0, 2)])
-@pytest.mark.parametrize("pair, inputs", [(NORM, norm_inputs), (CONVOLUTION, convolution_inputs)], ids=["norm", "convolution"])
+@pytest.mark.parametrize(
+    "pair, inputs", [(NORM, norm_inputs), (CONVOLUTION, convolution_inputs)], ids=["norm", "convolution"]
+)
 def test_some_derivatives_alone(pair, inputs, wanted):
     slopes = []
     for function in pair:
@@ -100,13 +108,17 @@ def test_some_derivatives_alone(pair, inputs, wanted):
         torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("function, inputs", [(NORM[0], norm_inputs), (CONVOLUTION[0], convolution_inputs)], ids=["norm", "convolution"])
+@pytest.mark.parametrize(
+    "function, inputs", [(NORM[0], norm_inputs), (CONVOLUTION[0], convolution_inputs)], ids=["norm", "convolution"]
+)
 def test_first_derivatives_against_finite_differences(function, inputs):
     small = inputs((4, 5), images=1)
     assert torch.autograd.gradcheck(function, [tensor.requires_grad_() for tensor in small])
 
 
-@pytest.mark.parametrize("function, inputs", [(NORM[0], norm_inputs), (CONVOLUTION[0], convolution_inputs)], ids=["norm", "convolution"])
+@pytest.mark.parametrize(
+    "function, inputs", [(NORM[0], norm_inputs), (CONVOLUTION[0], convolution_inputs)], ids=["norm", "convolution"]
+)
 def test_a_second_derivative_is_refused_not_wrong(function, inputs):
     leaves = [tensor.requires_grad_() for tensor in inputs((4, 4))]
     with pytest.raises(RuntimeError, match="differentiable once"):
@@ -148,6 +160,9 @@ def test_other_types_take_the_plain_way(dtype):
 
 
 def test_the_same_bits_each_time():
-    for (function, _), inputs in ((NORM, norm_inputs((9, 9), torch.float32)), (CONVOLUTION, convolution_inputs((9, 9), torch.float32))):
+    for (function, _), inputs in (
+        (NORM, norm_inputs((9, 9), torch.float32)),
+        (CONVOLUTION, convolution_inputs((9, 9), torch.float32)),
+    ):
         first, again = (value_and_derivatives(function, inputs) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, again))

@@ -19,7 +19,9 @@ from medddist.networks import initial_parameters
 from medddist.seeds import generator
 from small import CLASSES, SIZE_PX, labelled, softmax_network, tiny_network, walk
 
-EVERYTHING = AugmentSettings(shift=0.1, scale=0.2, rotation_degrees=15, brightness=0.4, contrast=0.3, cutout=0.3, flip=True)
+EVERYTHING = AugmentSettings(
+    shift=0.1, scale=0.2, rotation_degrees=15, brightness=0.4, contrast=0.3, cutout=0.3, flip=True
+)
 
 
 def tiny_case(labels="hard", steps=4, batch_size=4, images=6, seed=0, channels=1):
@@ -43,12 +45,18 @@ def test_gradient_against_finite_differences(labels, augmentation):
     """Along five random directions of each learned tensor, and along all at once."""
     network, distilled, run = tiny_case(labels)
     _, gradient = matching_gradient(network, distilled, run, augmentation)
-    assert gradient.keys() == distilled.learned().keys() == {"images", "log_step_size"} | ({"labels"} if labels == "soft" else set())
+    assert (
+        gradient.keys()
+        == distilled.learned().keys()
+        == {"images", "log_step_size"} | ({"labels"} if labels == "soft" else set())
+    )
     random = generator("directions")
     for names in [*([name] for name in gradient), list(gradient)]:
         for _ in range(5):
             direction = {k: torch.randn(gradient[k].shape, generator=random, dtype=torch.float64) for k in names}
-            ahead, behind = (matching_loss(network, moved(distilled, direction, by), run, augmentation) for by in (1e-6, -1e-6))
+            ahead, behind = (
+                matching_loss(network, moved(distilled, direction, by), run, augmentation) for by in (1e-6, -1e-6)
+            )
             expected = ((ahead - behind) / 2e-6).item()
             found = sum((gradient[k] * direction[k]).sum().item() for k in names)
             assert found == pytest.approx(expected, rel=2e-6, abs=1e-9)
@@ -62,7 +70,8 @@ def test_every_pixel_against_finite_differences():
         direction = torch.zeros_like(distilled.images)
         direction.view(-1)[k] = 1
         ahead, behind = (
-            matching_loss(network, moved(distilled, {"images": direction}, by), run, EVERYTHING).item() for by in (1e-6, -1e-6)
+            matching_loss(network, moved(distilled, {"images": direction}, by), run, EVERYTHING).item()
+            for by in (1e-6, -1e-6)
         )
         assert gradient["images"].view(-1)[k].item() == pytest.approx((ahead - behind) / 2e-6, rel=1e-5, abs=1e-8)
 
@@ -106,7 +115,9 @@ def test_one_step_by_hand():
     jacobian = lambda q: np.diag(q) - np.outer(q, q)
     expected = {
         "log_step_size": -2 * alpha / distance * ((r_w * g_w).sum() + (r_b * g_b).sum()),
-        "images": np.stack([-2 * alpha / (distance * n) * (w.T @ jacobian(p[i]) @ u[i] + r_w.T @ e[i]) for i in range(n)]),
+        "images": np.stack(
+            [-2 * alpha / (distance * n) * (w.T @ jacobian(p[i]) @ u[i] + r_w.T @ e[i]) for i in range(n)]
+        ),
         "labels": np.stack([2 * alpha / (distance * n) * jacobian(y[i]) @ u[i] for i in range(n)]),
     }
     expected_loss = ((r_w**2).sum() + (r_b**2).sum()) / distance
@@ -137,7 +148,11 @@ def test_many_steps_against_complex_steps_in_numpy():
     """f(x + ih) = f(x) + ih f'(x) + O(h^2): with h = 1e-30 the imaginary part is the derivative to the last digits."""
     n, pixels, classes, steps = 5, 4, 3, 7
     draw = np.random.default_rng(1)
-    values = {"images": draw.normal(size=(n, pixels)), "labels": draw.normal(size=(n, classes)), "log_step_size": np.array(-0.5)}
+    values = {
+        "images": draw.normal(size=(n, pixels)),
+        "labels": draw.normal(size=(n, classes)),
+        "log_step_size": np.array(-0.5),
+    }
     start, target = draw.normal(size=(2, classes * (pixels + 1)))
     images = torch.from_numpy(values["images"]).reshape(n, 1, 2, 2)
     run = segment(torch.from_numpy(start), torch.from_numpy(target), images, 2, steps, generator(3))
@@ -164,7 +179,9 @@ def test_against_the_shared_reference(root):
     spec.loader.exec_module(other)
     network, distilled, run = tiny_case(steps=6)
     # Its order of parameters is by block (weight, bias, scale, shift); ours is by kind of layer.
-    blocks = [[f"convolutions.{k}.weight", f"convolutions.{k}.bias", f"norms.{k}.weight", f"norms.{k}.bias"] for k in range(2)]
+    blocks = [
+        [f"convolutions.{k}.weight", f"convolutions.{k}.bias", f"norms.{k}.weight", f"norms.{k}.bias"] for k in range(2)
+    ]
     names = [*sum(blocks, []), "linear.weight", "linear.bias"]
     theirs = lambda theta: torch.cat([network.named(theta)[name].flatten() for name in names])
     loss, images, step_size = other.unrolled(
@@ -197,7 +214,9 @@ def test_a_student_that_arrives_has_a_loss_of_zero():
     theta = run.start
     for batch in run.batches:
         leaf = theta.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(F.cross_entropy(network(leaf, distilled.images[batch]), distilled.labels[batch]), leaf)
+        (slope,) = torch.autograd.grad(
+            F.cross_entropy(network(leaf, distilled.images[batch]), distilled.labels[batch]), leaf
+        )
         theta = theta - distilled.step_size * slope
     arrived = type(run)(run.start, theta, run.batches, run.draws)
     loss, gradient = matching_gradient(network, distilled, arrived, NO_AUGMENTATION)
@@ -241,7 +260,10 @@ def test_single_precision_is_close_to_double():
     network, distilled, run = tiny_case(steps=6)
     single = Distilled(distilled.images.float(), distilled.labels, distilled.log_step_size.float())
     like = segment(run.start.float(), run.target.float(), single.images, 4, 6, generator("segment", 0))
-    (_, exact), (_, found) = matching_gradient(network, distilled, run, EVERYTHING), matching_gradient(network, single, like, EVERYTHING)
+    (_, exact), (_, found) = (
+        matching_gradient(network, distilled, run, EVERYTHING),
+        matching_gradient(network, single, like, EVERYTHING),
+    )
     assert F.cosine_similarity(exact["images"].flatten(), found["images"].double().flatten(), dim=0) > 0.9999
 
 
@@ -260,7 +282,9 @@ def test_a_segments_randomness_comes_from_its_generator():
     a, again, b = (segment(*ends, like, 4, 3, generator(seed)) for seed in (1, 1, 2))
     assert all(torch.equal(x, y) for x, y in zip(a.batches, again.batches))
     assert all(torch.equal(x.uniform, y.uniform) for x, y in zip(a.draws, again.draws))
-    assert not torch.equal(a.draws[0].uniform, b.draws[0].uniform) and not torch.equal(a.draws[0].uniform, a.draws[2].uniform)
+    assert not torch.equal(a.draws[0].uniform, b.draws[0].uniform) and not torch.equal(
+        a.draws[0].uniform, a.draws[2].uniform
+    )
     assert [len(d.uniform) for d in a.draws] == [len(batch) for batch in a.batches]
 
 
@@ -278,5 +302,7 @@ def test_one_step_on_the_convnet_is_the_gradient_times_the_step_size():
     leaf = theta.clone().requires_grad_()
     (slope,) = torch.autograd.grad(F.cross_entropy(network(leaf, x), y), leaf)
     run = segment(theta, theta + 1, x, 3, 1, generator(0))
-    loss = matching_loss(network, Distilled(x, y, torch.tensor(math.log(0.2), dtype=torch.float64)), run, NO_AUGMENTATION)
+    loss = matching_loss(
+        network, Distilled(x, y, torch.tensor(math.log(0.2), dtype=torch.float64)), run, NO_AUGMENTATION
+    )
     assert loss.item() == pytest.approx(((1 + 0.2 * slope) ** 2).mean().item(), rel=1e-12)

@@ -70,7 +70,10 @@ def test_parameters_are_views_in_a_fixed_order():
     network = tiny_network()
     theta = torch.arange(float(network.parameter_count))
     assert torch.equal(torch.cat([part.flatten() for part in network.named(theta).values()]), theta)
-    assert all(part.untyped_storage().data_ptr() == theta.untyped_storage().data_ptr() for part in network.named(theta).values())
+    assert all(
+        part.untyped_storage().data_ptr() == theta.untyped_storage().data_ptr()
+        for part in network.named(theta).values()
+    )
 
 
 def test_calling_does_not_touch_the_modules_own_parameters():

@@ -41,7 +41,11 @@ def test_every_profile_of_the_package_is_valid_and_so_are_its_variants(name):
 @pytest.mark.parametrize("name", profile_names())
 def test_every_profile_says_what_it_needs_takes_and_shows(root, name):
     """Its first lines are the hardware, the time and the expected result."""
-    head = [line for line in (root / "medddist" / "profiles" / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
+    head = [
+        line
+        for line in (root / "medddist" / "profiles" / f"{name}.yaml").read_text().splitlines()
+        if line.startswith("#")
+    ]
     words = " ".join(head).lower()
     assert f"# {name}" in head[0] and "needs" in words and "takes" in words and "expect" in words
 
@@ -55,10 +59,20 @@ def test_the_papers_settings():
 
 def test_a_file_of_ones_own_and_changes_however_deep(mine):
     profile = load_profile(str(mine))
-    assert (profile.name, profile.network.width, profile.distill.iterations, profile.teachers.teachers) == ("mine", 8, 3, 100)
+    assert (profile.name, profile.network.width, profile.distill.iterations, profile.teachers.teachers) == (
+        "mine",
+        8,
+        3,
+        100,
+    )
     changed = load_profile(
         str(mine),
-        {"distill.iterations": 9, "teachers.recipe.momentum": 0.5, "evaluate.recipe.augmentation.shift": 0.0, "seeds": [1, 2]},
+        {
+            "distill.iterations": 9,
+            "teachers.recipe.momentum": 0.5,
+            "evaluate.recipe.augmentation.shift": 0.0,
+            "seeds": [1, 2],
+        },
     )
     assert (changed.distill.iterations, changed.network.width, changed.seeds) == (9, 8, (1, 2))
     assert changed.teachers.recipe.momentum == 0.5 and changed.evaluate.recipe.augmentation.shift == 0

@@ -47,7 +47,9 @@ def made_up(shuffle_test: bool = False, fingerprint: str = "made up") -> Data:
     test = part(18, 2)
     if shuffle_test:
         test = Part(test.images, np.random.default_rng(0).permutation(test.labels), test.groups)
-    return Data(part(40, 0), part(12, 1), test, ("a", "b", "c"), fingerprint, "made up", pixel_mean=(0.4,), pixel_std=(0.16,))
+    return Data(
+        part(40, 0), part(12, 1), test, ("a", "b", "c"), fingerprint, "made up", pixel_mean=(0.4,), pixel_std=(0.16,)
+    )
 
 
 def profile(**changes) -> Profile:
@@ -108,7 +110,9 @@ def nothing_is_computed(monkeypatch):
 
 def same(a: Distillation, b: Distillation) -> bool:
     tensors = [
-        (getattr(getattr(a, s), t), getattr(getattr(b, s), t)) for s in ("distilled", "initial") for t in ("images", "labels", "log_step_size")
+        (getattr(getattr(a, s), t), getattr(getattr(b, s), t))
+        for s in ("distilled", "initial")
+        for t in ("images", "labels", "log_step_size")
     ] + [(getattr(a, name), getattr(b, name)) for name in ("initial_indices", "losses", "step_sizes")]
     tensors += [(a.pictures[k], b.pictures[k]) for k in a.pictures]
     assert a.pictures.keys() == b.pictures.keys()
@@ -134,7 +138,13 @@ def test_what_is_read_is_what_was_computed(tmp_path, nothing_is_computed, monkey
 
 # What is changed, and the steps that must be computed anew for it; all others must not.
 TEACHERS, DISTILL = "teachers", "distill"
-DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD, MAJORITY = "distilled", "random_balanced", "full_teacher", "full_good", "majority"
+DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD, MAJORITY = (
+    "distilled",
+    "random_balanced",
+    "full_teacher",
+    "full_good",
+    "majority",
+)
 EVERYTHING = {TEACHERS, DISTILL, DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD}
 CHANGES = [
     ({"resamples": 200}, set()),
@@ -166,7 +176,9 @@ def recomputed(one: Study, step: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("changes, anew", CHANGES, ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    "changes, anew", CHANGES, ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else ""
+)
 def test_a_changed_setting_computes_what_depends_on_it(out, nothing_is_computed, changes, anew):
     steps = [TEACHERS, DISTILL, DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD, MAJORITY]
     found = {step for step in steps if recomputed(tiny_study(out, **changes), step)}
@@ -205,7 +217,9 @@ def test_more_teachers_are_added_to_those_there_are(tmp_path):
     first = tiny_study(tmp_path).teachers()
     before = {trajectory.path: trajectory.path.stat().st_mtime_ns for trajectory in first}
     told = []
-    more = tiny_study(tmp_path, progress=lambda what, done, total: told.append(what), **{"teachers.teachers": 3}).teachers()
+    more = tiny_study(
+        tmp_path, progress=lambda what, done, total: told.append(what), **{"teachers.teachers": 3}
+    ).teachers()
     assert len(more) == 3 and [trajectory.path for trajectory in more[:2]] == list(before)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert set(told) == {"teacher 3 of 3"}
@@ -217,7 +231,12 @@ def test_what_a_result_depends_on_is_written_beside_it(out):
     for step in ("teacher", "distill", "scores"):
         for folder in (out / step).iterdir():
             says = read_json(folder / "depends_on.json")
-            assert folder.name == study.digest(says) and says["version"] >= 1 and says["data"] and says["network"]["depth"] == 2
+            assert (
+                folder.name == study.digest(says)
+                and says["version"] >= 1
+                and says["data"]
+                and says["network"]["depth"] == 2
+            )
 
 
 def test_a_finished_distillation_leaves_no_checkpoint(out):
@@ -257,7 +276,12 @@ def test_the_time_that_steps_took_is_kept(out, nothing_is_computed):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"distill.initial_images": "noise"}, {"distill.labels": "soft", "distill.learning_rate_labels": 1.0}, {"distill.iterations": 0}],
+    [
+        {},
+        {"distill.initial_images": "noise"},
+        {"distill.labels": "soft", "distill.learning_rate_labels": 1.0},
+        {"distill.iterations": 0},
+    ],
     ids=["real", "noise", "soft", "none"],
 )
 def test_a_distillation_is_read_back_as_it_was(tmp_path, monkeypatch, changes):
@@ -281,7 +305,16 @@ def test_labels_of_the_test_part_have_no_say(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method, networks", {"distilled": 2, "initial": 2, "random_balanced": 2, "random_natural": 2, "full_teacher": 1, "full_good": 1, "majority": 1}.items()
+    "method, networks",
+    {
+        "distilled": 2,
+        "initial": 2,
+        "random_balanced": 2,
+        "random_natural": 2,
+        "full_teacher": 1,
+        "full_good": 1,
+        "majority": 1,
+    }.items(),
 )
 def test_every_method_is_scored_on_the_test_part(out, method, networks):
     result = tiny_study(out).scored(method)
@@ -295,7 +328,9 @@ def test_every_method_is_scored_on_the_test_part(out, method, networks):
 
 def test_full_data_networks_are_trained_by_their_recipe(out):
     one = tiny_study(out)
-    (theta,) = trained_networks(one.network(), *one.tensors("train"), one.profile.references.good_recipe, 1, (0, "full_good"))
+    (theta,) = trained_networks(
+        one.network(), *one.tensors("train"), one.profile.references.good_recipe, 1, (0, "full_good")
+    )
     said = predict(one.network(), theta, one.tensors("test")[0]).numpy()
     np.testing.assert_array_equal(one.scored("full_good").probabilities[0], said)
 
@@ -318,7 +353,9 @@ def test_several_seeds_have_teachers_of_their_own_and_are_pooled(tmp_path):
     assert one.teachers(0)[0].path != one.teachers(1)[0].path
     assert not torch.equal(one.distillation(0).distilled.images, one.distillation(1).distilled.images)
     pooled = one.scored("distilled")
-    assert len(pooled.probabilities) == 4 and pooled.about["seeds"] == [0, 1] and len(pooled.about["learning_rates"]) == 2
+    assert (
+        len(pooled.probabilities) == 4 and pooled.about["seeds"] == [0, 1] and len(pooled.about["learning_rates"]) == 2
+    )
     alone = tiny_study(tmp_path, seeds=[0]).scored("distilled")
     np.testing.assert_array_equal(pooled.probabilities[:2], alone.probabilities)
     assert one.scores_of_seed(0)["accuracy"] == alone.scores["accuracy"]
@@ -350,7 +387,10 @@ def test_an_unknown_method_is_refused(out):
 
 def test_the_network_is_the_profiles_and_slow_for_matching_alone(out):
     one = tiny_study(out)
-    assert one.network().module.differentiable_once and not one.network(differentiable_once=False).module.differentiable_once
+    assert (
+        one.network().module.differentiable_once
+        and not one.network(differentiable_once=False).module.differentiable_once
+    )
     images, labels = one.tensors("validation")
     assert images.shape == (12, 1, SIZE_PX, SIZE_PX) and images.dtype == torch.float32 and labels.dtype == torch.int64
 
@@ -387,8 +427,15 @@ def shape(node) -> object:
         return [shape(part) for part in node]
     if not isinstance(node, ast.AST):
         return repr(node)
-    documented = isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None
-    fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, []) and name not in ("type_params", "kind")}
+    documented = (
+        isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
+        and ast.get_docstring(node, clean=False) is not None
+    )
+    fields = {
+        name: value
+        for name, value in ast.iter_fields(node)
+        if value not in (None, []) and name not in ("type_params", "kind")
+    }
     if documented:
         fields["body"] = node.body[1:]
     return [type(node).__name__, {name: shape(value) for name, value in fields.items()}]
@@ -398,7 +445,10 @@ def sources() -> dict[str, dict]:
     """{step: {version, the hash of each of its modules}}."""
     hashed = lambda module: hashlib.sha256(json.dumps(shape(tree_of(module))).encode()).hexdigest()[:16]
     return {
-        step: {"version": VERSIONS[step], "modules": {one: hashed(one) for one in sorted(set().union(*map(imported, modules)))}}
+        step: {
+            "version": VERSIONS[step],
+            "modules": {one: hashed(one) for one in sorted(set().union(*map(imported, modules)))},
+        }
         for step, modules in STEPS.items()
     }
 
@@ -414,13 +464,24 @@ def test_whoever_changes_a_step_thinks_of_its_version(step):
 def test_the_reminder_knows_every_step_and_its_modules():
     assert STEPS.keys() == VERSIONS.keys()
     found = sources()
-    assert found["teacher"]["modules"].keys() == {"augment", "kernels", "networks", "seeds", "teachers", "training", "trajectories"}
+    assert found["teacher"]["modules"].keys() == {
+        "augment",
+        "kernels",
+        "networks",
+        "seeds",
+        "teachers",
+        "training",
+        "trajectories",
+    }
     assert {"matching", "distill", "evaluate", *found["teacher"]["modules"]} == found["distill"]["modules"].keys()
     assert {"study", *found["distill"]["modules"]} == found["scores"]["modules"].keys()
 
 
 def test_the_reminder_is_for_what_code_does():
-    same_code = ['"""A."""\ndef f(x):\n    """Doc."""\n    return (x + 1)  # why\n', "def f(\n    x,\n):\n    return x + 1\n"]
+    same_code = [
+        '"""A."""\ndef f(x):\n    """Doc."""\n    return (x + 1)  # why\n',
+        "def f(\n    x,\n):\n    return x + 1\n",
+    ]
     assert shape(ast.parse(same_code[0])) == shape(ast.parse(same_code[1]))
     assert shape(ast.parse(same_code[0])) != shape(ast.parse("def f(x):\n    return x + 2\n"))
 

@@ -20,7 +20,9 @@ from small import killed_and_resumed, labelled, tiny_network, tiny_recipe, tiny_
 
 
 def trained(folder: Path, index=0, settings=None, **saving):
-    return train_teacher(tiny_network(), labelled(20), labelled(9, seed=1), settings or tiny_teachers(), index, folder, **saving)
+    return train_teacher(
+        tiny_network(), labelled(20), labelled(9, seed=1), settings or tiny_teachers(), index, folder, **saving
+    )
 
 
 def test_snapshots_are_what_training_reaches_after_each_epoch(tmp_path):
@@ -161,7 +163,12 @@ def test_killed_equals_uninterrupted_to_the_bit(tmp_path):
 
 
 def test_killed_equals_uninterrupted_with_the_fast_kernels(tmp_path):
-    killed_and_resumed([scenario(tmp_path / "a", [], fast=True), scenario(tmp_path / "b", [["progress", 2], ["progress", 2]], fast=True)])
+    killed_and_resumed(
+        [
+            scenario(tmp_path / "a", [], fast=True),
+            scenario(tmp_path / "b", [["progress", 2], ["progress", 2]], fast=True),
+        ]
+    )
     assert teacher_path(tmp_path / "a", 1).read_bytes() == teacher_path(tmp_path / "b", 1).read_bytes()
 
 
@@ -181,7 +188,10 @@ def test_an_interrupted_teacher_goes_on_and_does_not_start_again(tmp_path):
 @pytest.mark.slow
 def test_killed_at_any_time_equals_uninterrupted(tmp_path):
     draw = random.Random(0)
-    cases = [scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.3)] for _ in range(4)], fast=k % 2 == 0) for k in range(8)]
+    cases = [
+        scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.3)] for _ in range(4)], fast=k % 2 == 0)
+        for k in range(8)
+    ]
     for case in cases:
         recipe = case["settings"]["recipe"] | {"epochs": 60}
         case["settings"] = {"recipe": recipe, "kept_epochs": 4}

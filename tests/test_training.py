@@ -65,7 +65,9 @@ def test_soft_labels_equal_torchs_optimiser_and_one_hot_ones_equal_classes():
     recipe, hot = tiny_recipe(**STRONG), F.one_hot(labels, CLASSES).double()
     soft = 0.7 * hot + 0.1
     expected = reference(tiny_network(), start(network), images, soft, recipe, ("s",))
-    torch.testing.assert_close(train(network, start(network), images, soft, recipe, ("s",)), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        train(network, start(network), images, soft, recipe, ("s",)), expected, rtol=1e-9, atol=1e-9
+    )
     hard = train(network, start(network), images, labels, recipe, ("s",))
     torch.testing.assert_close(train(network, start(network), images, hot, recipe, ("s",)), hard, rtol=1e-9, atol=1e-9)
     assert (hard - expected).abs().max() > 1e-3
@@ -82,7 +84,8 @@ def test_the_start_is_left_as_it_was():
 def test_same_seed_same_bits_another_seed_another_result():
     network, (images, labels) = tiny_network(differentiable_once=True), labelled(12)
     a, again, b = (
-        train(network, start(network, torch.float32), images, labels, tiny_recipe(), seed) for seed in (("s", 1), ("s", 1), ("s", 2))
+        train(network, start(network, torch.float32), images, labels, tiny_recipe(), seed)
+        for seed in (("s", 1), ("s", 1), ("s", 2))
     )
     assert torch.equal(a, again) and not torch.equal(a, b)
 
@@ -99,7 +102,11 @@ def test_going_on_from_any_epoch_equals_never_having_stopped(stop):
 
 
 def test_it_learns():
-    network, (images, labels), (unseen, truth) = tiny_network(differentiable_once=True), labelled(60), labelled(60, seed=1)
+    network, (images, labels), (unseen, truth) = (
+        tiny_network(differentiable_once=True),
+        labelled(60),
+        labelled(60, seed=1),
+    )
     theta = train(network, start(network, torch.float32), images, labels, tiny_recipe(epochs=20, momentum=0.9), ("s",))
     found = predict(network, theta, unseen, batch_size=7)
     assert (found.argmax(1) == truth).float().mean() > 0.8

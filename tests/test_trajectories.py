@@ -17,7 +17,9 @@ from medddist.trajectories import load_tensors, open_trajectory, save_tensors, w
 @pytest.fixture
 def path(tmp_path):
     parameters = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
-    write_trajectory(tmp_path / "teacher_000.safetensors", parameters, {"index": 0, "name": "Größe", "curve": [0.1, 0.25]})
+    write_trajectory(
+        tmp_path / "teacher_000.safetensors", parameters, {"index": 0, "name": "Größe", "curve": [0.1, 0.25]}
+    )
     return tmp_path / "teacher_000.safetensors"
 
 
@@ -117,7 +119,8 @@ def test_a_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tensors", [{"images": torch.zeros(2, 3)}, {"parameters": torch.zeros(5)}, {"parameters": torch.zeros(2, 3).double()}]
+    "tensors",
+    [{"images": torch.zeros(2, 3)}, {"parameters": torch.zeros(5)}, {"parameters": torch.zeros(2, 3).double()}],
 )
 def test_a_file_without_a_trajectory_is_refused(tmp_path, tensors):
     save_file(tensors, tmp_path / "t.safetensors")

@@ -1,8 +1,9 @@
 """Data for the study: one loader for four kinds of source.
 
-Rules declared here, where the paper gives none: images that share a patient or the same pixels are one group, and no group
-is in two parts. Where a source gives its own split and a group is in two of its parts, the test part is kept whole and
-the group's images leave validation and training. Labels that contradict each other are kept and reported.
+Rules declared here, where the paper gives none: images that share a patient or the same pixels, before or after resizing,
+are one group, and no group is in two parts. Where a source gives its own split and a group is in two of its parts, the
+test part is kept whole and the group's images leave validation and training. Labels that contradict each other are kept
+and reported.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def load_data(
 ) -> Data:
     """Read a source and deal it into train, validation and test parts.
 
-    source: "phantom", an .npz in MedMNIST's layout, the folder of the COVID-19 Radiography Database, or a folder with one
-        folder a class, also below train/, val/ and test/, and with or without labels.csv
+    source: "phantom", an .npz in MedMNIST's layout, the folder of the COVID-19 Radiography Database, or a folder with
+        one folder a class, also below train/, val/ and test/, and with or without labels.csv
     settings: all of them, or image_size_px alone; `changes` are settings by name: load_data(source, 64, channels=3)
     cache_folder: where decoded images are kept and found again; None keeps nothing
     progress: called with (done, total, what) while images are read or made
@@ -158,7 +159,8 @@ def _grouping_notes(collection: Collection, kept: int) -> list[str]:
         )
     if kept < count:
         notes.append(
-            f"{count - kept} images were left out of training or validation: the given split has their group or copy in a later part"
+            f"{count - kept} images were left out of training or validation: the given split has their group or copy in "
+            "a later part"
         )
     return notes
 

@@ -45,7 +45,7 @@ def _class_folders(folder: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...
     if TRAIN not in parts or len(set(parts)) < len(parts):
         found = ", ".join(path.name for path, _ in given)
         raise InputError(
-            f"{shown(folder)}: has {shown(found)}; a given split needs one train folder and at most one val and one test"
+            f"{shown(folder)}: has {shown(found)}; a given split needs one train folder, and at most one val and test"
         )
     others = [path.name for path in inside if path.name.lower() not in PART_FOLDERS]
     notes = (f"folders beside the given split were left alone: {shown(', '.join(others))}",) if others else ()
@@ -58,6 +58,6 @@ def _too_few(folder: Path, classes: list[str]) -> str:
         f"{loose} images without a class folder" if loose else f"class folders: {shown(', '.join(classes)) or 'none'}"
     )
     return (
-        f"{shown(folder)}: {found}; give a folder with one folder of images a class (two or more), a labels.csv, or the folder of "
-        "the COVID-19 Radiography Database"
+        f"{shown(folder)}: {found}; give a folder with one folder of images a class (two or more), a labels.csv, or "
+        "the folder of the COVID-19 Radiography Database"
     )

@@ -2,8 +2,8 @@
 
 Declared here, since no source of the paper says it: images are stretched to a square by PIL's bilinear filter, which
 averages over the whole area when it reduces. EXIF orientation is ignored. Transparency is laid on black, the air of a
-radiograph. More than 8 bits a pixel are scaled from the image's own lowest to its own highest value, because a file does
-not say how many of its 16 bits are used: a 12-bit radiograph scaled by 65,535 would be nearly black.
+radiograph. More than 8 bits a pixel are scaled from the image's own lowest to its own highest value, because a file
+does not say how many of its 16 bits are used: a 12-bit radiograph scaled by 65,535 would be nearly black.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def decoded(path: Path) -> np.ndarray:
     except Exception as problem:  # decoders of damaged files raise anything: IndexError, struct.error, zlib.error ...
         reason = " ".join(f"{problem}".replace(str(path), "it").split()) or type(problem).__name__
         raise InputError(
-            f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set skip_unreadable=true to leave it out"
+            f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set skip_unreadable=true to "
+            "leave it out"
         ) from None
     if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
         raise InputError(f"{shown(path)}: has pixels that are NaN or infinite; replace it or set skip_unreadable=true")
@@ -116,13 +117,13 @@ def prepared(pixels: np.ndarray, image_size_px: int, channels: int, value_range=
 
 
 def pixel_hash(pixels: np.ndarray) -> int:
-    """64 bits of SHA-256 over type, shape and values: among a million images, the chance that any two unequal ones share it is 3e-8."""
+    """64 bits of SHA-256 over type, shape and values; two unequal images in a million share it with chance 3e-8."""
     name = f"{pixels.dtype.kind}{pixels.dtype.itemsize}{pixels.shape}".encode()
     return int.from_bytes(hashlib.sha256(name + pixels.tobytes()).digest()[:8], "little")
 
 
 def resized(pixels: np.ndarray, image_size_px: int, value_range=None) -> np.ndarray:
-    """(H, W) -> (S, S), (H, W, 3) uint8 -> (3, S, S), uint8; pixels of the right size and type pass through unchanged."""
+    """(H, W) -> (S, S), (H, W, 3) uint8 -> (3, S, S), uint8; the right size and type pass through unchanged."""
     if pixels.ndim == 3:
         return _to_size(pixels, image_size_px).transpose(2, 0, 1)
     if pixels.dtype == np.uint8:

@@ -1,7 +1,7 @@
 """labels.csv: file, label and, where known, patient, site and split; where it lies in a folder, it rules.
 
-`file` is a path below the folder. An empty patient is a patient of its own, an empty site is the site "unknown". `split`
-(train, val or test) is filled in every row or in none. Images that it does not name are left out and counted.
+`file` is a path below the folder. An empty patient is a patient of its own, an empty site is the site "unknown".
+`split` (train, val or test) is filled in every row or in none. Images that it does not name are left out and counted.
 """
 
 from __future__ import annotations

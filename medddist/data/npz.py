@@ -1,9 +1,9 @@
 """MedMNIST's layout in one .npz: {train,val,test}_{images,labels}, and optionally *_group and *_origin.
 
 Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3): uint8, taken as they are; uint16, each scaled from its own lowest to
-its own highest value; or floats within [0, 1], of which 1 becomes 255. `val_*` may be absent: validation then comes out of
-the training part. Names of classes and origins come from a .json file of the same name beside it, with `class_names` and
-`origins`.
+its own highest value; or floats within [0, 1], of which 1 becomes 255. `val_*` may be absent: validation then comes out
+of the training part. Names of classes and origins come from a .json file of the same name beside it, with `class_names`
+and `origins`.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _require_one_shape(npz: NpzFile, fields: list[Field]) -> None:
         if field.shape[1:] != fields[0].shape[1:] or field.dtype != fields[0].dtype:
             raise npz.refuse(
                 field.name,
-                f"has images of {field.shape[1:]} {field.dtype} and {fields[0].name} of {fields[0].shape[1:]} {fields[0].dtype}; "
-                "all parts need one shape and type",
+                f"has images of {field.shape[1:]} {field.dtype} and {fields[0].name} of "
+                f"{fields[0].shape[1:]} {fields[0].dtype}; all parts need one shape and type",
             )
 
 
@@ -123,8 +123,8 @@ def _origins(npz: NpzFile, parts, counts, names: tuple[str, ...] | None) -> tupl
 def _require_known(path: Path, what: str, values: np.ndarray, names: tuple[str, ...]) -> None:
     if len(values) and (values.min() < 0 or values.max() >= len(names)):
         raise InputError(
-            f"{shown(path)}: {what} go from {values.min()} to {values.max()}, {shown(path.with_suffix('.json').name)} names "
-            f"{len(names)} ({shown(', '.join(names))}); correct one of them"
+            f"{shown(path)}: {what} go from {values.min()} to {values.max()}, "
+            f"{shown(path.with_suffix('.json').name)} names {len(names)} ({shown(', '.join(names))}); correct one of them"
         )
 
 
@@ -139,8 +139,8 @@ def _names(path: Path, classes: int) -> dict[str, tuple[str, ...]]:
             names[key] = _name_list(content[key])
     except (ValueError, AttributeError, TypeError, KeyError, OSError) as problem:
         raise InputError(
-            f"{shown(beside)}: cannot be read ({shown(problem)}); it needs class_names (a list of unequal names) and may have "
-            "origins (number to name)"
+            f"{shown(beside)}: cannot be read ({shown(problem)}); it needs class_names (a list of unequal names) and may "
+            "have origins (number to name)"
         ) from None
     return names
 

@@ -155,7 +155,8 @@ def test_labels_csv_rules(class_folders):
     text = rows(
         "Label,patient, site ,file,split",
         lambda name, k, n: (
-            f"{'odd' if k % 2 else 'even'},p{(k - 1) // 4},{'north' if k < 9 else ''},{name}/{name} {k}.png,{'test' if k < 9 else 'train'}"
+            f"{'odd' if k % 2 else 'even'},p{(k - 1) // 4},{'north' if k < 9 else ''},{name}/{name} {k}.png,"
+            f"{'test' if k < 9 else 'train'}"
         ),
     )
     csv(class_folders, "\ufeff" + text)
