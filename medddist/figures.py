@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -233,18 +234,21 @@ def score_table(rows: Sequence[Mapping], metrics: Sequence[str]) -> pd.DataFrame
 
 def overview(pictures: Mapping[str, np.ndarray], rows: Sequence[Mapping], metric: str) -> Figure:
     """The study in one picture: some images of each kind, (N, C, H, W) in [0, 1], N a square; and what each is worth."""
-    figure, axes = plt.subplots(1, len(pictures) + 1, figsize=(3.1 * len(pictures) + 4.4, 3.3), width_ratios=[1] * len(pictures) + [1.25])
+    figure, axes = plt.subplots(1, len(pictures) + 1, figsize=(2.9 * len(pictures) + 4.6, 3.2), width_ratios=[1] * len(pictures) + [1.1], layout="constrained")
     for panel, (name, images) in zip(axes, pictures.items()):
         panel.imshow(_mosaic(images, round(len(images) ** 0.5), 1), cmap="gray", vmin=0, vmax=255)
         panel.set_title(name, fontsize=11)
         panel.axis("off")
     means = [row[metric]["mean"] for row in rows]
-    bars = axes[-1].barh([row["label"] for row in rows], means, color=[DISTILLED if row["method"] == "distilled" else REFERENCE for row in rows])
+    bars = axes[-1].barh([_wrapped(row["label"]) for row in rows], means, color=[DISTILLED if row["method"] == "distilled" else REFERENCE for row in rows])
     errors = np.array([[row[metric]["mean"] - row[metric]["low"], row[metric]["high"] - row[metric]["mean"]] for row in rows]).clip(0)
     axes[-1].errorbar(means, range(len(rows)), xerr=errors.T, fmt="none", color="0.2", capsize=3)
     axes[-1].bar_label(bars, [f"{mean:.2f}" for mean in means], label_type="center", color="white", fontsize=10)
     axes[-1].invert_yaxis()
     axes[-1].set(xlim=(0, 1))
     axes[-1].set_title(f"{metric.replace('_', ' ')} on test", fontsize=11)
-    figure.tight_layout()
     return figure
+
+
+def _wrapped(label: str) -> str:
+    return "\n".join(textwrap.wrap(label, 18))

@@ -184,7 +184,8 @@ class Study:
             "distill",
             settings=self._plain(settings),
             teachers=self._plain(self._teacher_settings(settings.seed)),
-            evaluate=self._plain(self.profile.evaluate),
+            teacher_version=VERSIONS["teacher"],
+            recipe=self._plain(self.profile.evaluate.recipe),
         )
 
     # ---- scores ------------------------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ class Study:
             return {}
         if method in ("full_teacher", "full_good"):
             recipe = profile.teachers.recipe if method == "full_teacher" else profile.references.good_recipe
-            return {"recipe": self._plain(recipe), "networks": profile.references.full_networks}
+            return {"recipe": self._plain(recipe), "networks": profile.references.full_networks, "seed": profile.evaluate.seed}
         shared = {"evaluate": self._plain(profile.evaluate)}
         if method.startswith("random"):
             return shared | {

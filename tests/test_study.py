@@ -191,7 +191,6 @@ def test_other_data_compute_everything_anew(out, nothing_is_computed):
         assert recomputed(tiny_study(out, made_up(fingerprint="other")), step)
 
 
-@pytest.mark.xfail(reason="the seed of the reference networks is not in the name of their result", strict=True)
 def test_the_evaluations_seed_counts_for_the_references(out, nothing_is_computed):
     assert recomputed(tiny_study(out, **{"evaluate.seed": 1}), FULL_GOOD)
 
@@ -201,12 +200,9 @@ def test_the_evaluations_seed_counts_for_the_references(out, nothing_is_computed
     [
         ("scores", {DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD, MAJORITY}),
         ("distill", {DISTILL, DISTILLED}),
-        pytest.param(
-            "teacher", {TEACHERS, DISTILL, DISTILLED},
-            marks=pytest.mark.xfail(reason="a distillation is not named by its teachers' version", strict=True),
-        ),
+        ("teacher", {TEACHERS, DISTILL, DISTILLED}),
     ],
-)  # fmt: skip
+)
 def test_a_raised_version_computes_the_step_and_what_follows_anew(out, nothing_is_computed, monkeypatch, step, anew):
     monkeypatch.setitem(VERSIONS, step, VERSIONS[step] + 1)
     steps = [TEACHERS, DISTILL, DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD, MAJORITY]

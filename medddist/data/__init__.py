@@ -1,9 +1,9 @@
 """Data for the study: one loader for four kinds of source.
 
-Rules declared here, where the paper gives none: images that share a patient or the same pixels, before or after resizing,
-are one group, and no group is in two parts. Where a source gives its own split and a group is in two of its parts, the
-test part is kept whole and the group's images leave validation and training. Labels that contradict each other are kept
-and reported.
+Rules declared here, where the paper gives none: images that share a patient or the same pixels, before or after
+resizing, are one group, and no group is in two parts. Where a source gives its own split and a group is in two of its
+parts, the test part is kept whole and the group's images leave validation and training. Labels that contradict each
+other are kept and reported.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def _grouping_notes(collection: Collection, kept: int) -> list[str]:
         )
     if kept < count:
         notes.append(
-            f"{count - kept} images were left out of training or validation: the given split has their group or copy in "
-            "a later part"
+            f"{count - kept} images were left out of training or validation: the given split has their group or "
+            "copy in a later part"
         )
     return notes
 

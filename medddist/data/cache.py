@@ -1,9 +1,10 @@
 """Decoded images on disk: memory-mapped, checked by SHA-256 when opened, rebuilt when damaged.
 
 An entry is a folder named by what its content depends on: the source's own content, the settings that decide pixels,
-and the code and libraries that compute them. An .npz and labels.csv enter by the hash of their bytes. Image files enter by
-relative path, size, and the two times that the file system keeps: reading every byte of 21,165 files to hash them takes
-longer than opening the cache, minutes on a network drive, and no edit leaves the inode's change time as it was.
+and the code and libraries that compute them. An .npz enters by the hash of its bytes, labels.csv by what it says. Image
+files enter by relative path, size, and the two times that the file system keeps: reading every byte of 21,165 files to
+hash them takes longer than opening the cache, minutes on a network drive, and no edit leaves the inode's change time as
+it was.
 """
 
 from __future__ import annotations

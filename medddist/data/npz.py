@@ -124,7 +124,8 @@ def _require_known(path: Path, what: str, values: np.ndarray, names: tuple[str, 
     if len(values) and (values.min() < 0 or values.max() >= len(names)):
         raise InputError(
             f"{shown(path)}: {what} go from {values.min()} to {values.max()}, "
-            f"{shown(path.with_suffix('.json').name)} names {len(names)} ({shown(', '.join(names))}); correct one of them"
+            f"{shown(path.with_suffix('.json').name)} names {len(names)} ({shown(', '.join(names))}); correct "
+            "one of them"
         )
 
 
@@ -139,8 +140,8 @@ def _names(path: Path, classes: int) -> dict[str, tuple[str, ...]]:
             names[key] = _name_list(content[key])
     except (ValueError, AttributeError, TypeError, KeyError, OSError) as problem:
         raise InputError(
-            f"{shown(beside)}: cannot be read ({shown(problem)}); it needs class_names (a list of unequal names) and may "
-            "have origins (number to name)"
+            f"{shown(beside)}: cannot be read ({shown(problem)}); it needs class_names (a list of unequal names) and "
+            "may have origins (number to name)"
         ) from None
     return names
 

@@ -1,7 +1,7 @@
 """An .npz file whose every array is checked before it is read.
 
-numpy.load would allocate whatever a header asks for; here a header must agree with the sizes in the zip directory first,
-and arrays are read front to back, some rows at a time. Nothing pickled is ever loaded.
+numpy.load would allocate whatever a header asks for; here a header must agree with the sizes in the zip directory
+first, and arrays are read front to back, some rows at a time. Nothing pickled is ever loaded.
 """
 
 from __future__ import annotations

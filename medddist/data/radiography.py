@@ -20,7 +20,8 @@ PUBLISHED_COUNTS = {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral
 KAGGLE = "tawsifurrahman/covid19-radiography-database"
 HOW_TO_GET_IT = (
     f"get the whole of it from Kaggle ({KAGGLE}; with pip install 'medddist[kaggle]': "
-    f"python -c \"import kagglehub; print(kagglehub.dataset_download('{KAGGLE}'))\"), unpack it, and give the folder {FOLDER}"
+    f"python -c \"import kagglehub; print(kagglehub.dataset_download('{KAGGLE}'))\"), unpack it, "
+    f"and give the folder {FOLDER}"
 )
 
 
@@ -42,8 +43,8 @@ def listed(folder: Path) -> Listing:
     missing = [name for name in PUBLISHED_COUNTS if not (folder / name).is_dir()]
     if missing:
         raise InputError(
-            f"{shown(folder)}: the class folders {', '.join(missing)} of the COVID-19 Radiography Database are missing; "
-            f"{HOW_TO_GET_IT}; to use other classes, name images and labels in labels.csv"
+            f"{shown(folder)}: the class folders {', '.join(missing)} of the COVID-19 Radiography Database are "
+            f"missing; {HOW_TO_GET_IT}; to use other classes, name images and labels in labels.csv"
         )
     entries = [(path.relative_to(folder), name, TRAIN) for name in PUBLISHED_COUNTS for path in _images(folder / name)]
     found = listing(folder, entries, class_names=tuple(PUBLISHED_COUNTS))
@@ -58,8 +59,8 @@ def _images(folder: Path) -> list[Path]:
     mask_count = len(images_in(masks)) if masks.is_dir() else 0
     if mask_count > len(images):
         raise InputError(
-            f"{shown(inner)}: holds {len(images)} images for {mask_count} masks, the database was not unpacked completely; "
-            f"{HOW_TO_GET_IT}"
+            f"{shown(inner)}: holds {len(images)} images for {mask_count} masks, the database was not unpacked "
+            f"completely; {HOW_TO_GET_IT}"
         )
     return images
 

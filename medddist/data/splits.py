@@ -169,7 +169,7 @@ def require_every_part(labels: np.ndarray, groups: np.ndarray, parts: np.ndarray
         for part in (TRAIN, VALIDATION, TEST):
             if not (mine & (parts == part)).any():
                 raise InputError(
-                    f"{where}: class {name!r} has {mine.sum()} images in {len(np.unique(groups[mine]))} groups and none of "
-                    f"them is in the {PART_NAMES[part]} part; each class needs images of three groups, or of every part of a "
-                    "given split"
+                    f"{where}: class {name!r} has {mine.sum()} images in {len(np.unique(groups[mine]))} groups "
+                    f"and none of them is in the {PART_NAMES[part]} part; each class needs images of three groups, "
+                    "or of every part of a given split"
                 )
