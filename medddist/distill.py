@@ -126,7 +126,6 @@ class _Run:
 
 def distill(
     network: Network,
-    selection_network: Network,
     training: Labelled,
     validation: Labelled,
     classes: int,
@@ -152,7 +151,7 @@ def distill(
     saved_at = time.monotonic()
     while True:
         if run.iteration % settings.select_every == 0 or run.iteration == settings.iterations:
-            _add_candidate(run, selection_network, validation, settings, evaluation)
+            _add_candidate(run, network, validation, settings, evaluation)
         if run.iteration == settings.iterations:
             break
         _iterate(run, network, trajectories, settings)

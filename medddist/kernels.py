@@ -1,201 +1,330 @@
-"""Two operations of the ConvNet in fewer passes over memory, for CPU training; each equals its plain torch formula.
+"""Numba kernels of a ConvNet block, a plane of one image and channel at a time, so that each plane stays in cache.
 
-`norm_relu_pool` is instance norm with affine, ReLU and 2x2 average pooling as one operation: a plane of one image and
-channel stays in cache, so that forward and backward each read their inputs from memory once. `first_convolution` is a
-3x3 convolution from one or a few channels, where the library's own path is slow. Both have a derivative of their own,
-of first order. `plain_*` are the same in torch; they serve every other device and type, higher derivatives, and tests.
+A block is a 3x3 convolution z = w * a, instance norm with affine y = scale (z - mean) r + shift, ReLU and 2x2 average
+pooling. Four things are asked of the part after the convolution: its value, its derivative, and the tangent of each
+along a direction in the parameters. With c = z - mean(z) and r = (mean(c^2) + epsilon)^(-1/2),
+
+    value        n = c r                 y = scale n + shift                       out = pool(relu(y))
+    derivative   u = [y > 0] unpool(G)   w = scale u                               Z = r (w - mean(w) - n mean(w n))
+
+of which the tangents (an added t) are the product rule, written out below. The first block's z is not stored at all: it
+is convolved anew from the image, which has one channel or a few, whenever it is needed.
+
+The bias of a convolution before the norm changes nothing, so it does not occur here, and its derivatives are zero.
 """
 
 from __future__ import annotations
 
-import functools
-
 import numba
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 EPSILON = 1e-5  # torch's own for GroupNorm
-compiled = numba.njit(parallel=True, fastmath={"contract", "reassoc", "nsz"}, cache=True)
+_FAST = {"contract", "reassoc", "nsz"}
+compiled = numba.njit(parallel=True, fastmath=_FAST, cache=True)
+plane_function = numba.njit(fastmath=_FAST, inline="never", cache=True)
 
 
-def plain_norm_relu_pool(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """z (N, C, H, W), scale and shift (C,) -> (N, C, H // 2, W // 2); differentiable to any order."""
-    return F.avg_pool2d(F.relu(F.group_norm(z, z.shape[1], scale, shift, EPSILON)), 2)
+# ---- one plane -------------------------------------------------------------------------------------------------------
 
 
-def plain_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (N, I, H, W), weight (C, I, 3, 3), bias (C,) -> (N, C, H, W)."""
-    return F.conv2d(x, weight, bias, padding=1)
+@plane_function
+def _mean(z):
+    total = z.dtype.type(0)
+    for i in range(z.shape[0]):
+        row = z[i]
+        for j in range(row.size):
+            total += row[j]
+    return total / z.dtype.type(z.size)
 
 
-def supported(*tensors: Tensor) -> bool:
-    """Whether the kernels take these tensors: on the CPU, all float32 or all float64."""
-    kinds = {(t.device.type, t.dtype) for t in tensors}
-    return len(kinds) == 1 and kinds <= {("cpu", torch.float32), ("cpu", torch.float64)}
+@plane_function
+def _mean_product(z, m, x, k):
+    """The mean of (z - m) (x - k)."""
+    total = z.dtype.type(0)
+    for i in range(z.shape[0]):
+        row, other = z[i], x[i]
+        for j in range(row.size):
+            total += (row[j] - m) * (other[j] - k)
+    return total / z.dtype.type(z.size)
 
 
-@compiled
-def _norm_relu_pool_forward(z, scale, shift, out, mean, inverse):
-    channels, height, width = z.shape[1], z.shape[2], z.shape[3]
-    kind = z.dtype.type
-    count = kind(height * width)
-    for plane in numba.prange(z.shape[0] * channels):
-        n, c = plane // channels, plane % channels
-        total = kind(0)
-        for i in range(height):
-            for j in range(width):
-                total += z[n, c, i, j]
-        m = total / count
-        squares = kind(0)
-        for i in range(height):
-            for j in range(width):
-                squares += (z[n, c, i, j] - m) ** 2
-        r = kind(1) / np.sqrt(squares / count + kind(EPSILON))
-        mean[n, c], inverse[n, c] = m, r
-        a = scale[c] * r
-        b = shift[c] - m * a
-        for i in range(height // 2):
-            for j in range(width // 2):
-                top = max(a * z[n, c, 2 * i, 2 * j] + b, kind(0)) + max(a * z[n, c, 2 * i, 2 * j + 1] + b, kind(0))
-                low = max(a * z[n, c, 2 * i + 1, 2 * j] + b, kind(0)) + max(
-                    a * z[n, c, 2 * i + 1, 2 * j + 1] + b, kind(0)
-                )
-                out[n, c, i, j] = kind(0.25) * (top + low)
+@plane_function
+def _pool(z, a, b, out):
+    """out = pool(relu(a z + b))."""
+    zero, quarter = z.dtype.type(0), z.dtype.type(0.25)
+    for i in range(out.shape[0]):
+        top, low, row = z[2 * i], z[2 * i + 1], out[i]
+        for j in range(row.size):
+            row[j] = quarter * (
+                max(a * top[2 * j] + b, zero)
+                + max(a * top[2 * j + 1] + b, zero)
+                + max(a * low[2 * j] + b, zero)
+                + max(a * low[2 * j + 1] + b, zero)
+            )
 
 
-@compiled
-def _norm_relu_pool_backward(z, scale, shift, mean, inverse, pooled, gradient, scale_gradient, shift_gradient):
-    channels, height, width = z.shape[1], z.shape[2], z.shape[3]
-    kind = z.dtype.type
-    count = kind(height * width)
-    for plane in numba.prange(z.shape[0] * channels):
-        n, c = plane // channels, plane % channels
-        m, r = mean[n, c], inverse[n, c]
-        a = scale[c] * r
-        b = shift[c] - m * a
-        total, moment = kind(0), kind(0)
-        for i in range(2 * (height // 2)):
-            for j in range(2 * (width // 2)):
-                centred = z[n, c, i, j] - m
-                u = kind(0.25) * pooled[n, c, i // 2, j // 2] if a * z[n, c, i, j] + b > kind(0) else kind(0)
-                total += u
-                moment += u * centred
-        scale_gradient[n, c], shift_gradient[n, c] = moment * r, total
-        slope, level = moment * r * r / count, total / count
-        for i in range(height):
-            for j in range(width):
-                u = kind(0)
-                if i < 2 * (height // 2) and j < 2 * (width // 2) and a * z[n, c, i, j] + b > kind(0):
-                    u = kind(0.25) * pooled[n, c, i // 2, j // 2]
-                gradient[n, c, i, j] = a * (u - level - (z[n, c, i, j] - m) * slope)
-
-
-@compiled
-def _convolution_forward(padded, weight, bias, out):
-    channels, height, width = out.shape[1], out.shape[2], out.shape[3]
-    for plane in numba.prange(out.shape[0] * channels):
-        n, c = plane // channels, plane % channels
-        for i in range(height):
-            for j in range(width):
-                out[n, c, i, j] = bias[c]
-            for k in range(padded.shape[1]):
-                for a in range(3):
-                    left, middle, right = weight[c, k, a, 0], weight[c, k, a, 1], weight[c, k, a, 2]
-                    for j in range(width):
-                        out[n, c, i, j] += (
-                            left * padded[n, k, i + a, j]
-                            + middle * padded[n, k, i + a, j + 1]
-                            + right * padded[n, k, i + a, j + 2]
-                        )
-
-
-@compiled
-def _convolution_weight_gradient(padded, gradient, weight_gradient):
-    channels, height, width = gradient.shape[1], gradient.shape[2], gradient.shape[3]
-    kind = padded.dtype.type
-    for plane in numba.prange(gradient.shape[0] * channels):
-        n, c = plane // channels, plane % channels
-        for k in range(padded.shape[1]):
-            for a in range(3):
-                left, middle, right = kind(0), kind(0), kind(0)
-                for i in range(height):
-                    for j in range(width):
-                        g = gradient[n, c, i, j]
-                        left += g * padded[n, k, i + a, j]
-                        middle += g * padded[n, k, i + a, j + 1]
-                        right += g * padded[n, k, i + a, j + 2]
-                weight_gradient[n, c, k, a, 0], weight_gradient[n, c, k, a, 1], weight_gradient[n, c, k, a, 2] = (
-                    left,
-                    middle,
-                    right,
+@plane_function
+def _pool_tangent(z, zt, a, b, p, q, s, out):
+    """out = pool([a z + b > 0] (p z + q zt + s))."""
+    zero, quarter = z.dtype.type(0), z.dtype.type(0.25)
+    for i in range(out.shape[0]):
+        row = out[i]
+        for j in range(row.size):
+            row[j] = zero
+        for k in range(2):
+            y, yt = z[2 * i + k], zt[2 * i + k]
+            for j in range(row.size):
+                left, right = p * y[2 * j] + q * yt[2 * j] + s, p * y[2 * j + 1] + q * yt[2 * j + 1] + s
+                row[j] += quarter * (
+                    (left if a * y[2 * j] + b > zero else zero) + (right if a * y[2 * j + 1] + b > zero else zero)
                 )
 
 
-def _arrays(*tensors: Tensor):
-    return (tensor.detach().contiguous().numpy() for tensor in tensors)
+@plane_function
+def _unpool(z, a, b, pooled, u):
+    """u = [a z + b > 0] unpool(pooled); zero in an odd last row or column, which pooling leaves out."""
+    zero, quarter = z.dtype.type(0), z.dtype.type(0.25)
+    if u.shape[0] % 2 or u.shape[1] % 2:
+        u[:] = zero
+    for i in range(pooled.shape[0]):
+        row = pooled[i]
+        for k in range(2):
+            y, to = z[2 * i + k], u[2 * i + k]
+            for j in range(row.size):
+                g = quarter * row[j]
+                to[2 * j] = g if a * y[2 * j] + b > zero else zero
+                to[2 * j + 1] = g if a * y[2 * j + 1] + b > zero else zero
 
 
-def _once(backward):
-    """Refuse a derivative of the derivative where it is asked for: torch's `once_differentiable` can leave a term out."""
-
-    @functools.wraps(backward)
-    def refusing(ctx, *gradients):
-        if torch.is_grad_enabled():  # create_graph=True
-            raise RuntimeError("the fast kernels are differentiable once; set differentiable_once = False on the network")
-        return backward(ctx, *gradients)
-
-    return refusing
+@plane_function
+def _combine(u, f, z, g, h, out):
+    """out = f u + g z + h; out may be padded by a border that is left alone."""
+    border = (out.shape[0] - u.shape[0]) // 2
+    for i in range(u.shape[0]):
+        one, two, to = u[i], z[i], out[i + border]
+        for j in range(one.size):
+            to[j + border] = f * one[j] + g * two[j] + h
 
 
-class _NormReluPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, z, scale, shift):
-        z = z.contiguous()
-        n, c, height, width = z.shape
-        out, mean, inverse = z.new_empty(n, c, height // 2, width // 2), z.new_empty(n, c), z.new_empty(n, c)
-        _norm_relu_pool_forward(*_arrays(z, scale, shift, out, mean, inverse))
-        ctx.save_for_backward(z, scale, shift, mean, inverse)
-        return out
-
-    @staticmethod
-    @_once
-    def backward(ctx, pooled):
-        z, scale, shift, mean, inverse = ctx.saved_tensors
-        gradient, scale_gradient, shift_gradient = torch.empty_like(z), torch.empty_like(mean), torch.empty_like(mean)
-        _norm_relu_pool_backward(
-            *_arrays(z, scale, shift, mean, inverse, pooled, gradient, scale_gradient, shift_gradient)
-        )
-        return gradient, scale_gradient.sum(0), shift_gradient.sum(0)
+@plane_function
+def _combine_further(u, f, z, g, out):
+    """out += f u + g z."""
+    border = (out.shape[0] - u.shape[0]) // 2
+    for i in range(u.shape[0]):
+        one, two, to = u[i], z[i], out[i + border]
+        for j in range(one.size):
+            to[j + border] += f * one[j] + g * two[j]
 
 
-class _FirstConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        padded = F.pad(x, (1, 1, 1, 1))
-        out = x.new_empty(len(x), len(weight), *x.shape[2:])
-        _convolution_forward(*_arrays(padded, weight, bias, out))
-        ctx.save_for_backward(padded, weight)
-        return out
+@plane_function
+def _convolve(padded, weight, out, add):
+    """out = sum over k of weight[k] * padded[k], or added to out; padded (I, H + 2, W + 2), weight (I, 3, 3), out (H, W)."""
+    for k in range(padded.shape[0]):
+        w = weight[k]
+        a, b, c, d, e, f, g, h, l = w[0, 0], w[0, 1], w[0, 2], w[1, 0], w[1, 1], w[1, 2], w[2, 0], w[2, 1], w[2, 2]
+        for i in range(out.shape[0]):
+            p, q, r, to = padded[k, i], padded[k, i + 1], padded[k, i + 2], out[i]
+            if k == 0 and not add:
+                for j in range(to.size):
+                    to[j] = (
+                        (a * p[j] + b * p[j + 1] + c * p[j + 2])
+                        + (d * q[j] + e * q[j + 1] + f * q[j + 2])
+                        + (g * r[j] + h * r[j + 1] + l * r[j + 2])
+                    )
+            else:
+                for j in range(to.size):
+                    to[j] += (
+                        (a * p[j] + b * p[j + 1] + c * p[j + 2])
+                        + (d * q[j] + e * q[j + 1] + f * q[j + 2])
+                        + (g * r[j] + h * r[j + 1] + l * r[j + 2])
+                    )
 
-    @staticmethod
-    @_once
-    def backward(ctx, gradient):
-        padded, weight = ctx.saved_tensors
-        by_image = weight.new_empty(len(padded), *weight.shape)
-        _convolution_weight_gradient(*_arrays(padded, gradient, by_image))
-        towards_images = F.conv_transpose2d(gradient, weight, padding=1) if ctx.needs_input_grad[0] else None
-        return towards_images, by_image.sum(0), gradient.sum((0, 2, 3))
+
+@plane_function
+def _correlate(padded, g, out):
+    """out[k, a, b] = sum of g times padded[k] moved by (a, b); g (H + 2, W + 2) with a border of zeros."""
+    zero = g.dtype.type(0)
+    height, width = g.shape[0] - 2, g.shape[1] - 2
+    for k in range(padded.shape[0]):
+        for a in range(3):
+            left, middle, right = zero, zero, zero
+            for i in range(height):
+                row, x = g[i + 1], padded[k, i + a]
+                for j in range(width):
+                    left += row[j + 1] * x[j]
+                    middle += row[j + 1] * x[j + 1]
+                    right += row[j + 1] * x[j + 2]
+            out[k, a, 0], out[k, a, 1], out[k, a, 2] = left, middle, right
 
 
-def norm_relu_pool(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """As `plain_norm_relu_pool`, in one pass where the kernel applies; differentiable once."""
-    apply = _NormReluPool.apply if supported(z, scale, shift) else plain_norm_relu_pool
-    return apply(z, scale, shift)
+@plane_function
+def _value(z, scale, shift, out):
+    """The block after its convolution; returns mean and r."""
+    m = _mean(z)
+    r = z.dtype.type(1) / np.sqrt(_mean_product(z, m, z, m) + z.dtype.type(EPSILON))
+    _pool(z, scale * r, shift - scale * r * m, out)
+    return m, r
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As `plain_convolution`, by the kernel for few input channels where it applies; differentiable once."""
-    few = x.shape[1] <= 3 and supported(x, weight, bias)
-    return (_FirstConvolution.apply if few else plain_convolution)(x, weight, bias)
+@plane_function
+def _value_tangent(z, zt, m, r, scale, shift, scale_t, shift_t, out):
+    """The tangent of `_value`; returns mean(zt) and the tangent of r."""
+    mt = _mean(zt)
+    rt = -r * r * r * _mean_product(z, m, zt, mt)
+    p, q = scale_t * r + scale * rt, scale * r  # yt = p c + q ct + shift_t
+    _pool_tangent(z, zt, q, shift - q * m, p, q, shift_t - p * m - q * mt, out)
+    return mt, rt
+
+
+@plane_function
+def _derivative(z, m, r, scale, shift, pooled, u, out):
+    """The derivative in z, given that in the output; u is a scratch plane. Returns those in scale and shift."""
+    kind = z.dtype.type
+    a = scale * r
+    _unpool(z, a, shift - a * m, pooled, u)
+    level = _mean(u)
+    moment = _mean_product(z, m, u, kind(0)) * r  # mean(u n)
+    slope = -a * r * moment
+    _combine(u, a, z, slope, -a * level - slope * m, out)
+    return moment * kind(z.size), level * kind(z.size)
+
+
+@plane_function
+def _derivative_tangent(z, zt, m, r, mt, rt, scale, shift, scale_t, pooled, pooled_t, u, ut, out, out_t):
+    """`_derivative` and its tangent; returns the tangents of the derivatives in scale and shift.
+
+    With n = c r and nt = ct r + c rt: v = mean(u), vt = mean(ut), q = mean(u n), qt = mean(ut n + u nt),
+    Z = scale r (u - v - n q), and Zt is the product rule on it.
+    """
+    kind = z.dtype.type
+    zero = kind(0)
+    a = scale * r
+    b = shift - a * m
+    _unpool(z, a, b, pooled, u)
+    _unpool(z, a, b, pooled_t, ut)
+    v, vt = _mean(u), _mean(ut)
+    uc, utc, uct = _mean_product(z, m, u, zero), _mean_product(z, m, ut, zero), _mean_product(zt, mt, u, zero)
+    q = uc * r
+    qt = utc * r + uct * r + uc * rt
+    slope = -a * r * q
+    _combine(u, a, z, slope, -a * v - slope * m, out)
+    at = scale_t * r + scale * rt
+    # Zt = at (u - v - n q) + a (ut - vt - nt q - n qt)
+    on_c = -at * r * q - a * (rt * q + r * qt)
+    on_ct = -a * r * q
+    _combine(u, at, z, on_c, -at * v - a * vt - on_c * m - on_ct * mt, out_t)
+    _combine_further(ut, a, zt, on_ct, out_t)
+    count = kind(z.size)
+    return qt * count, vt * count
+
+
+# ---- blocks whose z is there -----------------------------------------------------------------------------------------
+# z (N, C, H, W); out, pooled (N, C, H // 2, W // 2); mean, r and derivatives in scale and shift (N, C).
+
+
+@compiled
+def value(z, scale, shift, out, mean, r):
+    for n in numba.prange(z.shape[0]):
+        for c in range(z.shape[1]):
+            mean[n, c], r[n, c] = _value(z[n, c], scale[c], shift[c], out[n, c])
+
+
+@compiled
+def derivative(z, mean, r, scale, shift, pooled, out, by_scale, by_shift):
+    for n in numba.prange(z.shape[0]):
+        u = np.empty(z.shape[2:], z.dtype)
+        for c in range(z.shape[1]):
+            by_scale[n, c], by_shift[n, c] = _derivative(
+                z[n, c], mean[n, c], r[n, c], scale[c], shift[c], pooled[n, c], u, out[n, c]
+            )
+
+
+@compiled
+def value_tangent(z, zt, more, scale, shift, scale_t, shift_t, out, out_t, stats):
+    """Adds `more` to zt first; stats (4, N, C) holds mean, r, their tangents."""
+    for n in numba.prange(z.shape[0]):
+        for c in range(z.shape[1]):
+            _combine_further(more[n, c], z.dtype.type(1), more[n, c], z.dtype.type(0), zt[n, c])
+            m, r = _value(z[n, c], scale[c], shift[c], out[n, c])
+            mt, rt = _value_tangent(
+                z[n, c], zt[n, c], m, r, scale[c], shift[c], scale_t[c], shift_t[c], out_t[n, c]
+            )
+            stats[0, n, c], stats[1, n, c], stats[2, n, c], stats[3, n, c] = m, r, mt, rt
+
+
+@compiled
+def derivative_tangent(z, zt, stats, scale, shift, scale_t, pooled, pooled_t, more, out, out_t, by_scale, by_shift):
+    """Adds `more` to pooled_t first."""
+    one, zero = z.dtype.type(1), z.dtype.type(0)
+    for n in numba.prange(z.shape[0]):
+        u, ut = np.empty(z.shape[2:], z.dtype), np.empty(z.shape[2:], z.dtype)
+        for c in range(z.shape[1]):
+            _combine_further(more[n, c], one, more[n, c], zero, pooled_t[n, c])
+            by_scale[n, c], by_shift[n, c] = _derivative_tangent(
+                z[n, c], zt[n, c], stats[0, n, c], stats[1, n, c], stats[2, n, c], stats[3, n, c],
+                scale[c], shift[c], scale_t[c], pooled[n, c], pooled_t[n, c], u, ut, out[n, c], out_t[n, c],
+            )  # fmt: skip
+
+
+# ---- the first block, whose z is convolved anew ----------------------------------------------------------------------
+# padded (N, I, H + 2, W + 2) images with a border of zeros; weight (C, I, 3, 3).
+
+
+@compiled
+def first_value(padded, weight, scale, shift, out, mean, r):
+    for n in numba.prange(padded.shape[0]):
+        z = np.empty((padded.shape[2] - 2, padded.shape[3] - 2), padded.dtype)
+        for c in range(weight.shape[0]):
+            _convolve(padded[n], weight[c], z, False)
+            mean[n, c], r[n, c] = _value(z, scale[c], shift[c], out[n, c])
+
+
+@compiled
+def first_derivative(padded, weight, mean, r, scale, shift, pooled, by_weight, by_scale, by_shift):
+    for n in numba.prange(padded.shape[0]):
+        z = np.empty((padded.shape[2] - 2, padded.shape[3] - 2), padded.dtype)
+        u, g = np.empty_like(z), np.zeros(padded.shape[2:], padded.dtype)
+        for c in range(weight.shape[0]):
+            _convolve(padded[n], weight[c], z, False)
+            by_scale[n, c], by_shift[n, c] = _derivative(
+                z, mean[n, c], r[n, c], scale[c], shift[c], pooled[n, c], u, g
+            )
+            _correlate(padded[n], g, by_weight[n, c])
+
+
+@compiled
+def first_value_tangent(padded, weight, weight_t, scale, shift, scale_t, shift_t, out, out_t, stats):
+    for n in numba.prange(padded.shape[0]):
+        z = np.empty((padded.shape[2] - 2, padded.shape[3] - 2), padded.dtype)
+        zt = np.empty_like(z)
+        for c in range(weight.shape[0]):
+            _convolve(padded[n], weight[c], z, False)
+            _convolve(padded[n], weight_t[c], zt, False)
+            m, r = _value(z, scale[c], shift[c], out[n, c])
+            mt, rt = _value_tangent(z, zt, m, r, scale[c], shift[c], scale_t[c], shift_t[c], out_t[n, c])
+            stats[0, n, c], stats[1, n, c], stats[2, n, c], stats[3, n, c] = m, r, mt, rt
+
+
+@compiled
+def first_derivative_tangent(
+    padded, weight, weight_t, turned, turned_t, stats, scale, shift, scale_t, pooled, pooled_t, more, by_weight, by_scale, by_shift, by_image
+):  # fmt: skip
+    """`turned` (C, I, 1, 3, 3) are the weights turned by 180 degrees; by_image (N, I, H, W) is the tangent along the images."""
+    one, zero = padded.dtype.type(1), padded.dtype.type(0)
+    for n in numba.prange(padded.shape[0]):
+        z = np.empty((padded.shape[2] - 2, padded.shape[3] - 2), padded.dtype)
+        zt, u, ut = np.empty_like(z), np.empty_like(z), np.empty_like(z)
+        g, gt = np.zeros((1,) + padded.shape[2:], padded.dtype), np.zeros((1,) + padded.shape[2:], padded.dtype)
+        by_image[n] = zero
+        for c in range(weight.shape[0]):
+            _convolve(padded[n], weight[c], z, False)
+            _convolve(padded[n], weight_t[c], zt, False)
+            _combine_further(more[n, c], one, more[n, c], zero, pooled_t[n, c])
+            by_scale[n, c], by_shift[n, c] = _derivative_tangent(
+                z, zt, stats[0, n, c], stats[1, n, c], stats[2, n, c], stats[3, n, c],
+                scale[c], shift[c], scale_t[c], pooled[n, c], pooled_t[n, c], u, ut, g[0], gt[0],
+            )  # fmt: skip
+            _correlate(padded[n], gt[0], by_weight[n, c])
+            for k in range(by_image.shape[1]):
+                _convolve(gt, turned[c, k], by_image[n, k], True)
+                _convolve(g, turned_t[c, k], by_image[n, k], True)

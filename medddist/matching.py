@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medddist.augment import AugmentSettings, Draws, augment, draw
+from medddist.derivatives import directional, gradient
 from medddist.networks import Network
 
 
@@ -41,6 +42,11 @@ class Distilled:
     def targets(self) -> Tensor:
         """(N,) classes or (N, K) probabilities, as the cross-entropy takes them."""
         return self.labels.softmax(1) if self.labels.is_floating_point() else self.labels
+
+    def leaves(self) -> Distilled:
+        """The same values, to be differentiated in."""
+        learned = {name: value.detach().requires_grad_() for name, value in self.learned().items()}
+        return Distilled(**({"labels": self.labels} | learned))
 
     def learned(self) -> dict[str, Tensor]:
         """The tensors that have a gradient, by name."""
@@ -76,7 +82,10 @@ def segment(
 
 
 def matching_loss(network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings) -> Tensor:
-    """L of the module's text, a scalar that is differentiable in all of `distilled`, by unrolling the student's steps."""
+    """L of the module's text, a scalar that is differentiable in all of `distilled`, by unrolling the student's steps.
+
+    This is the reference: it reads like the equations, and its memory grows with the student's steps.
+    """
     theta = run.start.detach().requires_grad_()
     for batch, draws in zip(run.batches, run.draws):
         x = augment(distilled.images[batch], draws, augmentation)
@@ -86,10 +95,40 @@ def matching_loss(network: Network, distilled: Distilled, run: Segment, augmenta
     return (theta - run.target).square().sum() / (run.start - run.target).square().sum()
 
 
+def unrolled_gradient(
+    network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings
+) -> tuple[float, dict[str, Tensor]]:
+    """`matching_loss` and its gradient by the name of each learned tensor, through one graph of all student steps."""
+    leaves = distilled.leaves()
+    loss = matching_loss(network, leaves, run, augmentation)
+    return loss.item(), dict(zip(leaves.learned(), torch.autograd.grad(loss, list(leaves.learned().values()))))
+
+
 def matching_gradient(
     network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings
 ) -> tuple[float, dict[str, Tensor]]:
-    """The matching loss and its gradient by the name of each learned tensor."""
-    leaves = {name: value.detach().requires_grad_() for name, value in distilled.learned().items()}
-    loss = matching_loss(network, Distilled(**({"labels": distilled.labels} | leaves)), run, augmentation)
-    return loss.item(), dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
+    """The same, exactly, by a sweep back over the student's steps, in memory that hardly grows with their number.
+
+    Only theta_0 ... theta_N are kept. With lambda_N = dL/dtheta_N and g_i the gradient of step i's cross-entropy,
+
+        dL/dalpha -= <g_i, lambda_{i+1}>,   dL/dx_i = -alpha d<g_i, lambda_{i+1}>/dx_i,   lambda_i = lambda_{i+1} - alpha H_i lambda_{i+1},
+
+    for i = N-1 ... 0, where x_i is the augmented batch (and likewise for its labels). `derivatives.directional` gives all three.
+    """
+    leaves = distilled.leaves()
+    alpha = distilled.step_size.detach()
+    thetas = [run.start.detach()]
+    for batch, draws in zip(run.batches, run.draws):
+        x = augment(distilled.images[batch], draws, augmentation).detach()
+        thetas.append(thetas[-1] - alpha * gradient(network, thetas[-1], x, distilled.targets[batch])[1])
+    missed, distance = thetas.pop() - run.target, (run.start - run.target).square().sum()
+    slope, towards = torch.zeros_like(alpha), 2 * missed / distance
+    for batch, draws in zip(reversed(run.batches), reversed(run.draws)):
+        x, y = augment(leaves.images[batch], draws, augmentation), leaves.targets[batch]
+        step = directional(network, thetas.pop(), x.detach(), y.detach(), towards)
+        slope = slope - step.slope
+        outputs = [(x, step.by_images)] + ([(y, step.by_targets)] if step.by_targets is not None else [])
+        torch.autograd.backward([tensor for tensor, _ in outputs], [-alpha * by for _, by in outputs])
+        towards = towards - alpha * step.by_theta
+    found = {name: leaf.grad for name, leaf in leaves.learned().items()} | {"log_step_size": alpha * slope}
+    return (missed.square().sum() / distance).item(), found

@@ -10,10 +10,10 @@ import copy
 import math
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from medddist import kernels
 from medddist.errors import InputError
 from medddist.seeds import seed_of
 from medddist.settings import Settings
@@ -43,17 +43,11 @@ class ConvNet(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(c, width, 3, padding=1) for c in inputs)
         self.norms = nn.ModuleList(nn.GroupNorm(width, width) for _ in inputs)
         self.linear = nn.Linear(width * pooled_px**2, classes)
-        self.differentiable_once = False  # True: faster kernels, for training; matching needs second derivatives
 
     def features(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the last block's output (N, width, h, w)."""
-        convolve, finish = (
-            (kernels.convolution, kernels.norm_relu_pool)
-            if self.differentiable_once
-            else (kernels.plain_convolution, kernels.plain_norm_relu_pool)
-        )
         for convolution, norm in zip(self.convolutions, self.norms):
-            x = finish(convolve(x, convolution.weight, convolution.bias), norm.weight, norm.bias)
+            x = F.avg_pool2d(F.relu(norm(convolution(x))), 2)
         return x
 
     def forward(self, x: Tensor) -> Tensor:

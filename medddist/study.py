@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, done, of how m
 
 # Raised by hand when what a step computes changes, so that no result of older code is taken for one of newer code;
 # tests/test_study.py reminds of it when the source of the step's modules has changed.
-VERSIONS = {"teacher": 1, "distill": 1, "scores": 1}
+VERSIONS = {"teacher": 2, "distill": 2, "scores": 2}
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,9 @@ class Study:
             for name, part in self.data.parts().items()
         }
 
-    def network(self, differentiable_once: bool = True) -> Network:
-        """The profile's ConvNet; for training by default, which needs first derivatives alone."""
+    def network(self) -> Network:
+        """The profile's ConvNet, on the device."""
         network = convnet(self.profile.network, self.data.channels, self.data.classes, self.data.image_size_px)
-        network.module.differentiable_once = differentiable_once
         network.module.to(self.device)
         return network
 
@@ -150,7 +149,6 @@ class Study:
             teachers = self.teachers(seed)
             with _timed(path):
                 result = distill(
-                    self.network(differentiable_once=False),
                     self.network(),
                     self.tensors("train"),
                     self.tensors("validation"),

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from medddist.augment import AugmentSettings, augment, draw
+from medddist.derivatives import gradient, logits
 from medddist.errors import InputError
 from medddist.networks import Network
 from medddist.seeds import generator
@@ -82,21 +82,14 @@ def _epoch(network: Network, state: TrainingState, images, labels, recipe: Recip
     for number, batch in enumerate(batches):
         progress = (state.epoch + number / len(batches)) / recipe.epochs
         x = augment(images[batch], draw(len(batch), random, images), recipe.augmentation)
-        loss, gradient = loss_and_gradient(network, theta, x, labels[batch])
-        velocity = recipe.momentum * velocity + gradient + recipe.weight_decay * theta
+        loss, slope = gradient(network, theta, x, labels[batch])
+        velocity = recipe.momentum * velocity + slope + recipe.weight_decay * theta
         theta = theta - recipe.learning_rate * rate_factor(recipe.schedule, progress) * velocity
-    if not math.isfinite(loss):
+    if not loss.isfinite():
         raise Diverged(
             f"learning_rate: training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}; lower the learning rate"
         )
     return TrainingState(state.epoch + 1, theta, velocity)
-
-
-def loss_and_gradient(network: Network, theta: Tensor, x: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-    """Cross-entropy of a batch and its gradient with respect to theta (P,)."""
-    theta = theta.detach().requires_grad_()
-    loss = F.cross_entropy(network(theta, x), labels)
-    return loss.item(), torch.autograd.grad(loss, theta)[0]
 
 
 def rate_factor(schedule: str, progress: float) -> float:
@@ -127,4 +120,4 @@ def _repeated(indices: Tensor, count: int, random: torch.Generator) -> Tensor:
 @torch.no_grad()
 def predict(network: Network, theta: Tensor, images: Tensor, batch_size: int = 512) -> Tensor:
     """Class probabilities (N, K) of images (N, C, H, W)."""
-    return torch.cat([network(theta, batch).softmax(1) for batch in images.split(batch_size)])
+    return torch.cat([logits(network, theta, batch).softmax(1) for batch in images.split(batch_size)])

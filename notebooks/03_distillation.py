@@ -56,7 +56,7 @@ pd.Series(settings.model_dump(exclude={"augmentation"}), name="distillation").as
 # step on the released images, first written out, then by the library.
 
 # %%
-network = study.network(differentiable_once=False)
+network = study.network()
 start, target = study.teachers()[0].rows(0, settings.expert_epochs)
 one = result.distilled
 run = segment(start, target, one.images, batch_size=len(one.images), student_steps=1, random=generator("by hand"))

@@ -64,17 +64,16 @@ def arm(moment: list) -> Callable[..., None]:
     return lambda *arguments: None
 
 
-def teacher_run(folder: Path, settings: dict, fast: bool, **saving) -> None:
-    network = tiny_network(differentiable_once=fast)
+def teacher_run(folder: Path, settings: dict, **saving) -> None:
+    network = tiny_network()
     train_teacher(network, labelled(20), labelled(9, seed=1), TeacherSettings(**settings), 1, folder, **saving)
 
 
-def distillation_run(folder: Path, settings: dict, fast: bool, **saving) -> None:
+def distillation_run(folder: Path, settings: dict, **saving) -> None:
     trajectories = [open_trajectory(path) for path in sorted(folder.parent.glob("teacher_*.safetensors"))]
-    networks = tiny_network(), tiny_network(differentiable_once=fast)
     parts, checkpoint = (labelled(20), labelled(9, seed=1)), folder / "unfinished.safetensors"
     result = distill(
-        *networks, *parts, CLASSES, trajectories, tiny_distill(**settings), tiny_evaluation(), checkpoint, **saving
+        tiny_network(), *parts, CLASSES, trajectories, tiny_distill(**settings), tiny_evaluation(), checkpoint, **saving
     )
     # The progress of the last iteration, the last candidate and the choice are behind; what counts is kept as one file.
     with files.replaced_atomically(folder / "result.pt") as temporary:
@@ -90,7 +89,7 @@ def attempt(scenario: dict, moment: list | None) -> int:
             progress = arm(moment) if moment and moment[0] != "seconds" else lambda *arguments: None
             run = {"teacher": teacher_run, "distill": distillation_run}[scenario["run"]]
             saving = {"progress": progress, "save_every_seconds": scenario["save_every_seconds"]}
-            run(Path(scenario["folder"]), scenario["settings"], scenario["fast"], **saving)
+            run(Path(scenario["folder"]), scenario["settings"], **saving)
             status = 0
         finally:
             sys.stderr.flush()

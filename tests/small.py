@@ -23,10 +23,8 @@ from medddist.trajectories import Trajectory, open_trajectory, write_trajectory
 CLASSES, SIZE_PX = 3, 8
 
 
-def tiny_network(channels: int = 1, *, differentiable_once: bool = False, width: int = 4, depth: int = 2) -> Network:
-    network = convnet(NetworkSettings(width=width, depth=depth), channels, CLASSES, SIZE_PX)
-    network.module.differentiable_once = differentiable_once
-    return network
+def tiny_network(channels: int = 1, *, width: int = 4, depth: int = 2) -> Network:
+    return convnet(NetworkSettings(width=width, depth=depth), channels, CLASSES, SIZE_PX)
 
 
 def softmax_network(pixels: int, classes: int) -> Network:

@@ -35,7 +35,6 @@ def run(folder: Path, trajectories=None, training=None, validation=None, network
     evaluation, checkpoint = tiny_evaluation(), folder / "unfinished.safetensors"
     return distill(
         network,
-        tiny_network(),
         *parts,
         CLASSES,
         trajectories,
@@ -298,7 +297,6 @@ def test_trajectories_that_do_not_serve_are_refused(tmp_path):
     with pytest.raises(InputError, match="^teachers: "):
         distill(
             network,
-            network,
             labelled(20),
             labelled(9),
             CLASSES,
@@ -384,11 +382,11 @@ MOMENTS = {
 }
 
 
-def scenario(folder: Path, moments: list, *, fast=False, save_every_seconds=0.0, **settings) -> dict:
+def scenario(folder: Path, moments: list, *, save_every_seconds=0.0, **settings) -> dict:
     folder.mkdir(parents=True)
     settings = {"labels": "soft", "learning_rate_labels": 1.0} | settings
     return {
-        "run": "distill", "folder": str(folder), "settings": settings, "moments": moments, "fast": fast,
+        "run": "distill", "folder": str(folder), "settings": settings, "moments": moments,
         "save_every_seconds": save_every_seconds,
     }  # fmt: skip
 
@@ -430,9 +428,9 @@ def test_killed_at_any_time_equals_uninterrupted(tmp_path):
     walks(tmp_path, tiny_network())
     draw = random.Random(0)
     settings = {"iterations": 40, "select_every": 5}
-    cases = [scenario(tmp_path / "whole", [], fast=True, **settings)]
+    cases = [scenario(tmp_path / "whole", [], **settings)]
     cases += [
-        scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.8)] for _ in range(4)], fast=True, **settings)
+        scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.8)] for _ in range(4)], **settings)
         for k in range(8)
     ]
     whole, *others = results(cases)

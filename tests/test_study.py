@@ -381,12 +381,8 @@ def test_an_unknown_method_is_refused(out):
         tiny_study(out).scored("magic")
 
 
-def test_the_network_is_the_profiles_and_slow_for_matching_alone(out):
+def test_the_parts_are_tensors_for_the_network(out):
     one = tiny_study(out)
-    assert (
-        one.network().module.differentiable_once
-        and not one.network(differentiable_once=False).module.differentiable_once
-    )
     images, labels = one.tensors("validation")
     assert images.shape == (12, 1, SIZE_PX, SIZE_PX) and images.dtype == torch.float32 and labels.dtype == torch.int64
 
@@ -462,6 +458,7 @@ def test_the_reminder_knows_every_step_and_its_modules():
     found = sources()
     assert found["teacher"]["modules"].keys() == {
         "augment",
+        "derivatives",
         "kernels",
         "networks",
         "seeds",

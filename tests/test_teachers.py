@@ -145,10 +145,10 @@ MOMENTS = {
 }
 
 
-def scenario(folder: Path, moments: list, *, fast=False, save_every_seconds=0.0) -> dict:
+def scenario(folder: Path, moments: list, *, save_every_seconds=0.0) -> dict:
     recipe = tiny_recipe(epochs=5, momentum=0.9, schedule="cosine", sampling="balanced").model_dump(mode="json")
     return {
-        "run": "teacher", "folder": str(folder), "settings": {"recipe": recipe, "kept_epochs": 4}, "fast": fast,
+        "run": "teacher", "folder": str(folder), "settings": {"recipe": recipe, "kept_epochs": 4},
         "moments": moments, "save_every_seconds": save_every_seconds,
     }  # fmt: skip
 
@@ -160,16 +160,6 @@ def test_killed_equals_uninterrupted_to_the_bit(tmp_path):
     whole = teacher_path(tmp_path / "uninterrupted", 1).read_bytes()
     for case in cases:
         assert teacher_path(case["folder"], 1).read_bytes() == whole, case["moments"]
-
-
-def test_killed_equals_uninterrupted_with_the_fast_kernels(tmp_path):
-    killed_and_resumed(
-        [
-            scenario(tmp_path / "a", [], fast=True),
-            scenario(tmp_path / "b", [["progress", 2], ["progress", 2]], fast=True),
-        ]
-    )
-    assert teacher_path(tmp_path / "a", 1).read_bytes() == teacher_path(tmp_path / "b", 1).read_bytes()
 
 
 def test_an_interrupted_teacher_goes_on_and_does_not_start_again(tmp_path):
@@ -189,13 +179,13 @@ def test_an_interrupted_teacher_goes_on_and_does_not_start_again(tmp_path):
 def test_killed_at_any_time_equals_uninterrupted(tmp_path):
     draw = random.Random(0)
     cases = [
-        scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.3)] for _ in range(4)], fast=k % 2 == 0)
+        scenario(tmp_path / str(k), [["seconds", draw.uniform(0, 0.3)] for _ in range(4)])
         for k in range(8)
     ]
     for case in cases:
         recipe = case["settings"]["recipe"] | {"epochs": 60}
         case["settings"] = {"recipe": recipe, "kept_epochs": 4}
-    whole = [case | {"folder": f"{case['folder']}-whole", "moments": []} for case in cases[:2]]
+    whole = [cases[0] | {"folder": f"{cases[0]['folder']}-whole", "moments": []}]
     killed_and_resumed(whole + cases)
-    for k, case in enumerate(cases):
-        assert teacher_path(case["folder"], 1).read_bytes() == teacher_path(whole[k % 2]["folder"], 1).read_bytes()
+    for case in cases:
+        assert teacher_path(case["folder"], 1).read_bytes() == teacher_path(whole[0]["folder"], 1).read_bytes()

@@ -202,7 +202,6 @@ def trained_accuracy(phantom, chosen, test, epochs: int, learning_rate: float) -
     x = torch.tensor(phantom.images.astype(np.float32))
     x = (x - x[chosen].mean()) / x[chosen].std()
     network = convnet(NetworkSettings(width=32, depth=3), 1, 4, 32)
-    network.module.differentiable_once = True
     recipe = Recipe(epochs=epochs, batch_size=128, learning_rate=learning_rate, momentum=0.9, weight_decay=5e-4,
                     schedule="cosine", sampling="balanced")  # fmt: skip
     start = initial_parameters(network, "phantom test")

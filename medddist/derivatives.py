@@ -1,0 +1,211 @@
+"""A network's cross-entropy and its derivatives on one batch: what training and matching ask for.
+
+`gradient` is first order. `directional` is what the reverse sweep over a student's steps needs: the slope <g, v> of the
+loss along a direction v in the parameters, and its own derivatives, H v in the parameters, and those in images and targets. It is
+one forward-over-reverse pass. For a ConvNet both are written out over the kernels of `kernels`; for every other network autograd does it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medddist import kernels
+from medddist.networks import ConvNet, Network
+
+
+class Directional(NamedTuple):
+    """Of the slope <g, v>, g the gradient of the mean cross-entropy in theta."""
+
+    slope: Tensor  # ()
+    by_theta: Tensor  # (P,) the Hessian times v
+    by_images: Tensor  # (N, C, H, W)
+    by_targets: Tensor | None  # (N, K); None for classes
+
+
+def gradient(network: Network, theta: Tensor, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy () of a batch and its gradient (P,); x (N, C, H, W), targets (N,) classes or (N, K) probabilities."""
+    if written_out(network, theta, x):
+        return _gradient(network, theta, x, targets)
+    theta = theta.detach().requires_grad_()
+    loss = F.cross_entropy(network(theta, x), targets)
+    return loss.detach(), torch.autograd.grad(loss, theta)[0]
+
+
+def directional(network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor) -> Directional:
+    """The slope of the mean cross-entropy along v (P,) at theta (P,), and its derivatives."""
+    if written_out(network, theta, x):
+        return _directional(network, theta, x, targets, v)
+    return directional_by_autograd(network, theta, x, targets, v)
+
+
+def directional_by_autograd(network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor) -> Directional:
+    """`directional` by differentiating twice: for any network, and the reference for what is written out."""
+    soft = targets.is_floating_point()
+    leaves = [tensor.detach().requires_grad_() for tensor in ([theta, x, targets] if soft else [theta, x])]
+    loss = F.cross_entropy(network(*leaves[:2]), leaves[2] if soft else targets)
+    (g,) = torch.autograd.grad(loss, leaves[0], create_graph=True)
+    slope = g @ v
+    found = torch.autograd.grad(slope, leaves)
+    return Directional(slope.detach(), *found, *([] if soft else [None]))
+
+
+def logits(network: Network, theta: Tensor, x: Tensor) -> Tensor:
+    """(N, K), without derivatives."""
+    with torch.no_grad():
+        if not written_out(network, theta, x):
+            return network(theta, x)
+        p = _Parameters(network, theta)
+        a, _ = _first_value(p, _padded(x))
+        for w, scale, shift in p.later:
+            a, _ = _value(F.conv2d(a, w, padding=1), scale, shift)
+        return torch.addmm(p.offset, a.flatten(1), p.linear.T)
+
+
+def written_out(network: Network, *tensors: Tensor) -> bool:
+    """Whether the kernels take these: a ConvNet on the CPU, all float32 or all float64."""
+    kinds = {(t.device.type, t.dtype) for t in tensors}
+    return isinstance(network.module, ConvNet) and kinds in ({("cpu", torch.float32)}, {("cpu", torch.float64)})
+
+
+# ---- the ConvNet, written out ----------------------------------------------------------------------------------------
+
+
+class _Parameters:
+    """Views of a flat theta (or of a gradient or direction of its shape) by their place in the ConvNet."""
+
+    def __init__(self, network: Network, theta: Tensor):
+        named = network.named(theta.detach())
+        blocks = [
+            tuple(named[name] for name in (f"convolutions.{k}.weight", f"norms.{k}.weight", f"norms.{k}.bias"))
+            for k in range(len(network.module.convolutions))
+        ]
+        self.first, self.later = blocks[0], blocks[1:]
+        self.linear, self.offset = named["linear.weight"], named["linear.bias"]
+
+
+def _arrays(*tensors: Tensor):
+    """As numpy arrays over the same memory; what a kernel writes to must be contiguous, or it would write to a copy."""
+    return [tensor.contiguous().numpy() for tensor in tensors]
+
+
+def _padded(x: Tensor) -> Tensor:
+    return F.pad(x.detach(), (1, 1, 1, 1))
+
+
+def _halved(z: Tensor) -> Tensor:
+    return z.new_empty(*z.shape[:-2], z.shape[-2] // 2, z.shape[-1] // 2)
+
+
+def _first_value(p: _Parameters, padded: Tensor):
+    w, scale, shift = p.first
+    n, _, height, width = padded.shape
+    out = padded.new_empty(n, len(w), (height - 2) // 2, (width - 2) // 2)
+    stats = padded.new_empty(2, n, len(w))
+    kernels.first_value(*_arrays(padded, w, scale, shift, out, *stats))
+    return out, stats
+
+
+def _value(z: Tensor, scale: Tensor, shift: Tensor):
+    z = z.contiguous()
+    out, stats = _halved(z), z.new_empty(2, *z.shape[:2])
+    kernels.value(*_arrays(z, scale, shift, out, *stats))
+    return out, stats
+
+
+def _convolution_backward(g: Tensor, a: Tensor, w: Tensor, towards_a: bool, towards_w: bool):
+    mask = [towards_a, towards_w, False]
+    return torch.ops.aten.convolution_backward(g, a, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)[:2]
+
+
+def _errors(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean cross-entropy (), probabilities (N, K), and its derivative in the scores (N, K)."""
+    log_p = scores.log_softmax(1)
+    y = targets if targets.is_floating_point() else F.one_hot(targets, scores.shape[1]).to(scores)
+    return -(y * log_p).sum() / len(y), log_p.exp(), (log_p.exp() * y.sum(1, keepdim=True) - y) / len(y)
+
+
+@torch.no_grad()
+def _gradient(network: Network, theta: Tensor, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    p, out = _Parameters(network, theta), torch.zeros_like(theta)
+    to, padded = _Parameters(network, out), _padded(x)
+    a, stats = _first_value(p, padded)
+    passed = [(a, None, stats)]  # by block: its output, its z, mean and r
+    for w, scale, shift in p.later:
+        z = F.conv2d(passed[-1][0], w, padding=1)
+        a, stats = _value(z, scale, shift)
+        passed.append((a, z, stats))
+    a = a.flatten(1)
+    loss, _, e = _errors(torch.addmm(p.offset, a, p.linear.T), targets)
+    to.linear.copy_(e.T @ a)
+    to.offset.copy_(e.sum(0))
+    g = (e @ p.linear).view(passed[-1][0].shape)
+    for k in range(len(p.later) - 1, -1, -1):
+        (w, scale, shift), (_, z, stats) = p.later[k], passed[k + 1]
+        z_bar, sums = torch.empty_like(z), torch.empty_like(stats)
+        kernels.derivative(*_arrays(z, *stats, scale, shift, g, z_bar, *sums))
+        g, by_weight = _convolution_backward(z_bar, passed[k][0], w, True, True)
+        _put(to.later[k], by_weight, sums)
+    w, scale, shift = p.first
+    sums, by_weight = torch.empty_like(passed[0][2]), theta.new_empty(len(x), *w.shape)
+    kernels.first_derivative(*_arrays(padded, w, *passed[0][2], scale, shift, g, by_weight, *sums))
+    _put(to.first, by_weight.sum(0), sums)
+    return loss, out
+
+
+def _put(block, by_weight: Tensor, sums: Tensor) -> None:
+    """The derivatives of a block's weights, scale and shift into their places; sums (2, N, C) are by image."""
+    for place, value in zip(block, (by_weight, *sums.sum(1))):
+        place.copy_(value)
+
+
+@torch.no_grad()
+def _directional(network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor) -> Directional:
+    p, t, out = _Parameters(network, theta), _Parameters(network, v), torch.zeros_like(theta)
+    to, padded, n = _Parameters(network, out), _padded(x), len(x)
+    # Forward. A pair (2, N, C, H, W) holds a block's output and its tangent, so that one convolution serves both.
+    (w, scale, shift), (wt, scale_t, shift_t) = p.first, t.first
+    pair = x.new_empty(2, n, len(w), x.shape[2] // 2, x.shape[3] // 2)
+    stats = x.new_empty(4, n, len(w))
+    kernels.first_value_tangent(*_arrays(padded, w, wt, scale, shift, scale_t, shift_t, *pair, stats))
+    passed = [(pair, None, stats)]
+    for (w, scale, shift), (wt, scale_t, shift_t) in zip(p.later, t.later):
+        z = F.conv2d(pair.flatten(0, 1), w, padding=1).contiguous().unflatten(0, (2, n))
+        more = F.conv2d(pair[0], wt, padding=1)
+        pair, stats = _halved(z), z.new_empty(4, n, len(w))
+        kernels.value_tangent(*_arrays(*z, more, scale, shift, scale_t, shift_t, *pair, stats))
+        passed.append((pair, z, stats))
+    a, at = pair.flatten(2)
+    scores = torch.addmm(p.offset, a, p.linear.T)
+    scores_t = at @ p.linear.T + torch.addmm(t.offset, a, t.linear.T)
+    _, prob, e = _errors(scores, targets)
+    centred = scores_t - (prob * scores_t).sum(1, keepdim=True)
+    by_targets = -centred / n if targets.is_floating_point() else None
+    slope, et = (e * scores_t).sum(), prob * centred / n
+    # Backward. A pair holds the tangent of the derivative first and the derivative second.
+    to.linear.copy_(et.T @ a + e.T @ at)
+    to.offset.copy_(et.sum(0))
+    g = torch.stack([et @ p.linear + e @ t.linear, e @ p.linear]).view(pair.shape)
+    more = torch.zeros_like(g[0])
+    for k in range(len(p.later) - 1, -1, -1):
+        (w, scale, shift), (wt, scale_t, _), (_, z, stats) = p.later[k], t.later[k], passed.pop()
+        z_bar, sums = torch.empty_like(z), torch.empty_like(stats[:2])
+        kernels.derivative_tangent(
+            *_arrays(*z, stats, scale, shift, scale_t, g[1], g[0], more, z_bar[1], z_bar[0], *sums)
+        )
+        before = passed[-1][0]
+        g, by_weight = _convolution_backward(z_bar.flatten(0, 1), before.flatten(0, 1), w, True, True)
+        more, _ = _convolution_backward(z_bar[1], before[0], wt, True, False)
+        g = g.unflatten(0, (2, n))
+        _put(to.later[k], by_weight, sums)
+    (w, scale, shift), (wt, scale_t, _), (_, _, stats) = p.first, t.first, passed.pop()
+    sums, by_weight, by_images = torch.empty_like(stats[:2]), x.new_empty(n, *w.shape), x.new_empty(x.shape)
+    turned = [weights.flip(2, 3).unsqueeze(2) for weights in (w, wt)]
+    kernels.first_derivative_tangent(
+        *_arrays(padded, w, wt, *turned, stats, scale, shift, scale_t, g[1], g[0], more, by_weight, *sums, by_images)
+    )
+    _put(to.first, by_weight.sum(0), sums)
+    return Directional(slope, out, by_images, by_targets)
