@@ -35,8 +35,6 @@ endif
 RUN := build/$(PROFILE)
 unexport PYTHONPATH PYTHONHOME
 export PYTHONUNBUFFERED := 1
-# Threads that wait sleep: on a machine that is shared, spinning ones make a step several times slower.
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help install book test test-all results publish clean
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from medddist import processes
 from medddist.errors import InputError
 from medddist.profile import changes_from, load_profile
 from medddist.progress import Progress
@@ -80,6 +81,8 @@ def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple
 
 
 def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
+    if processes.rank():
+        return  # the first process speaks
     print(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
 
 
@@ -109,9 +112,9 @@ def prepare(profile, data, out, device, changes, as_json) -> None:
 @app.command()
 @study_options(profile="demo")
 def teachers(profile, data, out, device, changes, as_json) -> None:
-    """Train the teachers and keep their trajectories."""
+    """Train the teachers and keep their trajectories; under torchrun, each process its share."""
     with _opened_study(profile, data, out, device, changes) as study:
-        found = [(seed, one) for seed in study.profile.seeds for one in study.teachers(seed)]
+        found = [(seed, one) for seed in study.profile.seeds for one in study.train_teachers(seed)]
     result = [
         {
             "file": str(one.path),
@@ -132,7 +135,7 @@ def teachers(profile, data, out, device, changes, as_json) -> None:
 @app.command()
 @study_options(profile="demo")
 def distill(profile, data, out, device, changes, as_json) -> None:
-    """Distil the training images, with teachers where there are none yet."""
+    """Distil the training images, with teachers where there are none yet; under torchrun, segments are dealt out."""
     with _opened_study(profile, data, out, device, changes) as study:
         found = [(seed, study.distillation(seed), study.distillation_path(seed)) for seed in study.profile.seeds]
     result = [
@@ -186,6 +189,40 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
     _tell(record, as_json, [*summary_lines(record), f"written to {path}"])
 
 
+@app.command()
+@click.argument("what", type=click.Choice(["gradient", "teachers", "scaling", "paper"]))
+@click.option("--pairs", type=click.IntRange(1), help="Measurements of each kind, taken in turn.")
+@click.option("--save", metavar="FOLDER", help="Also write them, with versions and machine, to FOLDER/bench-WHAT.json.")
+@JSON
+@DEBUG
+def bench(what, pairs, save, as_json) -> None:
+    """Measure speed and memory, each as a ratio to a reference in the same run.
+
+    gradient: the exact sweep against the unrolled graph. teachers: against plain PyTorch. scaling: how cost grows.
+    paper: one iteration of the paper's shape.
+    """
+    from medddist import benchmarks
+    from medddist.files import write_json
+    from medddist.results import about
+
+    progress = Progress()
+    try:
+        rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress)
+    finally:
+        progress.close()
+    if save:
+        write_json(f"{save}/bench-{what}.json", {"rows": rows, "about": about("cpu")})
+    _tell(rows, as_json, [_bench_line(row) for row in rows])
+
+
+def _bench_line(row: dict) -> str:
+    setting = ", ".join(f"{name} {value}" for name, value in row["setting"].items() if value is not None)
+    told = f"{row['what']}: {row['ours']:.3g}"
+    if row["reference"] is not None:
+        told += f", reference {row['reference']:.3g}, ratio {row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+    return f"{told} ({setting})"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; exit 0 when done, 2 for a mistake of the caller's or a refused input, 1 for anything else."""
     sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
@@ -193,6 +230,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _exit_code(arguments: list[str]) -> int:
     debug = "--debug" in arguments
+    try:
+        return _run(arguments, debug)
+    finally:
+        processes.leave()
+
+
+def _run(arguments: list[str], debug: bool) -> int:
     try:
         return app(arguments, standalone_mode=False, prog_name="medddist") or 0
     except click.exceptions.NoArgsIsHelpError as asked:

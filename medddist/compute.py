@@ -6,6 +6,7 @@ import ctypes
 import functools
 import sys
 
+import numba
 import torch
 
 from medddist.errors import InputError
@@ -24,6 +25,11 @@ def device_named(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda was asked for and torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
     return device
+
+
+def use_torchs_threads() -> None:
+    """The compiled kernels use as many threads as torch does: torchrun gives each of its processes one."""
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from medddist import processes
 from medddist.augment import AugmentSettings
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings, random_real, tried_on_validation
@@ -41,6 +42,8 @@ class DistillSettings(Settings):
     learning_rate_log_step_size: float = Field(0.01, ge=0)
     learning_rate_labels: float = Field(0.0, ge=0)  # of the label logits; soft labels only
     momentum: float = Field(0.5, ge=0, lt=1)
+    segments_per_step: int = Field(1, ge=1)  # segments whose gradients are averaged in one iteration
+    gradient: Literal["exact", "tesla"] = "exact"  # tesla: an approximation, see `matching.matching_gradient`
     initial_images: Literal["real", "noise"] = "real"
     labels: Literal["hard", "soft"] = "hard"
     label_confidence: float = Field(0.9, gt=0, lt=1)  # of the own class, where soft labels start
@@ -139,11 +142,13 @@ def distill(
 ) -> Distillation:
     """Learn a distilled set from teachers' trajectories; goes on from `checkpoint` if that file is there.
 
+    Under torchrun each process takes its share of an iteration's segments, and the first keeps the checkpoint.
     Candidates every `select_every` iterations (the initial set is the first) train `selection_networks` networks by the
     final evaluation's recipe; the best on validation is released. Test data are not an argument here.
     Raises InputError for settings the trajectories cannot serve, and when the loss is not finite.
     """
     check_trajectories(trajectories, network, settings)
+    check_processes(settings)
     initial, indices = initial_set(training, classes, settings)
     run = _Run(initial)
     if Path(checkpoint).exists():
@@ -157,7 +162,7 @@ def distill(
         _iterate(run, network, trajectories, settings)
         if progress:
             progress(run.iteration, settings.iterations, run.losses[-1])
-        if time.monotonic() - saved_at >= save_every_seconds:
+        if processes.rank() == 0 and time.monotonic() - saved_at >= save_every_seconds:
             run.save(checkpoint)
             saved_at = time.monotonic()
     return _released(run, initial, indices, settings)
@@ -181,17 +186,22 @@ def check_trajectories(trajectories: list[Trajectory], network: Network, setting
             )
 
 
+def check_processes(settings: DistillSettings) -> None:
+    """Raises InputError unless there is a segment for every process."""
+    if settings.segments_per_step < processes.count():
+        raise InputError(
+            f"segments_per_step: {settings.segments_per_step} cannot be dealt to {processes.count()} processes; set"
+            f" distill.segments_per_step={processes.count()} or more, or start fewer processes"
+        )
+
+
 def _iterate(run: _Run, network: Network, trajectories: list[Trajectory], settings: DistillSettings) -> None:
-    """One iteration: a teacher, a start epoch, a student's steps, and a step on what is learned."""
-    random = generator(settings.seed, "iteration", run.iteration)
-    teacher = trajectories[int(torch.randint(len(trajectories), (), generator=random))]
-    epoch = int(torch.randint(settings.max_start_epoch + 1, (), generator=random))
-    like = run.learned["images"]
-    start, target = (row.to(like) for row in teacher.rows(epoch, epoch + settings.expert_epochs))
-    student = segment(start, target, like, settings.batch_size, settings.student_steps, random)
-    loss, gradient = matching_gradient(network, run.distilled, student, settings.augmentation)
-    if torch.equal(start, target):
-        raise InputError(f"{teacher.path}: stands still after epoch {epoch}; raise the teachers' learning_rate")
+    """One iteration: segments of teachers, a student's steps along each, and a step on what is learned."""
+    numbers = processes.mine(settings.segments_per_step)
+    found = [_along_a_segment(run, network, trajectories, settings, k) for k in numbers]
+    own = [sum(loss for loss, _ in found), *(sum(slopes[name] for _, slopes in found) for name in run.learned)]
+    loss, *slopes = (total / settings.segments_per_step for total in processes.summed(own))
+    loss, gradient = loss.item(), dict(zip(run.learned, slopes))
     _refuse_divergence(loss, gradient, run, settings)
     run.losses.append(loss)
     run.step_sizes.append(run.distilled.step_size.item())
@@ -205,6 +215,23 @@ def _iterate(run: _Run, network: Network, trajectories: list[Trajectory], settin
         run.learned[name] = run.learned[name] - rates[name] * run.velocity[name]
     run.iteration += 1
     _refuse_step_size(run)
+
+
+def _along_a_segment(
+    run: _Run, network: Network, trajectories: list[Trajectory], settings: DistillSettings, number: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss and its gradient along this iteration's segment `number`: a teacher, a start epoch, a student's steps."""
+    random = generator(settings.seed, "iteration", run.iteration, *([number] if number else []))
+    teacher = trajectories[int(torch.randint(len(trajectories), (), generator=random))]
+    epoch = int(torch.randint(settings.max_start_epoch + 1, (), generator=random))
+    like = run.learned["images"]
+    start, target = (row.to(like) for row in teacher.rows(epoch, epoch + settings.expert_epochs))
+    if torch.equal(start, target):
+        raise InputError(f"{teacher.path}: stands still after epoch {epoch}; raise the teachers' learning_rate")
+    student = segment(start, target, like, settings.batch_size, settings.student_steps, random)
+    exact = settings.gradient == "exact"
+    loss, gradient = matching_gradient(network, run.distilled, student, settings.augmentation, exact=exact)
+    return torch.tensor(loss, dtype=torch.float64), gradient
 
 
 def _refuse_divergence(loss: float, gradient: dict[str, Tensor], run: _Run, settings: DistillSettings) -> None:
@@ -240,7 +267,10 @@ def _add_candidate(
     now = run.distilled
     recipe = evaluation.recipe.model_copy(update={"learning_rate": now.step_size.item()})
     seed = (settings.seed, "selection")
-    scores = tried_on_validation(network, now.images, now.targets, recipe, settings.selection_networks, validation, seed)
+    networks = settings.selection_networks
+    scores = processes.from_the_first(
+        lambda: tried_on_validation(network, now.images, now.targets, recipe, networks, validation, seed)
+    )
     run.candidates.append({"iteration": run.iteration, "step_size": now.step_size.item(), **scores})
     run.pictures[run.iteration] = {name: value.cpu() for name, value in now.learned().items()}
 

@@ -105,7 +105,7 @@ def unrolled_gradient(
 
 
 def matching_gradient(
-    network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings
+    network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings, *, exact: bool = True
 ) -> tuple[float, dict[str, Tensor]]:
     """The same, exactly, by a sweep back over the student's steps, in memory that hardly grows with their number.
 
@@ -114,6 +114,7 @@ def matching_gradient(
         dL/dalpha -= <g_i, lambda_{i+1}>,   dL/dx_i = -alpha d<g_i, lambda_{i+1}>/dx_i,   lambda_i = lambda_{i+1} - alpha H_i lambda_{i+1},
 
     for i = N-1 ... 0, where x_i is the augmented batch (and likewise for its labels). `derivatives.directional` gives all three.
+    With `exact` off, lambda stays lambda_N: what later steps owe to earlier ones is left out, as in TESLA (Cui et al., ICML 2023).
     """
     leaves = distilled.leaves()
     alpha = distilled.step_size.detach()
@@ -129,6 +130,7 @@ def matching_gradient(
         slope = slope - step.slope
         outputs = [(x, step.by_images)] + ([(y, step.by_targets)] if step.by_targets is not None else [])
         torch.autograd.backward([tensor for tensor, _ in outputs], [-alpha * by for _, by in outputs])
-        towards = towards - alpha * step.by_theta
+        if exact:
+            towards = towards - alpha * step.by_theta
     found = {name: leaf.grad for name, leaf in leaves.learned().items()} | {"log_step_size": alpha * slope}
     return (missed.square().sum() / distance).item(), found

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medddist import metrics
-from medddist.compute import device_named, keep_freed_memory
+from medddist import metrics, processes
+from medddist.compute import device_named, keep_freed_memory, use_torchs_threads
 from medddist.data import Data, load_data
 from medddist.distill import Distillation, DistillSettings, distill
 from medddist.errors import InputError
@@ -27,7 +27,7 @@ from medddist.seeds import generator
 from medddist.settings import Settings
 from medddist.teachers import Labelled, TeacherSettings, teacher_path, train_teacher
 from medddist.training import Recipe
-from medddist.trajectories import Trajectory, load_tensors, save_tensors
+from medddist.trajectories import Trajectory, load_tensors, open_trajectory, save_tensors
 
 Progress = Callable[[str, int, int], None]  # what is being done, done, of how many
 
@@ -72,6 +72,7 @@ class Study:
         self.device = device_named(device)
         self.progress = progress or (lambda what, done, total: None)
         keep_freed_memory()
+        use_torchs_threads()
 
     # ---- data and networks -------------------------------------------------------------------------------------------
 
@@ -128,24 +129,30 @@ class Study:
         return self._folder("teacher", settings=each)
 
     def teachers(self, seed: int | None = None) -> list[Trajectory]:
+        """All of a seed's teachers; of several processes, each trains its share and waits for the others'."""
         settings = self._teacher_settings(self.profile.seeds[0] if seed is None else seed)
-        folder, network = self._teachers_folder(settings), self.network()
-        found = []
-        for index in range(settings.teachers):
+        self.train_teachers(seed)
+        processes.wait()
+        folder = self._teachers_folder(settings)
+        return [open_trajectory(teacher_path(folder, index)) for index in range(settings.teachers)]
+
+    def train_teachers(self, seed: int | None = None) -> list[Trajectory]:
+        """This process's share of a seed's teachers, without waiting for others; alone, it is all of them."""
+        settings = self._teacher_settings(self.profile.seeds[0] if seed is None else seed)
+        folder, found = self._teachers_folder(settings), []
+        for index in processes.mine(settings.teachers):
             report = lambda epoch, epochs: self.progress(f"teacher {index + 1} of {settings.teachers}", epoch, epochs)  # noqa: B023
+            parts = self.tensors("train"), self.tensors("validation")
             with _timed(teacher_path(folder, index)):
-                found.append(
-                    train_teacher(
-                        network, self.tensors("train"), self.tensors("validation"), settings, index, folder, progress=report
-                    )
-                )
+                found.append(train_teacher(self.network(), *parts, settings, index, folder, progress=report))
         return found
 
     def distillation(self, seed: int | None = None, images_per_class: int | None = None) -> Distillation:
+        """A seed's distillation; of several processes, each takes its share of the segments and the first keeps the result."""
         seed = self.profile.seeds[0] if seed is None else seed
         settings = self._distill_settings(seed, images_per_class)
         path = self.distillation_path(seed, images_per_class)
-        if not path.exists():
+        if not processes.from_the_first(path.exists):
             teachers = self.teachers(seed)
             with _timed(path):
                 result = distill(
@@ -159,8 +166,10 @@ class Study:
                     path.with_name("unfinished.safetensors"),
                     progress=lambda done, total, loss: self.progress(f"distilling, loss {loss:.3f}", done, total),
                 )
-                _save_distillation(path, result)
-                path.with_name("unfinished.safetensors").unlink(missing_ok=True)
+                if processes.rank() == 0:
+                    _save_distillation(path, result)
+                    path.with_name("unfinished.safetensors").unlink(missing_ok=True)
+            processes.wait()
         return _load_distillation(path, self.device)
 
     def distillation_path(self, seed: int, images_per_class: int | None = None) -> Path:

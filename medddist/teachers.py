@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -20,11 +21,16 @@ Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W) standardised, labels (N,
 
 
 class TeacherSettings(Settings):
-    """How many teachers, how each is trained, and the snapshots that matching may use: after epoch 0 to `kept_epochs`."""
+    """How many teachers, how each is trained, and the snapshots that matching may use: after epoch 0 to `kept_epochs`.
+
+    snapshots: `last`, the parameters at an epoch's end, as in MTT; or `mean`, their mean over the epoch's steps, which is
+    where a teacher goes without the noise of its last mini-batches.
+    """
 
     teachers: int = Field(100, ge=1)
     recipe: Recipe = Recipe(epochs=50, batch_size=256, learning_rate=0.01)  # MTT's
     kept_epochs: int = Field(50, ge=1)
+    snapshots: Literal["last", "mean"] = "last"
     seed: int = 0
 
     @model_validator(mode="after")
@@ -89,9 +95,10 @@ class _Record:
         return TrainingState(about["epoch"], tensors["theta"].to(like.device), tensors["velocity"].to(like.device))
 
     def keep(self, state: TrainingState) -> None:
+        snapshot = state.mean if self.settings.snapshots == "mean" and state.epoch else state.theta
         if state.epoch <= self.settings.kept_epochs:
-            self.snapshots.append(state.theta.cpu())
-        self.curve.append(validation_scores(self.network, state.theta, self.validation))
+            self.snapshots.append(snapshot.cpu())
+        self.curve.append(validation_scores(self.network, snapshot, self.validation))
         if time.monotonic() - self.saved_at >= self.save_every_seconds:
             self._save(state)
         if self.progress:

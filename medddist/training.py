@@ -47,6 +47,7 @@ class TrainingState:
     epoch: int  # epochs done
     theta: Tensor  # (P,)
     velocity: Tensor  # (P,)
+    mean: Tensor | None = None  # (P,) of the parameters after each step of the epoch just done; nothing depends on it
 
 
 def train(
@@ -77,7 +78,7 @@ def _epoch(network: Network, state: TrainingState, images, labels, recipe: Recip
     """One epoch; its order and augmentation come from the seed and the epoch's number alone."""
     random = generator(*seed, "epoch", state.epoch)
     order = sampled_order(labels, recipe.sampling, random).to(images.device)
-    theta, velocity = state.theta, state.velocity
+    theta, velocity, mean = state.theta, state.velocity, torch.zeros_like(state.theta)
     batches = order.split(recipe.batch_size)
     for number, batch in enumerate(batches):
         progress = (state.epoch + number / len(batches)) / recipe.epochs
@@ -85,11 +86,12 @@ def _epoch(network: Network, state: TrainingState, images, labels, recipe: Recip
         loss, slope = gradient(network, theta, x, labels[batch])
         velocity = recipe.momentum * velocity + slope + recipe.weight_decay * theta
         theta = theta - recipe.learning_rate * rate_factor(recipe.schedule, progress) * velocity
+        mean += theta / len(batches)
     if not loss.isfinite():
         raise Diverged(
             f"learning_rate: training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}; lower the learning rate"
         )
-    return TrainingState(state.epoch + 1, theta, velocity)
+    return TrainingState(state.epoch + 1, theta, velocity, mean)
 
 
 def rate_factor(schedule: str, progress: float) -> float:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import medddist  # noqa: F401  before torch: it says how threads wait
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from medddist import cli
+from medddist import benchmarks, cli
 
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
@@ -60,6 +60,18 @@ def test_a_fault_of_ours_is_one_line_and_exit_code_one(capsys, monkeypatch):
 def test_help_is_there(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0 and "--profile" in out
+
+
+def test_benchmarks_are_rows_of_ratios(capsys, tmp_path, monkeypatch):
+    tiny = benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2)
+    for name in ("SMALL", "MIDDLE", "PAPER_FEW", "PAPER"):
+        monkeypatch.setattr(benchmarks, name, tiny)
+    code, out, _ = run(capsys, "bench", "gradient", "--pairs", "2", "--json", "--save", str(tmp_path))
+    rows = json.loads(out)
+    assert code == 0 and rows == json.loads((tmp_path / "bench-gradient.json").read_text())["rows"]
+    assert all({"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"} <= row.keys() for row in rows)
+    assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
+    assert [row["float64_difference"] < 1e-9 for row in rows if "float64_difference" in row] == [True]
 
 
 def test_the_steps_from_the_command_line(capsys, tmp_path):

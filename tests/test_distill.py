@@ -7,6 +7,7 @@ import math
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -150,6 +151,26 @@ def test_iterations_by_the_definition(tmp_path, labels):
     assert result.candidates[-1]["step_size"] == pytest.approx(leaves["log_step_size"].exp().item(), rel=1e-10)
 
 
+def test_segments_of_one_iteration_are_averaged(tmp_path, monkeypatch):
+    """The first is the one that a single segment has; loss and step are of the mean."""
+    network, seen = tiny_network(), []
+
+    def watched(*arguments, exact):
+        seen.append(matching_gradient(*arguments, exact=exact))
+        return seen[-1]
+
+    monkeypatch.setattr(module, "matching_gradient", watched)
+    trajectories = walks(tmp_path, network)
+    one, three = (
+        run(tmp_path / str(k), trajectories, network=network, iterations=1, segments_per_step=k) for k in (1, 3)
+    )
+    alone, *together = seen
+    assert len(together) == 3 and together[0][0] == alone[0] and together[1][0] != alone[0]
+    assert one.losses[0] == pytest.approx(alone[0]) and three.losses[0] == pytest.approx(np.mean([s[0] for s in together]))
+    mean = sum(slopes["images"] for _, slopes in together) / 3
+    torch.testing.assert_close(three.pictures[1], three.initial.images - mean)
+
+
 def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, monkeypatch):
     seen, network = set(), tiny_network()
     trajectories = walks(tmp_path, network, count=3)
@@ -159,7 +180,7 @@ def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, mo
         for t, row in enumerate(one.rows(*range(5)))
     }
 
-    def watched(network, distilled, student, augmentation):
+    def watched(network, distilled, student, augmentation, exact):
         start, target = (rows[tuple(end.tolist()[:3])] for end in (student.start, student.target))
         assert start[0] == target[0] and target[1] == start[1] + 2
         seen.add(start)
@@ -219,7 +240,7 @@ def test_soft_labels_move_with_their_rate_and_only_then(tmp_path, monkeypatch):
 
 def test_there_is_no_way_to_hand_in_test_data():
     assert list(inspect.signature(distill).parameters) == [
-        "network", "selection_network", "training", "validation", "classes", "trajectories", "settings", "evaluation", "checkpoint",
+        "network", "training", "validation", "classes", "trajectories", "settings", "evaluation", "checkpoint",
         "progress", "save_every_seconds",
     ]  # fmt: skip
 
@@ -325,7 +346,7 @@ def test_what_is_not_finite_stops_with_the_setting_to_lower(tmp_path, changes, n
 def test_the_step_size_stays_positive_at_any_rate(tmp_path, monkeypatch, rate, sign):
     """Either every step size is positive and finite, or the run stops naming the rate."""
 
-    def pulled(network, distilled, student, augmentation):
+    def pulled(network, distilled, student, augmentation, exact):
         slopes = {name: torch.zeros_like(value) for name, value in distilled.learned().items()}
         return 1.0, slopes | {"log_step_size": torch.tensor(sign)}
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medddist.augment import NO_AUGMENTATION, AugmentSettings, Draws
+from medddist.augment import NO_AUGMENTATION, AugmentSettings, Draws, augment
 from medddist.matching import (
     Distilled,
     Segment,
@@ -260,6 +260,28 @@ def test_the_sweep_equals_the_unrolled_graph(labels, channels):
     assert loss == pytest.approx(expected_loss, rel=1e-12) and found.keys() == expected.keys()
     for name in expected:
         assert (found[name] - expected[name]).norm() <= 1e-9 * expected[name].norm()
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_teslas_approximation_is_the_gradient_without_what_steps_owe_to_earlier_ones(steps):
+    """Each step's gradient at parameters that are taken for constants; with one step it is exact."""
+    network, distilled, run = tiny_case(steps=steps)
+    leaves = distilled.leaves()
+    theta, moved = run.start, run.start
+    for batch, draws in zip(run.batches, run.draws):
+        at = theta.detach().requires_grad_()
+        loss = F.cross_entropy(network(at, augment(leaves.images[batch], draws, EVERYTHING)), distilled.labels[batch])
+        (slope,) = torch.autograd.grad(loss, at, create_graph=True)
+        moved = moved - leaves.step_size * slope
+        theta = moved.detach()
+    loss = (moved - run.target).square().sum() / (run.start - run.target).square().sum()
+    expected = torch.autograd.grad(loss, [leaves.images, leaves.log_step_size])
+    _, found = matching_gradient(network, distilled, run, EVERYTHING, exact=False)
+    torch.testing.assert_close(found["images"], expected[0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found["log_step_size"], expected[1], rtol=1e-9, atol=1e-12)
+    _, exact = matching_gradient(network, distilled, run, EVERYTHING)
+    cosine = F.cosine_similarity(found["images"].flatten(), exact["images"].flatten(), dim=0)
+    assert (cosine > 1 - 1e-12) == (steps == 1)
 
 
 def test_the_sweep_is_as_exact_in_single_precision_as_the_unrolled_graph():

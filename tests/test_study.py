@@ -466,7 +466,7 @@ def test_the_reminder_knows_every_step_and_its_modules():
         "training",
         "trajectories",
     }
-    assert {"matching", "distill", "evaluate", *found["teacher"]["modules"]} == found["distill"]["modules"].keys()
+    assert {"matching", "distill", "evaluate", "processes", *found["teacher"]["modules"]} == found["distill"]["modules"].keys()
     assert {"study", *found["distill"]["modules"]} == found["scores"]["modules"].keys()
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from medddist import teachers
+from medddist import teachers, training
+from medddist.derivatives import gradient
 from medddist.errors import InputError
 from medddist.networks import initial_parameters
 from medddist.settings import parsed
@@ -114,6 +115,21 @@ def test_a_partial_file_holds_what_the_next_epoch_needs(tmp_path):
     resumed = trained(tmp_path, 0, settings)
     assert torch.equal(resumed.rows(4)[0], states[3].theta)
     assert not (tmp_path / "teacher_000.unfinished").exists()
+
+
+def test_mean_snapshots_are_the_mean_of_an_epochs_parameters(tmp_path, monkeypatch):
+    """Row t is the mean of theta after each of epoch t's steps; the training itself does not notice."""
+    before: list[torch.Tensor] = []
+    watched = lambda network, theta, *rest: before.append(theta.clone()) or gradient(network, theta, *rest)
+    monkeypatch.setattr(training, "gradient", watched)
+    mean, last = (trained(tmp_path / kind, 0, tiny_teachers(snapshots=kind)) for kind in ("mean", "last"))
+    steps = len(before) // 2 // 5
+    assert steps > 1 and all(torch.equal(a, b) for a, b in zip(before[: 5 * steps], before[5 * steps :]))
+    assert torch.equal(mean.rows(0)[0], last.rows(0)[0])
+    for epoch in (1, 2, 3):
+        after = torch.stack(before[(epoch - 1) * steps + 1 : epoch * steps + 1])
+        torch.testing.assert_close(mean.rows(epoch)[0], after.mean(0))
+        assert torch.equal(last.rows(epoch)[0], after[-1])
 
 
 def test_more_snapshots_than_epochs_are_refused():

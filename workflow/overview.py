@@ -62,7 +62,30 @@ def _of_record(record: dict) -> str:
     return "\n".join(told)
 
 
+def performance() -> str:
+    """The rows of results/bench-*.json as tables, with the machine that they were measured on."""
+    tables = []
+    for path in sorted((ROOT / "results").glob("bench-*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        machine, packages = record["about"]["machine"], record["about"]["packages"]
+        tables += [f"`{path.stem}`, {machine['processor']}, {machine['threads']} threads, torch {packages['torch']}:", ""]
+        tables += ["| what | setting | here | reference | ratio |", "|---|---|---|---|---|"]
+        tables += [_of_bench(row) for row in record["rows"]] + [""]
+    return "\n".join(tables)
+
+
+def _of_bench(row: dict) -> str:
+    setting = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row["setting"].items() if value is not None)
+    reference, ratio = "", ""
+    if row["reference"] is not None:
+        reference, ratio = f"{row['reference']:.3g}", f"{row['ratio']:.2f}"
+        if row["ratio_low"] != row["ratio_high"]:
+            ratio += f" ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+    return f"| {row['what']} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
+
+
 def main() -> None:
+    (ROOT / "book" / "performance_measured.txt").write_text(performance(), encoding="utf-8")
     study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress())
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(found(study), encoding="utf-8")

@@ -1,0 +1,218 @@
+"""Benchmarks: every figure a ratio to a reference that is measured in the same run, pair by pair, with its spread.
+
+Nothing here is a test: a shared machine is noisy, so times are compared, never judged. Memory is the peak of a fresh process.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from medddist.augment import AugmentSettings, augment, draw
+from medddist.compute import keep_freed_memory
+from medddist.matching import Distilled, Segment, matching_gradient, segment, unrolled_gradient
+from medddist.networks import Network, NetworkSettings, convnet, initial_parameters
+from medddist.seeds import generator
+from medddist.training import Recipe, sampled_order, train
+
+CLASSES = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A made-up matching problem; every step takes all images unless `batch_size` says otherwise."""
+
+    width: int
+    depth: int
+    image_size_px: int
+    images: int
+    student_steps: int
+    batch_size: int | None = None
+
+    def problem(self, dtype: torch.dtype = torch.float32) -> tuple[Network, Distilled, Segment, AugmentSettings]:
+        network = convnet(NetworkSettings(width=self.width, depth=self.depth), 1, CLASSES, self.image_size_px)
+        random = generator("bench", self.image_size_px)
+        start = initial_parameters(network, "bench").to(dtype)
+        target = start + 0.01 * torch.randn(start.shape, generator=random, dtype=dtype)
+        size = (self.images, 1, self.image_size_px, self.image_size_px)
+        images = torch.randn(size, generator=random, dtype=dtype)
+        distilled = Distilled(images, torch.arange(self.images) % CLASSES, torch.tensor(math.log(0.01), dtype=dtype))
+        run = segment(start, target, images, self.batch_size or self.images, self.student_steps, random)
+        return network, distilled, run, AugmentSettings()
+
+    def few(self) -> Case:
+        return replace(self, images=2, student_steps=1)
+
+
+SMALL = Case(width=32, depth=3, image_size_px=32, images=40, student_steps=20)
+MIDDLE = Case(width=64, depth=3, image_size_px=64, images=40, student_steps=20)
+PAPER = Case(width=128, depth=5, image_size_px=112, images=80, student_steps=20)
+PAPER_FEW = replace(PAPER, images=8, student_steps=5)
+WAYS = {"sweep": matching_gradient, "unrolled": unrolled_gradient}
+
+Progress = Callable[[str, int, int], None]
+
+
+def gradient(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
+    """The exact sweep against the unrolled graph: time, error and peak memory."""
+    keep_freed_memory()
+    rows = [exactness()]
+    for case in (SMALL, MIDDLE, PAPER_FEW):
+        arguments = case.problem()
+        ways = [lambda of=of, a=arguments: of(*a) for of in (matching_gradient, unrolled_gradient)]
+        rows.append(_paired("seconds an iteration", asdict(case), *ways, pairs=pairs, progress=progress))
+    peak = lambda case, way: peak_mib(case, way)[0]
+    rows.append(_row("peak MiB above the process at rest", asdict(MIDDLE), peak(MIDDLE, "sweep"), peak(MIDDLE, "unrolled")))
+    few, many = (replace(MIDDLE, student_steps=steps) for steps in (5, 80))
+    rows.append(_row("peak MiB, 80 student steps against 5", asdict(many), peak(many, "sweep"), peak(few, "sweep")))
+    return rows
+
+
+def paper(pairs: int = 1, progress: Progress | None = None) -> list[dict]:
+    """One exact iteration of the paper's shape: its time, and the peak of the whole process, imports included."""
+    above, whole, seconds = peak_mib(PAPER, "sweep")
+    setting = asdict(PAPER)
+    return [
+        {"what": "peak MiB of the whole process", "setting": setting, "ours": whole, "reference": None},
+        {"what": "peak MiB above the process at rest", "setting": setting, "ours": above, "reference": None},
+        {"what": "seconds an iteration", "setting": setting, "ours": seconds, "reference": None},
+    ]
+
+
+def exactness() -> dict:
+    """The image gradient's relative difference to the unrolled one in float64; and how far each is from that in float32."""
+    case = replace(SMALL, width=16, images=12, batch_size=8)
+    network, distilled, run, augmentation = case.problem(torch.float64)
+    exact, found = (of(network, distilled, run, augmentation)[1]["images"] for of in (unrolled_gradient, matching_gradient))
+    single = [of(*_single(network, distilled, run, augmentation))[1]["images"] for of in (matching_gradient, unrolled_gradient)]
+    error = lambda one: ((one.double() - exact).norm() / exact.norm()).item()
+    row = _row("float32 error against float64", asdict(case), *map(error, single))
+    return row | {"float64_difference": error(found)}
+
+
+def _single(network, distilled: Distilled, run: Segment, augmentation):
+    draws = tuple(replace(one, uniform=one.uniform.float()) for one in run.draws)
+    run = replace(run, start=run.start.float(), target=run.target.float(), draws=draws)
+    distilled = replace(distilled, images=distilled.images.float(), log_step_size=distilled.log_step_size.float())
+    return network, distilled, run, augmentation
+
+
+def teachers(pairs: int = 5, progress: Progress | None = None, count: int = 100) -> list[dict]:
+    """Small teachers by the study's training against a loop of plain PyTorch, augmentation counted on both sides.
+
+    A round is `count / pairs` teachers of each kind; the ratio's spread is over rounds.
+    """
+    keep_freed_memory()
+    network = convnet(NetworkSettings(width=32, depth=3), 1, CLASSES, 32)
+    images = torch.randn(512, 1, 32, 32, generator=generator("bench"))
+    labels = torch.arange(len(images)) % CLASSES
+    recipe = Recipe(epochs=2, batch_size=256, learning_rate=0.01)
+    share = max(1, count // pairs)
+    starts = [initial_parameters(network, "bench", k) for k in range(share)]
+    ours = lambda: [train(network, start, images, labels, recipe, ("bench", k)) for k, start in enumerate(starts)]
+    plain = lambda: [plain_training(network, start, images, labels, recipe, ("bench", k)) for k, start in enumerate(starts)]
+    setting = {"width": 32, "depth": 3, "image_size_px": 32, "images": len(images), "teachers": share * pairs}
+    setting |= {"epochs": recipe.epochs, "batch_size": recipe.batch_size}
+    return [_paired("seconds a round of teachers", setting, ours, plain, pairs=pairs, progress=progress)]
+
+
+def plain_training(network: Network, start: Tensor, images: Tensor, labels: Tensor, recipe: Recipe, seed: tuple) -> Tensor:
+    """The recipe as a PyTorch user writes it: module, optimiser, loss, backward; the same order and augmentation."""
+    module = convnet_of(network, start)
+    optimiser = torch.optim.SGD(module.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay)
+    for epoch in range(recipe.epochs):
+        random = generator(*seed, "epoch", epoch)
+        for batch in sampled_order(labels, recipe.sampling, random).split(recipe.batch_size):
+            x = augment(images[batch], draw(len(batch), random, images), recipe.augmentation)
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(module(x), labels[batch]).backward()
+            optimiser.step()
+    return nn.utils.parameters_to_vector(module.parameters()).detach()
+
+
+def convnet_of(network: Network, theta: Tensor) -> nn.Module:
+    """The network's own module with theta in it, to be trained by an optimiser."""
+    module = network.loaded(theta)
+    return module.requires_grad_(True)
+
+
+def scaling(pairs: int = 3, progress: Progress | None = None) -> list[dict]:
+    """How the sweep's cost grows: each setting changed alone, as a ratio to SMALL in the same run."""
+    keep_freed_memory()
+    changes = [
+        {"student_steps": 40}, {"student_steps": 80}, {"images": 80}, {"images": 160}, {"image_size_px": 64},
+        {"width": 64}, {"width": 128},
+    ]  # fmt: skip
+    base, rows = SMALL.problem(), []
+    for change in changes:
+        case = replace(SMALL, **change)
+        other = case.problem()
+        ways = lambda o=other: matching_gradient(*o), lambda: matching_gradient(*base)
+        rows.append(_paired("seconds an iteration", change, *ways, pairs=pairs, progress=progress))
+        rows.append(_row("peak MiB", change, peak_mib(case, "sweep")[0], peak_mib(SMALL, "sweep")[0]))
+    return rows
+
+
+BENCHMARKS = {"gradient": gradient, "teachers": teachers, "scaling": scaling, "paper": paper}
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+
+def _paired(what, setting, ours, reference, *, pairs: int, progress: Progress | None) -> dict:
+    """Medians of both and of their ratio, taken in turn after a first call that is not counted; low and high: the extremes."""
+    ours(), reference()
+    times = []
+    for done in range(pairs):
+        times.append((_seconds(ours), _seconds(reference)))
+        if progress:
+            progress(what, done + 1, pairs)
+    ratios = [a / b for a, b in times]
+    row = _row(what, setting, *(statistics.median(column) for column in zip(*times)))
+    return row | {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios), "pairs": pairs}
+
+
+def _row(what: str, setting: dict, ours: float, reference: float) -> dict:
+    ratio = ours / reference
+    return {
+        "what": what, "setting": setting, "ours": ours, "reference": reference,
+        "ratio": ratio, "ratio_low": ratio, "ratio_high": ratio,
+    }  # fmt: skip
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def peak_mib(case: Case, way: str) -> tuple[float, float, float]:
+    """Of one call in a fresh process: peak above its memory at rest, peak of the whole process, and seconds."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_peak_in_this_process, case, way).result()
+
+
+def _peak_in_this_process(case: Case, way: str) -> tuple[float, float, float]:
+    keep_freed_memory()
+    of = WAYS[way]
+    of(*case.few().problem())  # imports and compiled kernels are there now
+    arguments = case.problem()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
+    rest = _status_mib("VmRSS")
+    seconds = _seconds(lambda: of(*arguments))
+    peak = _status_mib("VmHWM")
+    return peak - rest, peak, seconds
+
+
+def _status_mib(field: str) -> float:
+    lines: Iterable[str] = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
