@@ -81,6 +81,8 @@ def _of_bench(row: dict) -> str:
         reference, ratio = f"{row['reference']:.3g}", f"{row['ratio']:.2f}"
         if row["ratio_low"] != row["ratio_high"]:
             ratio += f" ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+    if "float64_difference" in row:
+        ratio += f"; in float64 the two differ by {row['float64_difference']:.0e}"
     return f"| {row['what']} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
 
 
