@@ -1,6 +1,7 @@
-"""Benchmarks: every figure a ratio to a reference that is measured in the same run, pair by pair, with its spread.
+"""Benchmarks: figures as ratios to a reference of the same run; times pair by pair, with the ratio's lowest and highest pair.
 
-Nothing here is a test: a shared machine is noisy, so times are compared, never judged. Memory is the peak of a fresh process.
+Nothing here is a test: a shared machine is noisy, so times are compared, never judged. Memory is the peak of a fresh process; its
+rows are there where Linux's /proc tells it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from medddist.augment import AugmentSettings, augment, draw
-from medddist.compute import keep_freed_memory
+from medddist.compute import keep_freed_memory, use_torchs_threads
 from medddist.matching import Distilled, Segment, matching_gradient, segment, unrolled_gradient
 from medddist.networks import Network, NetworkSettings, convnet, initial_parameters
 from medddist.seeds import generator
@@ -59,17 +60,21 @@ PAPER = Case(width=128, depth=5, image_size_px=112, images=80, student_steps=20)
 PAPER_FEW = replace(PAPER, images=8, student_steps=5)
 WAYS = {"sweep": matching_gradient, "unrolled": unrolled_gradient}
 
+MEMORY = Path("/proc/self/clear_refs")  # writing to it resets the peak of resident memory
+
 Progress = Callable[[str, int, int], None]
 
 
 def gradient(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
     """The exact sweep against the unrolled graph: time, error and peak memory."""
-    keep_freed_memory()
+    _as_a_study_runs()
     rows = [exactness()]
     for case in (SMALL, MIDDLE, PAPER_FEW):
         arguments = case.problem()
         ways = [lambda of=of, a=arguments: of(*a) for of in (matching_gradient, unrolled_gradient)]
         rows.append(_paired("seconds an iteration", asdict(case), *ways, pairs=pairs, progress=progress))
+    if not MEMORY.exists():
+        return rows
     peak = lambda case, way: peak_mib(case, way)[0]
     rows.append(_row("peak MiB above the process at rest", asdict(MIDDLE), peak(MIDDLE, "sweep"), peak(MIDDLE, "unrolled")))
     few, many = (replace(MIDDLE, student_steps=steps) for steps in (5, 80))
@@ -77,7 +82,7 @@ def gradient(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
     return rows
 
 
-def paper(pairs: int = 1, progress: Progress | None = None) -> list[dict]:
+def paper(progress: Progress | None = None) -> list[dict]:
     """One exact iteration of the paper's shape: its time, and the peak of the whole process, imports included."""
     above, whole, seconds = peak_mib(PAPER, "sweep")
     setting = asdict(PAPER)
@@ -111,7 +116,7 @@ def teachers(pairs: int = 5, progress: Progress | None = None, count: int = 100)
 
     A round is `count / pairs` teachers of each kind; the ratio's spread is over rounds.
     """
-    keep_freed_memory()
+    _as_a_study_runs()
     network = convnet(NetworkSettings(width=32, depth=3), 1, CLASSES, 32)
     images = torch.randn(512, 1, 32, 32, generator=generator("bench"))
     labels = torch.arange(len(images)) % CLASSES
@@ -147,7 +152,7 @@ def convnet_of(network: Network, theta: Tensor) -> nn.Module:
 
 def scaling(pairs: int = 3, progress: Progress | None = None) -> list[dict]:
     """How the sweep's cost grows: each setting changed alone, as a ratio to SMALL in the same run."""
-    keep_freed_memory()
+    _as_a_study_runs()
     changes = [
         {"student_steps": 40}, {"student_steps": 80}, {"images": 80}, {"images": 160}, {"image_size_px": 64},
         {"width": 64}, {"width": 128},
@@ -158,11 +163,17 @@ def scaling(pairs: int = 3, progress: Progress | None = None) -> list[dict]:
         other = case.problem()
         ways = lambda o=other: matching_gradient(*o), lambda: matching_gradient(*base)
         rows.append(_paired("seconds an iteration", change, *ways, pairs=pairs, progress=progress))
-        rows.append(_row("peak MiB", change, peak_mib(case, "sweep")[0], peak_mib(SMALL, "sweep")[0]))
+        if MEMORY.exists():
+            rows.append(_row("peak MiB", change, peak_mib(case, "sweep")[0], peak_mib(SMALL, "sweep")[0]))
     return rows
 
 
 BENCHMARKS = {"gradient": gradient, "teachers": teachers, "scaling": scaling, "paper": paper}
+
+
+def _as_a_study_runs() -> None:
+    keep_freed_memory()
+    use_torchs_threads()
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
@@ -202,11 +213,11 @@ def peak_mib(case: Case, way: str) -> tuple[float, float, float]:
 
 
 def _peak_in_this_process(case: Case, way: str) -> tuple[float, float, float]:
-    keep_freed_memory()
+    _as_a_study_runs()
     of = WAYS[way]
     of(*case.few().problem())  # imports and compiled kernels are there now
     arguments = case.problem()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
+    MEMORY.write_text("5")  # the peak starts anew from what is resident now
     rest = _status_mib("VmRSS")
     seconds = _seconds(lambda: of(*arguments))
     peak = _status_mib("VmHWM")

@@ -80,6 +80,11 @@ def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple
         progress.close()
 
 
+def _alone(step: str) -> None:
+    if processes.count() > 1:
+        raise InputError(f"{step}: deals nothing out to several processes; run `teachers` and `distill` under torchrun, then this without")
+
+
 def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
     if processes.rank():
         return  # the first process speaks
@@ -112,7 +117,7 @@ def prepare(profile, data, out, device, changes, as_json) -> None:
 @app.command()
 @study_options(profile="demo")
 def teachers(profile, data, out, device, changes, as_json) -> None:
-    """Train the teachers and keep their trajectories; under torchrun, each process its share."""
+    """Train the teachers and keep their trajectories; under torchrun, each process trains, and the first tells, its share."""
     with _opened_study(profile, data, out, device, changes) as study:
         found = [(seed, one) for seed in study.profile.seeds for one in study.train_teachers(seed)]
     result = [
@@ -160,6 +165,7 @@ def distill(profile, data, out, device, changes, as_json) -> None:
 @study_options(profile="demo")
 def evaluate(profile, data, out, device, changes, as_json) -> None:
     """Score the distilled images and their references on the test part."""
+    _alone("evaluate")
     with _opened_study(profile, data, out, device, changes) as study:
         rows = study.table()
     _tell(rows, as_json, _table_lines(rows))
@@ -181,6 +187,7 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
     """Measure the figures of record: every variant of the profile, with settings, versions, machine and commit, as JSON."""
     from medddist.results import measure, summary_lines
 
+    _alone("results")
     progress = Progress()
     try:
         record, path = measure(profile, changes_from(changes), data, out, device, folder, progress)
@@ -205,6 +212,8 @@ def bench(what, pairs, save, as_json) -> None:
     from medddist.files import write_json
     from medddist.results import about
 
+    if what == "paper" and pairs:
+        raise InputError("pairs: bench paper is one iteration without a reference; leave --pairs out")
     progress = Progress()
     try:
         rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress)
@@ -219,7 +228,9 @@ def _bench_line(row: dict) -> str:
     setting = ", ".join(f"{name} {value}" for name, value in row["setting"].items() if value is not None)
     told = f"{row['what']}: {row['ours']:.3g}"
     if row["reference"] is not None:
-        told += f", reference {row['reference']:.3g}, ratio {row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+        told += f", reference {row['reference']:.3g}, ratio {row['ratio']:.2f}"
+    if "pairs" in row:
+        told += f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
     return f"{told} ({setting})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 
 import numba
@@ -13,9 +14,14 @@ from medddist.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:1` as a device; `auto` takes a GPU where there is one."""
+    """`auto`, `cpu`, `cuda` or `cuda:1` as a device; `auto` takes a GPU where there is one.
+
+    Of several processes on a machine, each takes a GPU of its own as far as there are so many.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.is_available():
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -24,20 +30,32 @@ def device_named(name: str) -> torch.device:
         raise InputError(f"device: {name!r} is not supported; use auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda was asked for and torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():
+        raise InputError(f"device: {name} was asked for and there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
     return device
 
 
 def use_torchs_threads() -> None:
-    """The compiled kernels use as many threads as torch does: torchrun gives each of its processes one."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    """The compiled kernels use as many threads as torch does: torchrun gives each of its processes one.
+
+    Numba's threads are OpenMP's too, and when they are first started torch is given as many, so its number is set again.
+    """
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)
+
+
+def use_full_precision() -> None:
+    """No TF32 on a GPU: convolutions would keep ten bits, and the gradient through many steps would no longer be exact."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @functools.cache
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory instead of handing it back; without glibc nothing happens.
 
-    A training step frees and takes the same tens of megabytes again; by default each round trip through the kernel costs
-    page faults, a third of a small step's time on a CPU (`medddist bench teachers` measures it).
+    A training step frees and takes the same tens of megabytes again, and each round trip through the kernel costs page faults.
     """
     if sys.platform != "linux":
         return

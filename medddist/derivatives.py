@@ -88,7 +88,7 @@ class _Parameters:
 
 
 def _arrays(*tensors: Tensor):
-    """As numpy arrays over the same memory; what a kernel writes to must be contiguous, or it would write to a copy."""
+    """As numpy arrays, over the same memory where they are contiguous; what a kernel writes to must be so."""
     return [tensor.contiguous().numpy() for tensor in tensors]
 
 
@@ -135,7 +135,7 @@ def _gradient(network: Network, theta: Tensor, x: Tensor, targets: Tensor) -> tu
     a, stats = _first_value(p, padded)
     passed = [(a, None, stats)]  # by block: its output, its z, mean and r
     for w, scale, shift in p.later:
-        z = F.conv2d(passed[-1][0], w, padding=1)
+        z = F.conv2d(passed[-1][0], w, padding=1).contiguous()
         a, stats = _value(z, scale, shift)
         passed.append((a, z, stats))
     a = a.flatten(1)

@@ -113,8 +113,7 @@ class _Run:
         about = {name: getattr(self, name) for name in ("iteration", "losses", "step_sizes", "candidates")}
         save_tensors(path, tensors, about)
 
-    def restore(self, path: Path) -> None:
-        tensors, about = load_tensors(path)
+    def restore(self, tensors: dict[str, Tensor], about: dict) -> None:
         for name, value in about.items():
             setattr(self, name, value)
         device = self.labels.device
@@ -151,8 +150,9 @@ def distill(
     check_processes(settings)
     initial, indices = initial_set(training, classes, settings)
     run = _Run(initial)
-    if Path(checkpoint).exists():
-        run.restore(checkpoint)
+    kept = processes.from_the_first(lambda: load_tensors(checkpoint) if Path(checkpoint).exists() else None)
+    if kept:
+        run.restore(*kept)
     saved_at = time.monotonic()
     while True:
         if run.iteration % settings.select_every == 0 or run.iteration == settings.iterations:

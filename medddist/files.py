@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,11 +47,3 @@ def digest(value) -> str:
     """Sixteen hexadecimal digits that name a JSON value: equal values, equal names, whatever the order of keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def written_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """`path`, made by `make(temporary path)` if it is not there yet."""
-    if not Path(path).exists():
-        with replaced_atomically(path) as temporary:
-            make(temporary)
-    return Path(path)

@@ -1,6 +1,6 @@
 """Matching training trajectories: the loss and its exact gradient.
 
-A teacher trained on the real images was at theta*_t after t epochs and at theta*_{t+M} after M more. A student starts at
+A teacher trained on the real images was at theta*_t after t epochs (or over epoch t on average) and at theta*_{t+M} after M more. A student starts at
 theta_0 = theta*_t and takes N steps on the distilled images,
 
     theta_{i+1} = theta_i - alpha * d/dtheta CE(theta_i; A_i(images[batch_i]), labels[batch_i]),
@@ -78,7 +78,7 @@ def segment(
     """A segment with batches and augmentation of `like` (the distilled images) drawn from `random`."""
     batches = student_batches(len(like), batch_size, student_steps, random)
     draws = tuple(draw(len(batch), random, like) for batch in batches)
-    return Segment(start, target, tuple(batch.to(like.device) for batch in batches), draws)
+    return Segment(start.to(like), target.to(like), tuple(batch.to(like.device) for batch in batches), draws)
 
 
 def matching_loss(network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings) -> Tensor:

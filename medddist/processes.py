@@ -44,7 +44,7 @@ def summed(tensors: list[Tensor]) -> list[Tensor]:
         return tensors
     import torch
 
-    flat = torch.cat([tensor.detach().flatten() for tensor in tensors]).cpu()
+    flat = torch.cat([tensor.detach().cpu().flatten() for tensor in tensors])
     _joined().all_reduce(flat)
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape).to(tensor) for part, tensor in zip(parts, tensors)]

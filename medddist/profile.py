@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from medddist.data import DataSettings
 from medddist.distill import DistillSettings
@@ -54,6 +54,16 @@ class Profile(Settings):
         str, dict[str, Any]
     ] = {}  # by name, changes such as {"distill.iterations": 10}; `medddist results` measures each
     resamples: int = Field(1000, ge=100)  # of the bootstrap behind every interval
+
+    @model_validator(mode="after")
+    def _teachers_reach_as_far_as_matching_reads(self):
+        needed, kept = self.distill.max_start_epoch + self.distill.expert_epochs, self.teachers.kept_epochs
+        if needed > kept:
+            raise ValueError(
+                f"distill.max_start_epoch {self.distill.max_start_epoch} + distill.expert_epochs {self.distill.expert_epochs} is more than"
+                f" teachers.kept_epochs {kept}; lower them, or raise it (teachers are then trained anew)"
+            )
+        return self
 
 
 def profile_names() -> list[str]:

@@ -6,6 +6,8 @@ import sys
 
 from tqdm import tqdm
 
+from medddist import processes
+
 
 class Progress:
     """Called with what is being done, how much of it is done, and how much there is."""
@@ -14,6 +16,8 @@ class Progress:
         self.bar: tqdm | None = None
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        if processes.rank():
+            return  # of several processes, the first tells
         if self.bar is None or self.bar.total != total or done < self.bar.n:
             self.close()
             quiet_seconds = 0.1 if sys.stderr.isatty() else 10.0

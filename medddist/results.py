@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from medddist.files import read_json, write_json
+from medddist.compute import device_named
+from medddist.files import write_json
 from medddist.profile import load_profile
 from medddist.study import Progress, Study
 
@@ -105,7 +106,7 @@ def about(device: str = "auto") -> dict:
             "system": platform.system(),
             "processor": _processor(),
             "threads": torch.get_num_threads(),
-            "device": device,
+            "device": str(device_named(device)),
         },
     }
 
@@ -135,12 +136,6 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def read_record(folder: str | Path, profile: str, source: str) -> dict | None:
-    """A record that `measure` wrote; None where there is none."""
-    path = Path(folder) / f"{profile}-{source}.json"
-    return read_json(path) if path.is_file() else None
 
 
 def summary_lines(record: dict) -> list[str]:

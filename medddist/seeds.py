@@ -1,6 +1,6 @@
 """Random numbers by name: the same parts, the same stream, wherever and whenever it is asked for.
 
-Iteration 17 of a distillation draws from `generator(seed, "distill", 17)`. Nothing but the name decides what comes, so
+Iteration 17 of a distillation draws from `generator(seed, "iteration", 17)`. Nothing but the name decides what comes, so
 a run that was killed and resumed draws what an undisturbed one does, and no generator's state is ever stored.
 """
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from medddist import metrics, processes
-from medddist.compute import device_named, keep_freed_memory, use_torchs_threads
+from medddist.compute import device_named, keep_freed_memory, use_full_precision, use_torchs_threads
 from medddist.data import Data, load_data
-from medddist.distill import Distillation, DistillSettings, distill
+from medddist.distill import Distillation, DistillSettings, check_processes, distill
 from medddist.errors import InputError
 from medddist.evaluate import probabilities, random_real, trained_networks, tuned_learning_rate
 from medddist.files import digest, read_json, write_json
@@ -26,7 +26,7 @@ from medddist.profile import Profile
 from medddist.seeds import generator
 from medddist.settings import Settings
 from medddist.teachers import Labelled, TeacherSettings, teacher_path, train_teacher
-from medddist.training import Recipe
+from medddist.training import Diverged, Recipe
 from medddist.trajectories import Trajectory, load_tensors, open_trajectory, save_tensors
 
 Progress = Callable[[str, int, int], None]  # what is being done, done, of how many
@@ -73,6 +73,7 @@ class Study:
         self.progress = progress or (lambda what, done, total: None)
         keep_freed_memory()
         use_torchs_threads()
+        use_full_precision()
 
     # ---- data and networks -------------------------------------------------------------------------------------------
 
@@ -152,6 +153,7 @@ class Study:
         seed = self.profile.seeds[0] if seed is None else seed
         settings = self._distill_settings(seed, images_per_class)
         path = self.distillation_path(seed, images_per_class)
+        check_processes(settings)
         if not processes.from_the_first(path.exists):
             teachers = self.teachers(seed)
             with _timed(path):
@@ -176,7 +178,7 @@ class Study:
         return self._distill_folder(self._distill_settings(seed, images_per_class)) / "result.safetensors"
 
     def seconds(self, seed: int) -> dict[str, float]:
-        """Wall-clock seconds that a seed's teachers and distillation took here, all sittings that ended in order together."""
+        """Seconds that a seed's teachers and distillation took, one after another, all sittings that ended in order together."""
         settings = self._teacher_settings(seed)
         folder = self._teachers_folder(settings)
         paths = [teacher_path(folder, index) for index in range(settings.teachers)]
@@ -240,9 +242,14 @@ class Study:
         trained = []
         for seed, images, labels, rate in sets:
             recipe = self.profile.evaluate.recipe.model_copy(update={"learning_rate": rate})
-            trained += trained_networks(
-                self.network(), images, labels, recipe, networks, (self.profile.evaluate.seed, *seed)
-            )
+            named = (self.profile.evaluate.seed, *seed)
+            try:
+                trained += trained_networks(self.network(), images, labels, recipe, networks, named)
+            except Diverged:
+                raise InputError(
+                    f"{what}: a network diverged at the rate {rate:.3g} that was chosen on validation; lower distill.step_size for"
+                    " distilled images, or take the largest of references.learning_rates out for random ones"
+                ) from None
             self.progress(f"evaluating {what}", len(trained), networks * len(sets))
         return self._said(trained)
 
@@ -349,8 +356,12 @@ class Study:
 
 @contextlib.contextmanager
 def _timed(path: Path):
-    """Add the seconds spent here to a note beside `path`; nothing where the file was there already."""
-    if path.exists():
+    """Add the seconds spent here to a note beside `path`; nothing where the file was there already.
+
+    Of a step that several processes share, the first process's seconds count.
+    """
+    shared = path.name == "result.safetensors"
+    if path.exists() or (shared and processes.rank()):
         yield
         return
     began, before = time.monotonic(), _seconds(path)

@@ -59,7 +59,8 @@ def train_teacher(
 ) -> Trajectory:
     """Teacher `index` as a file in `folder`; read if it is there, gone on with if it was interrupted.
 
-    The teacher depends on settings, data and index alone, and ends with the same bits however often it was stopped.
+    The teacher depends on settings, data and index alone. On a CPU, with as many threads, it ends with the same bits however often it
+    was stopped.
     """
     path = teacher_path(folder, index)
     if path.exists():

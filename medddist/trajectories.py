@@ -17,7 +17,7 @@ from medddist.files import replaced_atomically
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A teacher's file: float32 `parameters` (S, P), row t after t epochs, and what it was made with.
+    """A teacher's file: float32 `parameters` (S, P), row t after t epochs (or the mean over epoch t), and what it was made with.
 
     Opening reads the header alone; `rows` reads just the snapshots that are asked for.
     """

@@ -44,12 +44,14 @@ from medddist import figures
 figures.set_style()
 settings, matching = study.profile.teachers, study.profile.distill
 trajectories = study.teachers()
-pd.Series(settings.recipe.model_dump(exclude={"augmentation"}), name=f"{settings.teachers} teachers").to_frame()
+recipe = settings.recipe.model_dump(exclude={"augmentation"}) | {"snapshots": settings.snapshots}
+pd.Series(recipe, name=f"{settings.teachers} teachers").to_frame()
 
 # %% [markdown]
 # Teachers learn by the recipe of matching training trajectories {cite:p}`cazenavette2022`: plain stochastic gradient descent at a constant
 # rate. With `sampling` at `balanced`, each class is drawn equally often; on unbalanced data a distilled set otherwise learns the
-# prior of the classes along with their looks.
+# prior of the classes along with their looks. With `snapshots` at `mean`, what is kept of an epoch is the mean of the parameters over its
+# steps: at a constant rate the last mini-batches leave noise behind, which no student could follow.
 
 # %%
 curves = [trajectory.about["validation"] for trajectory in trajectories]

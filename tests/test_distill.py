@@ -171,6 +171,16 @@ def test_segments_of_one_iteration_are_averaged(tmp_path, monkeypatch):
     torch.testing.assert_close(three.pictures[1], three.initial.images - mean)
 
 
+@pytest.mark.parametrize("gradient, exact", [("exact", True), ("tesla", False)])
+def test_the_gradient_is_the_one_that_was_named(tmp_path, monkeypatch, gradient, exact):
+    asked = []
+    monkeypatch.setattr(
+        module, "matching_gradient", lambda *rest, exact: asked.append(exact) or matching_gradient(*rest, exact=exact)
+    )
+    run(tmp_path, iterations=2, gradient=gradient)
+    assert asked == [exact, exact]
+
+
 def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, monkeypatch):
     seen, network = set(), tiny_network()
     trajectories = walks(tmp_path, network, count=3)

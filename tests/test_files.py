@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medddist import files
-from medddist.files import digest, read_json, replaced_atomically, write_bytes, write_json, written_once
+from medddist.files import digest, read_json, replaced_atomically, write_bytes, write_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -87,10 +87,3 @@ def test_the_name_appears_only_when_the_content_is_flushed(tmp_path, monkeypatch
 def test_others_may_read_what_is_written(tmp_path):
     write_bytes(tmp_path / "file", b"")
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
-
-
-def test_written_once_makes_what_is_missing_and_only_that(tmp_path):
-    path = tmp_path / "file"
-    assert written_once(path, lambda temporary: temporary.write_bytes(b"first")) == path
-    written_once(path, lambda temporary: pytest.fail("made again"))
-    assert path.read_bytes() == b"first"

@@ -47,12 +47,16 @@ def moved(distilled: Distilled, direction: dict[str, Tensor], by: float) -> Dist
     return Distilled(**(fields | {name: fields[name] + by * towards for name, towards in direction.items()}))
 
 
+both_ways = pytest.mark.parametrize("way", [matching_gradient, unrolled_gradient], ids=["sweep", "graph"])
+
+
+@both_ways
 @pytest.mark.parametrize("augmentation", [NO_AUGMENTATION, EVERYTHING], ids=["plain", "augmented"])
 @pytest.mark.parametrize("labels", ["hard", "soft"])
-def test_gradient_against_finite_differences(labels, augmentation):
+def test_gradient_against_finite_differences(labels, augmentation, way):
     """Along five random directions of each learned tensor, and along all at once."""
     network, distilled, run = tiny_case(labels)
-    _, gradient = matching_gradient(network, distilled, run, augmentation)
+    _, gradient = way(network, distilled, run, augmentation)
     assert (
         gradient.keys()
         == distilled.learned().keys()
@@ -84,7 +88,8 @@ def test_every_pixel_against_finite_differences():
         assert gradient["images"].view(-1)[k].item() == pytest.approx((ahead - behind) / 2e-6, rel=1e-5, abs=1e-8)
 
 
-def test_one_step_by_hand():
+@both_ways
+def test_one_step_by_hand(way):
     """One student step of logistic regression, derived by hand.
 
     The student has weights W (K, d) and biases b (K,). Of image x_i with label distribution y_i, p_i = softmax(W x_i + b),
@@ -134,7 +139,7 @@ def test_one_step_by_hand():
     images = torch.from_numpy(x).reshape(n, 1, 2, 3)
     distilled = Distilled(images, torch.from_numpy(logits), torch.tensor(math.log(alpha), dtype=torch.float64))
     run = segment(flat(w, b), flat(w_target, b_target), images, n, 1, generator(0))
-    loss, gradient = matching_gradient(softmax_network(pixels, classes), distilled, run, NO_AUGMENTATION)
+    loss, gradient = way(softmax_network(pixels, classes), distilled, run, NO_AUGMENTATION)
     assert loss == pytest.approx(expected_loss, rel=1e-12)
     for name, value in expected.items():
         np.testing.assert_allclose(gradient[name].numpy().reshape(np.shape(value)), value, rtol=1e-10, atol=1e-12)

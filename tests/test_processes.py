@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from medddist import processes
+from medddist import cli, processes
 from medddist.distill import check_processes
 from medddist.errors import InputError
 from medddist.trajectories import load_tensors
 from small import tiny_distill
 
+ROOT = Path(__file__).resolve().parent.parent
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=3", "teachers.recipe.epochs=3", "teachers.kept_epochs=3",
     "distill.iterations=3", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=1",
@@ -62,6 +63,38 @@ def test_a_segment_for_every_process_or_a_refusal(monkeypatch):
     check_processes(tiny_distill(segments_per_step=4))
     with pytest.raises(InputError, match="^segments_per_step: 1 cannot be dealt to 4 .*distill.segments_per_step=4"):
         check_processes(tiny_distill())
+
+
+TOGETHER = """
+import sys
+import torch
+from medddist import cli, processes
+rank = processes.rank()
+whole, half = processes.summed([torch.full((2, 3), 1.0 + rank), torch.tensor(0.5, dtype=torch.float64)])
+assert whole.shape == (2, 3) and (whole == 3).all() and whole.dtype == torch.float32
+assert half.item() == 1.0 and half.dtype == torch.float64
+assert processes.from_the_first(lambda: ("from", rank)) == ("from", 0)
+processes.wait()
+processes.leave()
+open(f"{sys.argv[1]}/{rank}", "w").close()
+"""
+
+
+def test_two_processes_sum_and_share(tmp_path):
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "0").exists() and (tmp_path / "1").exists()
+
+
+@pytest.mark.parametrize("step", ["evaluate", "results"])
+def test_a_step_that_deals_nothing_out_refuses_several_processes(monkeypatch, capsys, step):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([step, "--profile", "smoke"])
+    assert ended.value.code == 2 and "without" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -147,3 +147,8 @@ def test_a_profile_written_out_is_read_back(tmp_path):
     profile = load_profile("smoke")
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(profile.model_dump(mode="json")))
     assert load_profile(str(tmp_path / "smoke.yaml")) == profile
+
+
+def test_teachers_that_do_not_reach_as_far_as_matching_reads_are_refused_before_any_is_trained():
+    with pytest.raises(InputError, match=r"distill.max_start_epoch 40 \+ distill.expert_epochs 2 .* teachers.kept_epochs 17"):
+        load_profile("demo", {"distill.max_start_epoch": 40})
