@@ -144,7 +144,7 @@ class Study:
         for index in processes.mine(settings.teachers):
             report = lambda epoch, epochs: self.progress(f"teacher {index + 1} of {settings.teachers}", epoch, epochs)  # noqa: B023
             parts = self.tensors("train"), self.tensors("validation")
-            with _timed(teacher_path(folder, index)):
+            with _timed(teacher_path(folder, index)), _section("teachers.recipe", settings.recipe):
                 found.append(train_teacher(self.network(), *parts, settings, index, folder, progress=report))
         return found
 
@@ -153,10 +153,11 @@ class Study:
         seed = self.profile.seeds[0] if seed is None else seed
         settings = self._distill_settings(seed, images_per_class)
         path = self.distillation_path(seed, images_per_class)
-        check_processes(settings)
+        with _section("distill", settings):
+            check_processes(settings)
         if not processes.from_the_first(path.exists):
             teachers = self.teachers(seed)
-            with _timed(path):
+            with _timed(path), _section("distill", settings):
                 result = distill(
                     self.network(),
                     self.tensors("train"),
@@ -352,6 +353,17 @@ class Study:
                 }
             rows.append(row)
         return rows
+
+
+@contextlib.contextmanager
+def _section(name: str, settings: Settings):
+    """Refusals that begin with one of these settings begin with its full name, as --set takes it."""
+    try:
+        yield
+    except InputError as mistake:
+        if str(mistake).partition(":")[0] in type(settings).model_fields:
+            raise InputError(f"{name}.{mistake}") from None
+        raise
 
 
 @contextlib.contextmanager

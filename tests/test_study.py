@@ -366,6 +366,20 @@ def test_another_number_of_images_a_class(out):
         one.scored("random_balanced", 1000)
 
 
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"teachers.recipe.learning_rate": 1e30}, "teachers.recipe.learning_rate: "),
+        ({"distill.images_per_class": 30}, "distill.images_per_class: 30 "),
+        ({"distill.step_size": 1e30}, "distill.step_size: "),
+    ],
+)
+def test_a_refusal_begins_with_the_settings_full_name(tmp_path, change, named):
+    with pytest.raises(InputError) as refused:
+        tiny_study(tmp_path, **change).distillation()
+    assert str(refused.value).startswith(named), "as --set takes it"
+
+
 def test_the_table_compares_with_the_distilled_images(out):
     rows = {row["method"]: row for row in tiny_study(out).table()}
     assert list(rows) == list(METHODS) and "distilled_lead" not in rows["distilled"]

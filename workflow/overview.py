@@ -62,6 +62,35 @@ def _of_record(record: dict) -> str:
     return "\n".join(told)
 
 
+def real_results() -> str:
+    """A table a variant of each record on real radiographs."""
+    told = []
+    for path in sorted((ROOT / "results").glob("real-*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for variant, measured in record["variants"].items():
+            told += _results_of_variant(f"{path.stem}, variant {variant}", measured)
+    return "\n".join(told)
+
+
+def _results_of_variant(name: str, measured: dict) -> list[str]:
+    counts, metric = measured["data"]["counts"], measured["metric"]
+    cell = lambda s: f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"  # noqa: E731
+    lines = [
+        f"## {name}", "",
+        f"{sum(counts['train']):,} training, {sum(counts['validation']):,} validation and {sum(counts['test']):,} test images; choices by"
+        f" {metric.replace('_', ' ')} on validation; seeds {', '.join(measured['by_seed'])}.", "",
+        f"| trained on | accuracy | balanced accuracy | AUROC | lead in {metric.replace('_', ' ')} |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in measured["rows"]:
+        lead = row.get("distilled_lead", {}).get(metric)
+        told = f"{lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
+        lines.append(f"| {row['label']} | {cell(row['accuracy'])} | {cell(row['balanced_accuracy'])} | {cell(row['auroc'])} | {told} |")
+    minutes = [(s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60 for s in measured["by_seed"].values()]
+    each = ", ".join(f"{one[metric]:.3f}" for one in measured["by_seed"].values())
+    lines += ["", f"By seed, the distilled images: {each}. Teachers and distillation of a seed took {min(minutes):.0f} to {max(minutes):.0f} minutes.", ""]
+    return lines
+
+
 def performance() -> str:
     """The rows of results/bench-*.json as tables, with the machine that they were measured on."""
     tables = []
@@ -87,6 +116,7 @@ def _of_bench(row: dict) -> str:
 
 
 def main() -> None:
+    (ROOT / "book" / "results_measured.txt").write_text(real_results(), encoding="utf-8")
     (ROOT / "book" / "performance_measured.txt").write_text(performance(), encoding="utf-8")
     study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress())
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
