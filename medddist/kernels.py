@@ -1,11 +1,11 @@
 """Numba kernels of a ConvNet block, a plane of one image and channel at a time, so that each plane stays in cache.
 
-A block is a 3x3 convolution z = w * a, instance norm with affine y = scale (z - mean) r + shift, ReLU and 2x2 average
+A block is a 3x3 convolution z, instance norm with affine y = scale (z - mean) r + shift, ReLU and 2x2 average
 pooling. Four things are asked of the part after the convolution: its value, its derivative, and the tangent of each
 along a direction in the parameters. With c = z - mean(z) and r = (mean(c^2) + epsilon)^(-1/2),
 
     value        n = c r                 y = scale n + shift                       out = pool(relu(y))
-    derivative   u = [y > 0] unpool(G)   w = scale u                               Z = r (w - mean(w) - n mean(w n))
+    derivative   u = [y > 0] unpool(G)   Z = scale r (u - mean(u) - n mean(u n))
 
 of which the tangents (an added t) are the product rule, written out below. The first block's z is not stored at all: it
 is convolved anew from the image, which has one channel or a few, whenever it is needed.
