@@ -107,8 +107,7 @@ def exactness() -> dict:
 def _single(network, distilled: Distilled, run: Segment, augmentation):
     draws = tuple(replace(one, uniform=one.uniform.float()) for one in run.draws)
     run = replace(run, start=run.start.float(), target=run.target.float(), draws=draws)
-    distilled = replace(distilled, images=distilled.images.float(), log_step_size=distilled.log_step_size.float())
-    return network, distilled, run, augmentation
+    return network, distilled.to(torch.float32), run, augmentation
 
 
 def teachers(pairs: int = 5, progress: Progress | None = None, count: int = 100) -> list[dict]:

@@ -43,6 +43,10 @@ class Distilled:
         """(N,) classes or (N, K) probabilities, as the cross-entropy takes them."""
         return self.labels.softmax(1) if self.labels.is_floating_point() else self.labels
 
+    def to(self, dtype: torch.dtype) -> Distilled:
+        """With all that is learned in another type."""
+        return Distilled(**({"labels": self.labels} | {name: value.to(dtype) for name, value in self.learned().items()}))
+
     def leaves(self) -> Distilled:
         """The same values, to be differentiated in."""
         learned = {name: value.detach().requires_grad_() for name, value in self.learned().items()}

@@ -295,7 +295,7 @@ def test_the_sweep_is_as_exact_in_single_precision_as_the_unrolled_graph():
     for seed in range(9):
         network, distilled, run = tiny_case(steps=20, seed=seed)
         _, exact = unrolled_gradient(network, distilled, run, EVERYTHING)
-        single = Distilled(distilled.images.float(), distilled.labels, distilled.log_step_size.float())
+        single = distilled.to(torch.float32)
         draws = tuple(Draws(one.uniform.float()) for one in run.draws)
         like = Segment(run.start.float(), run.target.float(), run.batches, draws)
         for of in errors:
@@ -315,7 +315,7 @@ def test_nothing_that_is_handed_in_is_changed():
 
 def test_single_precision_is_close_to_double():
     network, distilled, run = tiny_case(steps=6)
-    single = Distilled(distilled.images.float(), distilled.labels, distilled.log_step_size.float())
+    single = distilled.to(torch.float32)
     like = segment(run.start.float(), run.target.float(), single.images, 4, 6, generator("segment", 0))
     (_, exact), (_, found) = (
         matching_gradient(network, distilled, run, EVERYTHING),
