@@ -31,6 +31,10 @@ class Shown:
     def __init__(self, content: bytes, alt: str, kind: str = "png", width_px: int | None = None):
         self.content, self.alt, self.kind, self.width_px = content, alt, kind, width_px
 
+    def __repr__(self) -> str:
+        """What is shown where pictures are not, and the same each time."""
+        return f"[picture: {self.alt}]"
+
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.content).decode()
         width = f' width="{self.width_px}"' if self.width_px else ""

@@ -145,6 +145,7 @@ def test_twin_was_executed_without_error_and_names_no_path(script):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     assert not [text for output in outputs for text in texts(output) if ABSOLUTE.search(text) or str(ROOT) in text]
+    assert not [text for output in outputs for text in texts(output) if " at 0x" in text], "another one at each run"
 
 
 def texts(output) -> list[str]:
