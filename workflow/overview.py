@@ -85,6 +85,8 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
         lead = row.get("distilled_lead", {}).get(metric)
         told = f"{lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
         lines.append(f"| {row['label']} | {cell(row['accuracy'])} | {cell(row['balanced_accuracy'])} | {cell(row['auroc'])} | {told} |")
+    share = measured["summary"]["share_of_full_good"]
+    lines += ["", f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do."]
     minutes = [(s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60 for s in measured["by_seed"].values()]
     each = ", ".join(f"{one[metric]:.3f}" for one in measured["by_seed"].values())
     lines += ["", f"By seed, the distilled images: {each}. Teachers and distillation of a seed took {min(minutes):.0f} to {max(minutes):.0f} minutes.", ""]
