@@ -3,6 +3,8 @@
 `gradient` is first order. `directional` is what the reverse sweep over a student's steps needs: the slope <g, v> of the
 loss along a direction v in the parameters, and its own derivatives, H v in the parameters, and those in images and targets. It is
 one forward-over-reverse pass. For a ConvNet both are written out over the kernels of `kernels`; for every other network autograd does it.
+
+With `bfloat16` convolutions multiply numbers of 8 significant bits and add in float32; everything between them stays as it is.
 """
 
 from __future__ import annotations
@@ -26,27 +28,56 @@ class Directional(NamedTuple):
     by_targets: Tensor | None  # (N, K); None for classes
 
 
-def gradient(network: Network, theta: Tensor, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+class Kept(NamedTuple):
+    """What the gradient of a step leaves for the directional pass over the same step, by block; None for the first's z."""
+
+    convolved: tuple[Tensor | None, ...]  # (N, width, h, w) z, before normalisation
+    by_output: tuple[Tensor, ...]  # (N, width, h / 2, w / 2) the loss's derivative in the block's output
+
+
+def gradient(
+    network: Network, theta: Tensor, x: Tensor, targets: Tensor, *, bfloat16: bool = False
+) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy () of a batch and its gradient (P,); x (N, C, H, W), targets (N,) classes or (N, K) probabilities."""
+    return gradient_and_kept(network, theta, x, targets, bfloat16=bfloat16)[:2]
+
+
+def gradient_and_kept(
+    network: Network, theta: Tensor, x: Tensor, targets: Tensor, *, bfloat16: bool = False
+) -> tuple[Tensor, Tensor, Kept | None]:
+    """`gradient`, and what `directional` need not compute again; None where autograd does it, which keeps nothing."""
     if written_out(network, theta, x):
-        return _gradient(network, theta, x, targets)
+        return _gradient(network, theta, x, targets, bfloat16)
     theta = theta.detach().requires_grad_()
-    loss = F.cross_entropy(network(theta, x), targets)
-    return loss.detach(), torch.autograd.grad(loss, theta)[0]
+    with _convolutions(x, bfloat16):
+        loss = F.cross_entropy(network(theta, x), targets)
+    return loss.detach(), torch.autograd.grad(loss, theta)[0], None
 
 
-def directional(network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor) -> Directional:
-    """The slope of the mean cross-entropy along v (P,) at theta (P,), and its derivatives."""
+def directional(
+    network: Network,
+    theta: Tensor,
+    x: Tensor,
+    targets: Tensor,
+    v: Tensor,
+    *,
+    kept: Kept | None = None,
+    bfloat16: bool = False,
+) -> Directional:
+    """The slope of the mean cross-entropy along v (P,) at theta (P,), and its derivatives; `kept` of the same arguments saves time."""
     if written_out(network, theta, x):
-        return _directional(network, theta, x, targets, v)
-    return directional_by_autograd(network, theta, x, targets, v)
+        return _directional(network, theta, x, targets, v, kept, bfloat16)
+    return directional_by_autograd(network, theta, x, targets, v, bfloat16=bfloat16)
 
 
-def directional_by_autograd(network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor) -> Directional:
+def directional_by_autograd(
+    network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor, *, bfloat16: bool = False
+) -> Directional:
     """`directional` by differentiating twice: for any network, and the reference for what is written out."""
     soft = targets.is_floating_point()
     leaves = [tensor.detach().requires_grad_() for tensor in ([theta, x, targets] if soft else [theta, x])]
-    loss = F.cross_entropy(network(*leaves[:2]), leaves[2] if soft else targets)
+    with _convolutions(x, bfloat16):
+        loss = F.cross_entropy(network(*leaves[:2]), leaves[2] if soft else targets)
     (g,) = torch.autograd.grad(loss, leaves[0], create_graph=True)
     slope = g @ v
     found = torch.autograd.grad(slope, leaves)
@@ -61,7 +92,7 @@ def logits(network: Network, theta: Tensor, x: Tensor) -> Tensor:
         p = _Parameters(network, theta)
         a, _ = _first_value(p, _padded(x))
         for w, scale, shift in p.later:
-            a, _ = _value(F.conv2d(a, w, padding=1), scale, shift)
+            a, _ = _value(_Convolution(a.dtype)(a, w), scale, shift)
         return torch.addmm(p.offset, a.flatten(1), p.linear.T)
 
 
@@ -69,6 +100,10 @@ def written_out(network: Network, *tensors: Tensor) -> bool:
     """Whether the kernels take these: a ConvNet on the CPU, all float32 or all float64."""
     kinds = {(t.device.type, t.dtype) for t in tensors}
     return isinstance(network.module, ConvNet) and kinds in ({("cpu", torch.float32)}, {("cpu", torch.float64)})
+
+
+def _convolutions(x: Tensor, bfloat16: bool):
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16)
 
 
 # ---- the ConvNet, written out ----------------------------------------------------------------------------------------
@@ -110,15 +145,29 @@ def _first_value(p: _Parameters, padded: Tensor):
 
 
 def _value(z: Tensor, scale: Tensor, shift: Tensor):
-    z = z.contiguous()
     out, stats = _halved(z), z.new_empty(2, *z.shape[:2])
     kernels.value(*_arrays(z, scale, shift, out, *stats))
     return out, stats
 
 
-def _convolution_backward(g: Tensor, a: Tensor, w: Tensor, towards_a: bool, towards_w: bool):
-    mask = [towards_a, towards_w, False]
-    return torch.ops.aten.convolution_backward(g, a, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)[:2]
+class _Convolution(NamedTuple):
+    """Of 3x3, in numbers of the given kind; what goes in and comes out has its own."""
+
+    kind: torch.dtype
+
+    def __call__(self, a: Tensor, w: Tensor) -> Tensor:
+        return F.conv2d(a.to(self.kind), w.to(self.kind), padding=1).to(a.dtype).contiguous()
+
+    def backward(self, g: Tensor, a: Tensor, w: Tensor, towards_a: bool = True, towards_w: bool = True):
+        """The derivatives in a and in w, given that in the output; None for the one that is not asked for."""
+        cast = (tensor.to(self.kind) for tensor in (g, a, w))
+        mask = [towards_a, towards_w, False]
+        found = torch.ops.aten.convolution_backward(*cast, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)[:2]
+        return [one if one is None else one.to(g.dtype) for one in found]
+
+
+def _convolution(x: Tensor, bfloat16: bool) -> _Convolution:
+    return _Convolution(torch.bfloat16 if bfloat16 else x.dtype)
 
 
 def _errors(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,13 +178,15 @@ def _errors(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _gradient(network: Network, theta: Tensor, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    p, out = _Parameters(network, theta), torch.zeros_like(theta)
+def _gradient(
+    network: Network, theta: Tensor, x: Tensor, targets: Tensor, bfloat16: bool
+) -> tuple[Tensor, Tensor, Kept]:
+    p, out, convolution = _Parameters(network, theta), torch.zeros_like(theta), _convolution(x, bfloat16)
     to, padded = _Parameters(network, out), _padded(x)
     a, stats = _first_value(p, padded)
     passed = [(a, None, stats)]  # by block: its output, its z, mean and r
     for w, scale, shift in p.later:
-        z = F.conv2d(passed[-1][0], w, padding=1).contiguous()
+        z = convolution(passed[-1][0], w)
         a, stats = _value(z, scale, shift)
         passed.append((a, z, stats))
     a = a.flatten(1)
@@ -143,17 +194,19 @@ def _gradient(network: Network, theta: Tensor, x: Tensor, targets: Tensor) -> tu
     to.linear.copy_(e.T @ a)
     to.offset.copy_(e.sum(0))
     g = (e @ p.linear).view(passed[-1][0].shape)
+    by_output = [g]
     for k in range(len(p.later) - 1, -1, -1):
         (w, scale, shift), (_, z, stats) = p.later[k], passed[k + 1]
         z_bar, sums = torch.empty_like(z), torch.empty_like(stats)
         kernels.derivative(*_arrays(z, *stats, scale, shift, g, z_bar, *sums))
-        g, by_weight = _convolution_backward(z_bar, passed[k][0], w, True, True)
+        g, by_weight = convolution.backward(z_bar, passed[k][0], w)
+        by_output.append(g)
         _put(to.later[k], by_weight, sums)
     w, scale, shift = p.first
     sums, by_weight = torch.empty_like(passed[0][2]), theta.new_empty(len(x), *w.shape)
     kernels.first_derivative(*_arrays(padded, w, *passed[0][2], scale, shift, g, by_weight, *sums))
     _put(to.first, by_weight.sum(0), sums)
-    return loss, out
+    return loss, out, Kept(tuple(z for _, z, _ in passed), tuple(reversed(by_output)))
 
 
 def _put(block, by_weight: Tensor, sums: Tensor) -> None:
@@ -163,8 +216,11 @@ def _put(block, by_weight: Tensor, sums: Tensor) -> None:
 
 
 @torch.no_grad()
-def _directional(network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor) -> Directional:
+def _directional(
+    network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor, kept: Kept | None, bfloat16: bool
+) -> Directional:
     p, t, out = _Parameters(network, theta), _Parameters(network, v), torch.zeros_like(theta)
+    convolution = _convolution(x, bfloat16)
     to, padded, n = _Parameters(network, out), _padded(x), len(x)
     # Forward. A pair (2, N, C, H, W) holds a block's output and its tangent, so that one convolution serves both.
     (w, scale, shift), (wt, scale_t, shift_t) = p.first, t.first
@@ -172,10 +228,13 @@ def _directional(network: Network, theta: Tensor, x: Tensor, targets: Tensor, v:
     stats = x.new_empty(4, n, len(w))
     kernels.first_value_tangent(*_arrays(padded, w, wt, scale, shift, scale_t, shift_t, *pair, stats))
     passed = [(pair, None, stats)]
-    for (w, scale, shift), (wt, scale_t, shift_t) in zip(p.later, t.later):
-        z = F.conv2d(pair.flatten(0, 1), w, padding=1).contiguous().unflatten(0, (2, n))
-        more = F.conv2d(pair[0], wt, padding=1)
-        pair, stats = _halved(z), z.new_empty(4, n, len(w))
+    for k, ((w, scale, shift), (wt, scale_t, shift_t)) in enumerate(zip(p.later, t.later)):
+        if kept:
+            z = kept.convolved[k + 1], convolution(pair[1], w)
+        else:
+            z = convolution(pair.flatten(0, 1), w).unflatten(0, (2, n))
+        more = convolution(pair[0], wt)
+        pair, stats = pair.new_empty(2, *_halved(z[0]).shape), pair.new_empty(4, n, len(w))
         kernels.value_tangent(*_arrays(*z, more, scale, shift, scale_t, shift_t, *pair, stats))
         passed.append((pair, z, stats))
     a, at = pair.flatten(2)
@@ -192,14 +251,18 @@ def _directional(network: Network, theta: Tensor, x: Tensor, targets: Tensor, v:
     more = torch.zeros_like(g[0])
     for k in range(len(p.later) - 1, -1, -1):
         (w, scale, shift), (wt, scale_t, _), (_, z, stats) = p.later[k], t.later[k], passed.pop()
-        z_bar, sums = torch.empty_like(z), torch.empty_like(stats[:2])
+        z_bar, sums = z[0].new_empty(2, *z[0].shape), torch.empty_like(stats[:2])
         kernels.derivative_tangent(
             *_arrays(*z, stats, scale, shift, scale_t, g[1], g[0], more, z_bar[1], z_bar[0], *sums)
         )
         before = passed[-1][0]
-        g, by_weight = _convolution_backward(z_bar.flatten(0, 1), before.flatten(0, 1), w, True, True)
-        more, _ = _convolution_backward(z_bar[1], before[0], wt, True, False)
-        g = g.unflatten(0, (2, n))
+        if kept:
+            _, by_weight = convolution.backward(z_bar.flatten(0, 1), before.flatten(0, 1), w, towards_a=False)
+            g = convolution.backward(z_bar[0], before[0], w, towards_w=False)[0], kept.by_output[k]
+        else:
+            g, by_weight = convolution.backward(z_bar.flatten(0, 1), before.flatten(0, 1), w)
+            g = g.unflatten(0, (2, n))
+        more, _ = convolution.backward(z_bar[1], before[0], wt, towards_w=False)
         _put(to.later[k], by_weight, sums)
     (w, scale, shift), (wt, scale_t, _), (_, _, stats) = p.first, t.first, passed.pop()
     sums, by_weight, by_images = torch.empty_like(stats[:2]), x.new_empty(n, *w.shape), x.new_empty(x.shape)

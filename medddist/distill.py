@@ -21,7 +21,7 @@ from medddist.evaluate import EvaluateSettings, random_real, tried_on_validation
 from medddist.matching import Distilled, matching_gradient, segment
 from medddist.networks import Network
 from medddist.seeds import generator
-from medddist.settings import Settings
+from medddist.settings import HOW, Settings
 from medddist.teachers import Labelled
 from medddist.trajectories import Trajectory, load_tensors, save_tensors
 
@@ -43,7 +43,9 @@ class DistillSettings(Settings):
     learning_rate_labels: float = Field(0.0, ge=0)  # of the label logits; soft labels only
     momentum: float = Field(0.5, ge=0, lt=1)
     segments_per_step: int = Field(1, ge=1)  # segments whose gradients are averaged in one iteration
-    gradient: Literal["exact", "tesla"] = "exact"  # tesla: an approximation, see `matching.matching_gradient`
+    # bfloat16: exact but for convolutions in that type; tesla: an approximation; see `matching.matching_gradient`
+    gradient: Literal["exact", "bfloat16", "tesla"] = "exact"
+    kept_steps: int = Field(0, ge=0, json_schema_extra=HOW)  # last student steps whose activations are kept: time for memory
     initial_images: Literal["real", "noise"] = "real"
     labels: Literal["hard", "soft"] = "hard"
     label_confidence: float = Field(0.9, gt=0, lt=1)  # of the own class, where soft labels start
@@ -229,8 +231,15 @@ def _along_a_segment(
     if torch.equal(start, target):
         raise InputError(f"{teacher.path}: stands still after epoch {epoch}; raise the teachers' learning_rate")
     student = segment(start, target, like, settings.batch_size, settings.student_steps, random)
-    exact = settings.gradient == "exact"
-    loss, gradient = matching_gradient(network, run.distilled, student, settings.augmentation, exact=exact)
+    loss, gradient = matching_gradient(
+        network,
+        run.distilled,
+        student,
+        settings.augmentation,
+        exact=settings.gradient != "tesla",
+        kept_steps=settings.kept_steps,
+        bfloat16=settings.gradient == "bfloat16",
+    )
     return torch.tensor(loss, dtype=torch.float64), gradient
 
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medddist.augment import AugmentSettings, Draws, augment, draw
-from medddist.derivatives import directional, gradient
+from medddist.derivatives import directional, gradient_and_kept
 from medddist.networks import Network
 
 
@@ -109,7 +109,14 @@ def unrolled_gradient(
 
 
 def matching_gradient(
-    network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings, *, exact: bool = True
+    network: Network,
+    distilled: Distilled,
+    run: Segment,
+    augmentation: AugmentSettings,
+    *,
+    exact: bool = True,
+    kept_steps: int = 0,
+    bfloat16: bool = False,
 ) -> tuple[float, dict[str, Tensor]]:
     """The same, exactly, by a sweep back over the student's steps, in memory that hardly grows with their number.
 
@@ -118,19 +125,23 @@ def matching_gradient(
         dL/dalpha -= <g_i, lambda_{i+1}>,   dL/dx_i = -alpha d<g_i, lambda_{i+1}>/dx_i,   lambda_i = lambda_{i+1} - alpha H_i lambda_{i+1},
 
     for i = N-1 ... 0, where x_i is the augmented batch (and likewise for its labels). `derivatives.directional` gives all three.
+    Of the last `kept_steps` steps the activations are kept too, where `derivatives` can: time for memory, and the same result.
+    With `bfloat16`, convolutions are in that type.
     With `exact` off, lambda stays lambda_N: what later steps owe to earlier ones is left out, as in TESLA (Cui et al., ICML 2023).
     """
     leaves = distilled.leaves()
     alpha = distilled.step_size.detach()
-    thetas = [run.start.detach()]
-    for batch, draws in zip(run.batches, run.draws):
+    thetas, kept = [run.start.detach()], []
+    for number, (batch, draws) in enumerate(zip(run.batches, run.draws)):
         x = augment(distilled.images[batch], draws, augmentation).detach()
-        thetas.append(thetas[-1] - alpha * gradient(network, thetas[-1], x, distilled.targets[batch])[1])
+        _, g, found = gradient_and_kept(network, thetas[-1], x, distilled.targets[batch], bfloat16=bfloat16)
+        thetas.append(thetas[-1] - alpha * g)
+        kept.append(found if number >= len(run.batches) - kept_steps else None)
     missed, distance = thetas.pop() - run.target, (run.start - run.target).square().sum()
     slope, towards = torch.zeros_like(alpha), 2 * missed / distance
     for batch, draws in zip(reversed(run.batches), reversed(run.draws)):
         x, y = augment(leaves.images[batch], draws, augmentation), leaves.targets[batch]
-        step = directional(network, thetas.pop(), x.detach(), y.detach(), towards)
+        step = directional(network, thetas.pop(), x.detach(), y.detach(), towards, kept=kept.pop(), bfloat16=bfloat16)
         slope = slope - step.slope
         outputs = [(x, step.by_images)] + ([(y, step.by_targets)] if step.by_targets is not None else [])
         torch.autograd.backward([tensor for tensor, _ in outputs], [-alpha * by for _, by in outputs])

@@ -10,6 +10,9 @@ from medddist.errors import InputError
 from medddist.files import digest
 
 
+HOW = {"how": True}  # Field(..., json_schema_extra=HOW): the setting changes time or memory and no result
+
+
 class Settings(pydantic.BaseModel):
     """Base of every step's settings. Equal settings have equal digests; an unknown name is an error."""
 
@@ -17,6 +20,12 @@ class Settings(pydantic.BaseModel):
 
     def digest(self) -> str:
         return digest(self.model_dump(mode="json"))
+
+    def what(self) -> dict[str, Any]:
+        """All that decides what is computed, ready for JSON; settings made by HOW, which say how, are left out."""
+        fields = type(self).model_fields.items()
+        how = {name for name, field in fields if (field.json_schema_extra or {}).get("how")}
+        return self.model_dump(mode="json", exclude=how)
 
 
 S = TypeVar("S", bound=pydantic.BaseModel)

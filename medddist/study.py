@@ -109,23 +109,19 @@ class Study:
         depends_on = {
             "version": VERSIONS[step],
             "data": self.data.fingerprint,
-            "network": self._plain(self.profile.network),
+            "network": self.profile.network.what(),
         } | depends_on
         folder = self.out / step / digest(depends_on)
         if not (folder / "depends_on.json").exists():
             write_json(folder / "depends_on.json", depends_on)
         return folder
 
-    @staticmethod
-    def _plain(settings: Settings) -> dict:
-        return settings.model_dump(mode="json")
-
     def _teacher_settings(self, seed: int) -> TeacherSettings:
         return self.profile.teachers.model_copy(update={"seed": seed})
 
     def _teachers_folder(self, settings: TeacherSettings) -> Path:
         """Shared by any number of teachers: the tenth is the same whether ten or a hundred are asked for."""
-        each = self._plain(settings)
+        each = settings.what()
         del each["teachers"]
         return self._folder("teacher", settings=each)
 
@@ -192,10 +188,10 @@ class Study:
     def _distill_folder(self, settings: DistillSettings) -> Path:
         return self._folder(
             "distill",
-            settings=self._plain(settings),
-            teachers=self._plain(self._teacher_settings(settings.seed)),
+            settings=settings.what(),
+            teachers=self._teacher_settings(settings.seed).what(),
             teacher_version=VERSIONS["teacher"],
-            recipe=self._plain(self.profile.evaluate.recipe),
+            recipe=self.profile.evaluate.recipe.what(),
         )
 
     # ---- scores ------------------------------------------------------------------------------------------------------
@@ -220,11 +216,11 @@ class Study:
             return {}
         if method in ("full_teacher", "full_good"):
             recipe = profile.teachers.recipe if method == "full_teacher" else profile.references.good_recipe
-            return {"recipe": self._plain(recipe), "networks": profile.references.full_networks, "seed": profile.evaluate.seed}
-        shared = {"evaluate": self._plain(profile.evaluate)}
+            return {"recipe": recipe.what(), "networks": profile.references.full_networks, "seed": profile.evaluate.seed}
+        shared = {"evaluate": profile.evaluate.what()}
         if method.startswith("random"):
             return shared | {
-                "references": self._plain(profile.references),
+                "references": profile.references.what(),
                 "images_per_class": images_per_class,
                 "metric": profile.distill.selection_metric,
             }

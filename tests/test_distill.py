@@ -155,8 +155,8 @@ def test_segments_of_one_iteration_are_averaged(tmp_path, monkeypatch):
     """The first is the one that a single segment has; loss and step are of the mean."""
     network, seen = tiny_network(), []
 
-    def watched(*arguments, exact):
-        seen.append(matching_gradient(*arguments, exact=exact))
+    def watched(*arguments, **how):
+        seen.append(matching_gradient(*arguments, **how))
         return seen[-1]
 
     monkeypatch.setattr(module, "matching_gradient", watched)
@@ -171,14 +171,28 @@ def test_segments_of_one_iteration_are_averaged(tmp_path, monkeypatch):
     torch.testing.assert_close(three.pictures[1], three.initial.images - mean)
 
 
-@pytest.mark.parametrize("gradient, exact", [("exact", True), ("tesla", False)])
-def test_the_gradient_is_the_one_that_was_named(tmp_path, monkeypatch, gradient, exact):
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({}, {"exact": True, "bfloat16": False, "kept_steps": 0}),
+        ({"gradient": "tesla"}, {"exact": False, "bfloat16": False, "kept_steps": 0}),
+        ({"gradient": "bfloat16"}, {"exact": True, "bfloat16": True, "kept_steps": 0}),
+        ({"kept_steps": 2}, {"exact": True, "bfloat16": False, "kept_steps": 2}),
+    ],
+)
+def test_the_gradient_is_the_one_that_was_named(tmp_path, monkeypatch, changes, expected):
     asked = []
-    monkeypatch.setattr(
-        module, "matching_gradient", lambda *rest, exact: asked.append(exact) or matching_gradient(*rest, exact=exact)
-    )
-    run(tmp_path, iterations=2, gradient=gradient)
-    assert asked == [exact, exact]
+    watched = lambda *rest, **how: asked.append(how) or matching_gradient(*rest, **how)
+    monkeypatch.setattr(module, "matching_gradient", watched)
+    run(tmp_path, iterations=2, **changes)
+    assert asked == [expected, expected]
+
+
+def test_kept_activations_change_no_bit_of_what_is_released(tmp_path):
+    network = tiny_network()
+    trajectories = walks(tmp_path, network)
+    without, kept = (run(tmp_path / str(k), trajectories, network=network, kept_steps=k) for k in (0, 100))
+    assert torch.equal(without.distilled.images, kept.distilled.images) and torch.equal(without.losses, kept.losses)
 
 
 def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, monkeypatch):
@@ -190,7 +204,7 @@ def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, mo
         for t, row in enumerate(one.rows(*range(5)))
     }
 
-    def watched(network, distilled, student, augmentation, exact):
+    def watched(network, distilled, student, augmentation, **how):
         start, target = (rows[tuple(end.tolist()[:3])] for end in (student.start, student.target))
         assert start[0] == target[0] and target[1] == start[1] + 2
         seen.add(start)
@@ -356,7 +370,7 @@ def test_what_is_not_finite_stops_with_the_setting_to_lower(tmp_path, changes, n
 def test_the_step_size_stays_positive_at_any_rate(tmp_path, monkeypatch, rate, sign):
     """Either every step size is positive and finite, or the run stops naming the rate."""
 
-    def pulled(network, distilled, student, augmentation, exact):
+    def pulled(network, distilled, student, augmentation, **how):
         slopes = {name: torch.zeros_like(value) for name, value in distilled.learned().items()}
         return 1.0, slopes | {"log_step_size": torch.tensor(sign)}
 

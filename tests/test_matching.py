@@ -267,6 +267,24 @@ def test_the_sweep_equals_the_unrolled_graph(labels, channels):
         assert (found[name] - expected[name]).norm() <= 1e-9 * expected[name].norm()
 
 
+@pytest.mark.parametrize("kept_steps", [1, 5, 20, 1000])
+def test_kept_activations_change_no_bit(kept_steps):
+    network, distilled, run = tiny_case("soft", steps=20)
+    (loss, found), (expected_loss, expected) = (
+        matching_gradient(network, distilled, run, EVERYTHING, kept_steps=k) for k in (kept_steps, 0)
+    )
+    assert loss == expected_loss and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_convolutions_in_bfloat16_point_the_same_way():
+    network, distilled, run = tiny_case(steps=6)
+    draws = tuple(Draws(one.uniform.float()) for one in run.draws)
+    single = distilled.to(torch.float32), Segment(run.start.float(), run.target.float(), run.batches, draws), EVERYTHING
+    exact, coarse = (matching_gradient(network, *single, bfloat16=kind)[1]["images"] for kind in (False, True))
+    cosine = F.cosine_similarity(exact.flatten(), coarse.flatten(), dim=0)
+    assert 0.95 < cosine < 1 - 1e-7 and coarse.dtype == torch.float32
+
+
 @pytest.mark.parametrize("steps", [1, 6])
 def test_teslas_approximation_is_the_gradient_without_what_steps_owe_to_earlier_ones(steps):
     """Each step's gradient at parameters that are taken for constants; with one step it is exact."""

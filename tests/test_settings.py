@@ -8,7 +8,7 @@ from pydantic import Field
 
 from medddist.augment import AugmentSettings
 from medddist.errors import InputError
-from medddist.settings import Settings, parsed
+from medddist.settings import HOW, Settings, parsed
 from medddist.training import Recipe
 
 
@@ -34,6 +34,15 @@ def test_equal_settings_have_equal_digests_however_written():
     assert Outer(rate=1).digest() == parsed(Outer, {"rate": "1.0", "inner": {"depth": 3}}, "x").digest()
     assert Outer(rate=1).digest() != Outer(rate=2).digest()
     assert Outer(inner=Inner(depth=2)).digest() != Outer().digest()
+
+
+class Fast(Inner):
+    threads: int = Field(1, json_schema_extra=HOW)
+
+
+def test_how_is_no_part_of_what():
+    assert Fast(threads=2).what() == Fast().what() == {"depth": 3} and Fast(depth=2).what() != Fast().what()
+    assert Fast(threads=2).model_dump() == {"depth": 3, "threads": 2}
 
 
 def test_settings_cannot_be_changed():
