@@ -1,8 +1,13 @@
-# make book | test | test-all | results | publish | clean        PROFILE=smoke|demo|real|paper        DATA=phantom|path
+# make book | test | test-all | results | sweep | publish | clean        PROFILE=smoke|demo|real|paper        DATA=phantom|path
+# make sweep        SWEEP=images_per_class|smoke|path of a .yaml        DATA=phantom|path        CLUSTER=slurm        JOBS=1
 # Each target installs what it needs into .venv/ first. Runs write under build/ alone.
 PROFILE ?= demo
 DATA ?= phantom
 OUT ?=
+SWEEP ?= images_per_class
+CLUSTER ?=
+JOBS ?= 1
+FOLDER ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -36,13 +41,14 @@ RUN := build/$(PROFILE)
 unexport PYTHONPATH PYTHONHOME
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install book test test-all results publish clean
+.PHONY: help install book test test-all results sweep publish clean
 
 help:
 	@echo 'make book      the study on DATA (the phantom) with PROFILE (demo), as $(RUN)/html/index.html'
 	@echo 'make test      unit tests, the smoke study, the strict build of the book'
 	@echo 'make test-all  the same with the long tests'
 	@echo 'make results   the figures of record, results/*.json'
+	@echo 'make sweep     a table over images a class and seeds, results/sweep-*.csv; with CLUSTER=slurm as its jobs'
 	@echo 'make publish   the notebooks of the default book, beside their scripts'
 	@echo 'make clean     removes build/, not .venv/'
 
@@ -72,6 +78,15 @@ test-all: $(INSTALLED)
 
 results: $(INSTALLED)
 	$(PY) -m medddist results --profile $(call quoted,$(PROFILE)) --data $(call quoted,$(DATA_FOUND))
+
+# A sweep that was killed goes on where it was: --rerun-incomplete, and what its points had kept.
+SWEEP_FILE := $(if $(filter %.yaml %.yml,$(SWEEP)),$(SWEEP),workflow/sweeps/$(SWEEP).yaml)
+sweep: $(INSTALLED)
+	@mkdir -p $(call quoted,build/sweep/$(basename $(notdir $(SWEEP_FILE))))
+	@SWEEP=$(call quoted,$(abspath $(SWEEP_FILE))) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) FOLDER=$(call quoted,$(FOLDER)) \
+	  $(PY) -m snakemake --snakefile workflow/sweep.smk --directory $(call quoted,build/sweep/$(basename $(notdir $(SWEEP_FILE)))) \
+	  $(if $(CLUSTER),--workflow-profile $(call quoted,workflow/cluster/$(CLUSTER)),--cores $(JOBS) --resources gpu=$(JOBS)) \
+	  --nolock --rerun-incomplete --quiet all
 
 # Only the phantom's pictures may be committed: the notebooks carry what they were made of, and others are refused.
 publish:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -58,7 +59,15 @@ SMALL = Case(width=32, depth=3, image_size_px=32, images=40, student_steps=20)
 MIDDLE = Case(width=64, depth=3, image_size_px=64, images=40, student_steps=20)
 PAPER = Case(width=128, depth=5, image_size_px=112, images=80, student_steps=20)
 PAPER_FEW = replace(PAPER, images=8, student_steps=5)
-WAYS = {"sweep": matching_gradient, "unrolled": unrolled_gradient}
+WAYS = {
+    "unrolled": unrolled_gradient,
+    "sweep": matching_gradient,
+    "sweep, all steps' activations kept": partial(matching_gradient, kept_steps=10**6),
+    "sweep, half of the steps' activations kept": partial(matching_gradient, kept_steps=10),
+    "sweep, convolutions in bfloat16": partial(matching_gradient, bfloat16=True),
+    "TESLA's approximation": partial(matching_gradient, exact=False),
+}
+KEPT = "sweep, all steps' activations kept"
 
 MEMORY = Path("/proc/self/clear_refs")  # writing to it resets the peak of resident memory
 
@@ -71,15 +80,42 @@ def gradient(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
     rows = [exactness()]
     for case in (SMALL, MIDDLE, PAPER_FEW):
         arguments = case.problem()
-        ways = [lambda of=of, a=arguments: of(*a) for of in (matching_gradient, unrolled_gradient)]
-        rows.append(_paired("seconds an iteration", asdict(case), *ways, pairs=pairs, progress=progress))
+        for what, way in (("seconds an iteration", "sweep"), (f"seconds an iteration, {KEPT.partition(', ')[2]}", KEPT)):
+            ways = [lambda of=WAYS[name], a=arguments: of(*a) for name in (way, "unrolled")]
+            rows.append(_paired(what, asdict(case), *ways, pairs=pairs, progress=progress))
     if not MEMORY.exists():
         return rows
     peak = lambda case, way: peak_mib(case, way)[0]
-    rows.append(_row("peak MiB above the process at rest", asdict(MIDDLE), peak(MIDDLE, "sweep"), peak(MIDDLE, "unrolled")))
+    unrolled = peak(MIDDLE, "unrolled")
+    rows.append(_row("peak MiB above the process at rest", asdict(MIDDLE), peak(MIDDLE, "sweep"), unrolled))
+    rows.append(_row(f"the same, {KEPT.partition(', ')[2]}", asdict(MIDDLE), peak(MIDDLE, KEPT), unrolled))
     few, many = (replace(MIDDLE, student_steps=steps) for steps in (5, 80))
     rows.append(_row("peak MiB, 80 student steps against 5", asdict(many), peak(many, "sweep"), peak(few, "sweep")))
     return rows
+
+
+def ways(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
+    """Every way to the gradient that was tried and kept in the library, against the unrolled graph: time, and direction in the images.
+
+    The sweep that autograd differentiates twice is what a network without written-out derivatives takes.
+    """
+    _as_a_study_runs()
+    arguments = SMALL.problem()
+    unrolled, cosine = lambda: unrolled_gradient(*arguments), nn.functional.cosine_similarity
+    exact = unrolled()[1]["images"].flatten()
+    others = {name: way for name, way in WAYS.items() if name != "unrolled"}
+    calls = {name: lambda of=of: of(*arguments) for name, of in others.items()}
+    calls["sweep, differentiated twice by autograd"] = lambda: _by_autograd(*arguments)
+    rows = []
+    for name, call in calls.items():
+        row = _paired("seconds an iteration", {"way": name}, call, unrolled, pairs=pairs, progress=progress)
+        rows.append(row | {"cosine": cosine(call()[1]["images"].flatten(), exact, dim=0).item()})
+    return rows
+
+
+def _by_autograd(network: Network, *rest):
+    """`matching_gradient` as for a network that the kernels do not know: wrapped, it is none of theirs."""
+    return matching_gradient(Network(nn.Sequential(network.module)), *rest)
 
 
 def paper(progress: Progress | None = None) -> list[dict]:
@@ -116,17 +152,26 @@ def teachers(pairs: int = 5, progress: Progress | None = None, count: int = 100)
     A round is `count / pairs` teachers of each kind; the ratio's spread is over rounds.
     """
     _as_a_study_runs()
-    network = convnet(NetworkSettings(width=32, depth=3), 1, CLASSES, 32)
-    images = torch.randn(512, 1, 32, 32, generator=generator("bench"))
-    labels = torch.arange(len(images)) % CLASSES
-    recipe = Recipe(epochs=2, batch_size=256, learning_rate=0.01)
     share = max(1, count // pairs)
-    starts = [initial_parameters(network, "bench", k) for k in range(share)]
-    ours = lambda: [train(network, start, images, labels, recipe, ("bench", k)) for k, start in enumerate(starts)]
-    plain = lambda: [plain_training(network, start, images, labels, recipe, ("bench", k)) for k, start in enumerate(starts)]
-    setting = {"width": 32, "depth": 3, "image_size_px": 32, "images": len(images), "teachers": share * pairs}
-    setting |= {"epochs": recipe.epochs, "batch_size": recipe.batch_size}
-    return [_paired("seconds a round of teachers", setting, ours, plain, pairs=pairs, progress=progress)]
+    ours, plain = ([*_teacher_runs(share, way)] for way in (train, plain_training))
+    setting = {"width": 32, "depth": 3, "image_size_px": 32, "images": TEACHER_IMAGES, "teachers": share * pairs}
+    setting |= {"epochs": TEACHER_RECIPE.epochs, "batch_size": TEACHER_RECIPE.batch_size}
+    all_of = lambda runs: [run() for run in runs]
+    return [
+        _paired("seconds a round of teachers", setting, lambda: all_of(ours), lambda: all_of(plain), pairs=pairs, progress=progress)
+    ]
+
+
+TEACHER_RECIPE, TEACHER_IMAGES = Recipe(epochs=2, batch_size=256, learning_rate=0.01), 512
+
+
+def _teacher_runs(count: int, way: Callable = train) -> list[Callable[[], Tensor]]:
+    """A call a teacher that trains it by `train` or `plain_training`."""
+    network = convnet(NetworkSettings(width=32, depth=3), 1, CLASSES, 32)
+    images = torch.randn(TEACHER_IMAGES, 1, 32, 32, generator=generator("bench"))
+    labels = torch.arange(len(images)) % CLASSES
+    starts = [initial_parameters(network, "bench", k) for k in range(count)]
+    return [partial(way, network, start, images, labels, TEACHER_RECIPE, ("bench", k)) for k, start in enumerate(starts)]
 
 
 def plain_training(network: Network, start: Tensor, images: Tensor, labels: Tensor, recipe: Recipe, seed: tuple) -> Tensor:
@@ -154,7 +199,7 @@ def scaling(pairs: int = 3, progress: Progress | None = None) -> list[dict]:
     _as_a_study_runs()
     changes = [
         {"student_steps": 40}, {"student_steps": 80}, {"images": 80}, {"images": 160}, {"image_size_px": 64},
-        {"width": 64}, {"width": 128},
+        {"image_size_px": 128}, {"width": 64}, {"width": 128},
     ]  # fmt: skip
     base, rows = SMALL.problem(), []
     for change in changes:
@@ -164,10 +209,33 @@ def scaling(pairs: int = 3, progress: Progress | None = None) -> list[dict]:
         rows.append(_paired("seconds an iteration", change, *ways, pairs=pairs, progress=progress))
         if MEMORY.exists():
             rows.append(_row("peak MiB", change, peak_mib(case, "sweep")[0], peak_mib(SMALL, "sweep")[0]))
-    return rows
+    return [*rows, _several_teachers(pairs, progress), _two_processes(pairs, progress)]
 
 
-BENCHMARKS = {"gradient": gradient, "teachers": teachers, "scaling": scaling, "paper": paper}
+def _several_teachers(pairs: int, progress: Progress | None) -> dict:
+    train_some = lambda count: [call() for call in _teacher_runs(count)]
+    return _paired("seconds of training", {"teachers": 4}, lambda: train_some(4), lambda: train_some(1), pairs=pairs, progress=progress)
+
+
+def _two_processes(pairs: int, progress: Progress | None) -> dict:
+    """Two segments by two processes of one thread each, against one process of as many threads as it takes."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        shared = lambda: list(pool.map(_an_iteration, [SMALL, SMALL]))
+        twice = lambda: list(map(_an_iteration, [SMALL, SMALL]))
+        what = "seconds an iteration of two segments, without the exchange"
+        return _paired(what, {"processes": 2}, shared, twice, pairs=pairs, progress=progress)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    _as_a_study_runs()
+
+
+def _an_iteration(case: Case) -> float:
+    return matching_gradient(*case.problem())[0]
+
+
+BENCHMARKS = {"gradient": gradient, "ways": ways, "teachers": teachers, "scaling": scaling, "paper": paper}
 
 
 def _as_a_study_runs() -> None:

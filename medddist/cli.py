@@ -197,7 +197,7 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
 
 
 @app.command()
-@click.argument("what", type=click.Choice(["gradient", "teachers", "scaling", "paper"]))
+@click.argument("what", type=click.Choice(["gradient", "ways", "teachers", "scaling", "paper"]))
 @click.option("--pairs", type=click.IntRange(1), help="Measurements of each kind, taken in turn.")
 @click.option("--save", metavar="FOLDER", help="Also write them, with versions and machine, to FOLDER/bench-WHAT.json.")
 @JSON
@@ -205,8 +205,8 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
 def bench(what, pairs, save, as_json) -> None:
     """Measure speed and memory, each as a ratio to a reference in the same run.
 
-    gradient: the exact sweep against the unrolled graph. teachers: against plain PyTorch. scaling: how cost grows.
-    paper: one iteration of the paper's shape.
+    gradient: the exact sweep against the unrolled graph. ways: every way to the gradient. teachers: against plain PyTorch.
+    scaling: how cost grows. paper: one iteration of the paper's shape.
     """
     from medddist import benchmarks
     from medddist.files import write_json

@@ -191,6 +191,35 @@ def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -
     return figure
 
 
+def images_a_class(table: pd.DataFrame, metric: str) -> Figure:
+    """A sweep's table (see `sweep.table`) of one data source: each method's score by images a class, seeds together, with 95 % intervals.
+
+    Small points are the seeds alone; a method without a number of images is a line across.
+    """
+    rows = table[table["metric"] == metric]
+    together = rows[rows["seeds"] == max(rows["seeds"], key=len)]
+    figure, axes = plt.subplots(figsize=(7, 4))
+    sizes = together.dropna(subset="images_per_class")
+    for place, (label, of_method) in enumerate(sizes.groupby("label", sort=False)):
+        x, y = of_method["images_per_class"].astype(float), of_method["mean"]
+        colour = [DISTILLED, REFERENCE, COLOURS[2], COLOURS[4], COLOURS[3]][place % 5]
+        axes.plot(x, y, "o-", color=colour, label=label)
+        axes.fill_between(x, of_method["low"], of_method["high"], color=colour, alpha=0.2, lw=0)
+        alone = rows[(rows["label"] == label) & ~rows["seeds"].str.contains(" ")]
+        axes.plot(alone["images_per_class"].astype(float), alone["mean"], ".", color=colour, ms=5, alpha=0.7)
+    for place, (label, of_method) in enumerate(together[together["images_per_class"].isna()].groupby("label", sort=False)):
+        value = of_method.iloc[0]
+        axes.axhline(value["mean"], color="0.3", ls=("--", ":", "-.")[place % 3], label=label)
+        axes.axhspan(value["low"], value["high"], color="0.3", alpha=0.12, lw=0)
+    ticks = sorted(set(sizes["images_per_class"]))
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axes.minorticks_off()
+    axes.set(xlabel="images a class", ylabel=f"{metric.replace('_', ' ')} on test", title="What more images are worth")
+    axes.legend(fontsize=9)
+    return figure
+
+
 def overlays(pictures: Sequence[np.ndarray], heats: Mapping[str, Sequence[np.ndarray]], names: Sequence[str], outlines=None) -> Figure:
     """Pictures (C, H, W) in [0, 1] and heat maps (H, W) over them by row; outlines: (H, W) bool or None for each."""
     rows = {"image": None} | dict(heats)

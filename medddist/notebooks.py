@@ -67,9 +67,12 @@ def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
     return next(clones, here) / "build" / "artifacts"
 
 
-def open_study(given: Any) -> Study:
-    """The study that a notebook's parameters name; `overrides` holds `name=value` changes to the profile, separated by spaces."""
-    profile = load_profile(given.profile, changes_from(given.overrides.split()))
+def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
+    """The study that a notebook's parameters name; `overrides` holds `name=value` changes to the profile, separated by spaces.
+
+    `changes`: further ones, which a notebook derives from other parameters of its own.
+    """
+    profile = load_profile(given.profile, changes_from(given.overrides.split()) | dict(changes or {}))
     return Study(profile, given.data, artifacts_folder(given.out), progress=Progress())
 
 

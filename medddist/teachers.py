@@ -23,13 +23,14 @@ Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W) standardised, labels (N,
 class TeacherSettings(Settings):
     """How many teachers, how each is trained, and the snapshots that matching may use: after epoch 0 to `kept_epochs`.
 
+    A teacher stops there: what the recipe would do after it is read by nobody.
     snapshots: `last`, the parameters at an epoch's end, as in MTT; or `mean`, their mean over the epoch's steps, which is
     where a teacher goes without the noise of its last mini-batches.
     """
 
     teachers: int = Field(100, ge=1)
     recipe: Recipe = Recipe(epochs=50, batch_size=256, learning_rate=0.01)  # MTT's
-    kept_epochs: int = Field(50, ge=1)
+    kept_epochs: int = Field(50, ge=1)  # as many as matching reads
     snapshots: Literal["last", "mean"] = "last"
     seed: int = 0
 
@@ -71,7 +72,8 @@ def train_teacher(
     resume = record.restored(start)
     if resume is None:
         record.keep(TrainingState(0, start, torch.zeros_like(start)))
-    train(network, start, *training, settings.recipe, seed, resume=resume, after_epoch=record.keep)
+    until = settings.kept_epochs
+    train(network, start, *training, settings.recipe, seed, resume=resume, after_epoch=record.keep, stop_after=until)
     about = {"settings": settings.model_dump(mode="json"), "index": index, "validation": record.curve}
     write_trajectory(path, torch.stack(record.snapshots), about)
     record.partial.unlink(missing_ok=True)
@@ -97,13 +99,12 @@ class _Record:
 
     def keep(self, state: TrainingState) -> None:
         snapshot = state.mean if self.settings.snapshots == "mean" and state.epoch else state.theta
-        if state.epoch <= self.settings.kept_epochs:
-            self.snapshots.append(snapshot.cpu())
+        self.snapshots.append(snapshot.cpu())
         self.curve.append(validation_scores(self.network, snapshot, self.validation))
         if time.monotonic() - self.saved_at >= self.save_every_seconds:
             self._save(state)
         if self.progress:
-            self.progress(state.epoch, self.settings.recipe.epochs)
+            self.progress(state.epoch, self.settings.kept_epochs)
 
     def _save(self, state: TrainingState) -> None:
         tensors = {"parameters": torch.stack(self.snapshots), "theta": state.theta, "velocity": state.velocity}

@@ -60,14 +60,16 @@ def train(
     *,
     resume: TrainingState | None = None,
     after_epoch: Callable[[TrainingState], None] | None = None,
+    stop_after: int | None = None,
 ) -> Tensor:
     """Train from theta (P,) and return the parameters reached (P,).
 
-    images (N, C, H, W), standardised; labels (N,) classes, or (N, K) probabilities.
+    images (N, C, H, W), standardised; labels (N,) classes, or (N, K) probabilities. `stop_after` so many epochs the recipe,
+    its schedule included, is left where it is.
     Raises Diverged, an InputError, when the loss is no longer finite.
     """
     state = resume or TrainingState(0, theta.detach(), torch.zeros_like(theta))
-    while state.epoch < recipe.epochs:
+    while state.epoch < (recipe.epochs if stop_after is None else stop_after):
         state = _epoch(network, state, images, labels, recipe, seed)
         if after_epoch:
             after_epoch(state)

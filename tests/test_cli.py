@@ -74,6 +74,21 @@ def test_benchmarks_are_rows_of_ratios(capsys, tmp_path, monkeypatch):
     assert [row["float64_difference"] < 1e-9 for row in rows if "float64_difference" in row] == [True]
 
 
+def test_every_way_to_the_gradient_points_the_same_way_but_teslas(monkeypatch):
+    monkeypatch.setattr(benchmarks, "SMALL", benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=4))
+    rows = {row["setting"]["way"]: row["cosine"] for row in benchmarks.ways(pairs=1)}
+    tesla, coarse = rows.pop("TESLA's approximation"), rows.pop("sweep, convolutions in bfloat16")
+    assert len(rows) == 4 and all(cosine == pytest.approx(1, abs=1e-5) for cosine in rows.values())
+    assert 0.9 < coarse < 1 and tesla < 1
+
+
+def test_two_processes_and_several_teachers_are_measured(monkeypatch):
+    monkeypatch.setattr(benchmarks, "SMALL", benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2))
+    monkeypatch.setattr(benchmarks, "TEACHER_IMAGES", 8)
+    assert benchmarks._two_processes(1, None)["setting"] == {"processes": 2}
+    assert benchmarks._several_teachers(1, None)["ratio"] > 1
+
+
 def test_the_steps_from_the_command_line(capsys, tmp_path):
     code, out, _ = run(capsys, "prepare", *options(tmp_path), "--json")
     assert code == 0 and json.loads(out)["class_names"][2] == "Normal"

@@ -37,11 +37,19 @@ def test_snapshots_are_what_training_reaches_after_each_epoch(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(trajectory.rows(0, 1, 2, 3), expected, strict=True))
 
 
+def test_a_teacher_stops_where_matching_does_and_its_schedule_is_the_whole_recipes(tmp_path):
+    """A cosine over five epochs is left at the third, not run through in three."""
+    settings = tiny_teachers(recipe=tiny_recipe(epochs=5, momentum=0.9, schedule="cosine"), kept_epochs=3)
+    short, long = (trained(tmp_path / str(k), 0, settings.model_copy(update={"kept_epochs": k})) for k in (3, 5))
+    assert (short.snapshots, long.snapshots) == (4, 6)
+    assert torch.equal(short.rows(3)[0], long.rows(3)[0])
+
+
 def test_the_file_says_how_it_was_made(tmp_path):
     settings = tiny_teachers()
     about = trained(tmp_path, 1, settings).about
     assert parsed(TeacherSettings, about["settings"], "x") == settings and about["index"] == 1
-    assert len(about["validation"]) == settings.recipe.epochs + 1, "from epoch 0 to the last, kept or not"
+    assert len(about["validation"]) == settings.kept_epochs + 1 < settings.recipe.epochs + 1, "it stops where matching does"
     start = open_trajectory(teacher_path(tmp_path, 1)).rows(0)[0]
     assert about["validation"][0] == validation_scores(tiny_network(), start, labelled(9, seed=1))
 
@@ -98,7 +106,7 @@ def test_progress_and_saving_by_time(tmp_path, monkeypatch):
         clock[0] += 4.0
 
     trained(tmp_path, progress=tick, save_every_seconds=8.0)
-    assert told == [(epoch, 5) for epoch in range(6)]
+    assert told == [(epoch, 4) for epoch in range(5)]
     assert saved == [2, 4]
 
 
@@ -123,8 +131,8 @@ def test_mean_snapshots_are_the_mean_of_an_epochs_parameters(tmp_path, monkeypat
     watched = lambda network, theta, *rest: before.append(theta.clone()) or gradient(network, theta, *rest)
     monkeypatch.setattr(training, "gradient", watched)
     mean, last = (trained(tmp_path / kind, 0, tiny_teachers(snapshots=kind)) for kind in ("mean", "last"))
-    steps = len(before) // 2 // 5
-    assert steps > 1 and all(torch.equal(a, b) for a, b in zip(before[: 5 * steps], before[5 * steps :]))
+    steps = len(before) // 2 // 4
+    assert steps > 1 and all(torch.equal(a, b) for a, b in zip(before[: 4 * steps], before[4 * steps :]))
     assert torch.equal(mean.rows(0)[0], last.rows(0)[0])
     for epoch in (1, 2, 3):
         after = torch.stack(before[(epoch - 1) * steps + 1 : epoch * steps + 1])
@@ -148,8 +156,8 @@ def test_divergence_leaves_no_teacher(tmp_path):
 MOMENTS = {
     "at the start": [["progress", 1]],
     "after epoch 3": [["progress", 4]],
-    "after the last epoch": [["progress", 6]],
-    "after every epoch": [["progress", 1]] * 6,
+    "after the last epoch": [["progress", 5]],
+    "after every epoch": [["progress", 1]] * 5,
     "twice at the same place": [["progress", 3], ["epoch", 1], ["epoch", 1]],
     "before a checkpoint is flushed": [["flush", 3]],
     "before a checkpoint has its name": [["rename", 4]],

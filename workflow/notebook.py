@@ -48,7 +48,9 @@ def repository_url() -> str:
 def execute(script: Path, output: Path, given: dict[str, str]) -> None:
     """Run `script` with the parameters that differ from its defaults; `output` appears when all of it ran."""
     notebook = from_script(script)
-    changed = {name: value for name, value in given.items() if value != defaults(notebook).get(name)}
+    declared = defaults(notebook)
+    typed = {name: _like(declared.get(name, ""), text) for name, text in given.items()}
+    changed = {name: value for name, value in typed.items() if value != declared.get(name)}
     unfinished = output.with_name(f".{output.stem}.part.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -67,6 +69,14 @@ def defaults(notebook: nbformat.NotebookNode) -> dict[str, object]:
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     nodes = (node for node in ast.parse(cell.source).body if isinstance(node, ast.AnnAssign))
     return {node.target.id: ast.literal_eval(node.value) for node in nodes}
+
+
+def _like(default: object, text: str) -> object:
+    """The text as a value of the default's type; as it is where it is none, so that the notebook refuses it in its own words."""
+    if isinstance(default, str):
+        return text
+    value = yaml.safe_load(text)
+    return value if type(value) is type(default) else text
 
 
 def without_volatile(notebook: nbformat.NotebookNode, given: dict[str, str]) -> nbformat.NotebookNode:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from medddist import figures
 from medddist.profile import load_profile
@@ -93,6 +94,34 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     return lines
 
 
+def sweeps() -> dict[str, figures.Shown]:
+    """A picture a sweep of results/sweep-*.csv and data source, by its name."""
+    drawn = {}
+    for path in sorted((ROOT / "results").glob("sweep-*.csv")):
+        for source, rows in pd.read_csv(path, dtype={"seeds": str}).groupby("data"):
+            name = path.stem if path.stem.endswith(f"-{source}") else f"{path.stem}-{source}"
+            drawn[name] = figures.show(figures.images_a_class(rows, "balanced_accuracy"), "")
+    return drawn
+
+
+def sweep_pages(drawn: dict[str, figures.Shown]) -> str:
+    """Each sweep's picture and its table, in MyST."""
+    told = []
+    for name in drawn:
+        (path,) = [path for path in (ROOT / "results").glob("sweep-*.csv") if name.startswith(path.stem)]
+        rows = pd.read_csv(path, dtype={"seeds": str})
+        rows = rows[(rows["metric"] == "balanced_accuracy") & (rows["seeds"] == max(rows["seeds"], key=len))]
+        told += [f"```{{image}} assets/{name}.png", f":alt: Balanced accuracy by images a class, each method with its interval ({name})", ":width: 80%", "```", ""]
+        sizes = sorted(rows["images_per_class"].dropna().astype(int).unique())
+        told += [f"| `{name}` | " + " | ".join(f"{size} a class" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
+        for label, of_method in rows.groupby("label", sort=False):
+            by_size = {int(size): row for size, row in zip(of_method["images_per_class"].fillna(0), of_method.to_dict("records"))}
+            cell = lambda row: f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if row else ""  # noqa: E731
+            told.append(f"| {label} | " + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes) + " |")
+        told.append("")
+    return "\n".join(told)
+
+
 def performance() -> str:
     """The rows of results/bench-*.json as tables, with the machine that they were measured on."""
     tables = []
@@ -119,6 +148,10 @@ def _of_bench(row: dict) -> str:
 
 def main() -> None:
     (ROOT / "book" / "results_measured.txt").write_text(real_results(), encoding="utf-8")
+    drawn = sweeps()
+    for name, shown in drawn.items():
+        (ROOT / "book" / "assets" / f"{name}.png").write_bytes(shown.content)
+    (ROOT / "book" / "sweeps_measured.txt").write_text(sweep_pages(drawn), encoding="utf-8")
     (ROOT / "book" / "performance_measured.txt").write_text(performance(), encoding="utf-8")
     study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress())
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)

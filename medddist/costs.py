@@ -1,0 +1,42 @@
+"""What a study costs in floating-point operations: convolutions and the last layer, where nearly all of them are.
+
+A multiplication with its addition counts as two. The element-wise rest is bound by memory's speed, not by arithmetic, and left out.
+"""
+
+from __future__ import annotations
+
+from medddist.networks import NetworkSettings
+
+GRADIENT_PASSES = 3  # forward, and backward to inputs and to weights, each as dear as forward
+DIRECTIONAL_PASSES = 8  # value and tangent forward (3 with the weights' tangent), their derivatives to inputs (3) and to weights (2)
+KEPT_PASSES = 6  # the same where value and derivative are kept from the gradient
+SWEEP_PASSES = GRADIENT_PASSES + DIRECTIONAL_PASSES
+SWEEP_PASSES_KEPT = GRADIENT_PASSES + KEPT_PASSES
+
+
+def forward_flops(network: NetworkSettings, channels: int, classes: int, image_size_px: int) -> int:
+    """Of the ConvNet on one image."""
+    flops, inputs, size = 0, channels, image_size_px
+    for _ in range(network.depth):
+        flops += 2 * 9 * inputs * network.width * size * size
+        inputs, size = network.width, size // 2
+    return flops + 2 * network.width * size * size * classes
+
+
+def iteration_flops(one_image: int, batch_size: int, student_steps: int, *, kept: bool = False) -> int:
+    """Of one exact matching gradient; `one_image` is `forward_flops`."""
+    return one_image * batch_size * student_steps * (SWEEP_PASSES_KEPT if kept else SWEEP_PASSES)
+
+
+def training_flops(one_image: int, images: int, epochs: int) -> int:
+    """Of one network trained on `images` for `epochs`."""
+    return one_image * images * epochs * GRADIENT_PASSES
+
+
+def activation_bytes(network: NetworkSettings, image_size_px: int, batch_size: int, bytes_a_number: int = 4) -> int:
+    """Of one student step whose activations are kept: each later block's z, each block's derivative."""
+    numbers, size = 0, image_size_px
+    for block in range(network.depth):
+        numbers += (block > 0) * size * size + (size // 2) ** 2
+        size //= 2
+    return numbers * network.width * batch_size * bytes_a_number

@@ -1,0 +1,28 @@
+"""A sweep's points as one tidy table: FOLDER/sweep-NAME-DATA.csv, and beside it a .json that says how it was made.
+
+    python workflow/sweep_table.py workflow/sweeps/smoke.yaml phantom build/artifacts results/sweep-smoke-phantom.csv
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from medddist.files import write_bytes, write_json
+from medddist.results import about
+from medddist.sweep import load_sweep, table
+
+
+def main() -> int:
+    path, data, out, output = sys.argv[1:]
+    sweep = load_sweep(path, data)
+    rows = table(sweep, out)
+    settings = sweep.model_dump(mode="json") | {"data": sorted(set(rows["data"]))}
+    write_json(Path(output).with_suffix(".json"), {"sweep": settings, "about": about()})
+    write_bytes(output, rows.to_csv(index=False).encode())
+    print(f"{len(rows)} rows in {output}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
