@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medddist import figures
+from medddist.costs import activation_bytes, forward_flops, iteration_flops, training_flops
 from medddist.profile import load_profile
 from medddist.progress import Progress
 from medddist.study import Study
@@ -94,22 +95,19 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     return lines
 
 
-def sweeps() -> dict[str, figures.Shown]:
-    """A picture a sweep of results/sweep-*.csv and data source, by its name."""
-    drawn = {}
+def sweeps() -> dict[str, pd.DataFrame]:
+    """The rows of each sweep in results/sweep-*.csv on each data source, by a name for them."""
+    found = {}
     for path in sorted((ROOT / "results").glob("sweep-*.csv")):
-        for source, rows in pd.read_csv(path, dtype={"seeds": str}).groupby("data"):
-            name = path.stem if path.stem.endswith(f"-{source}") else f"{path.stem}-{source}"
-            drawn[name] = figures.show(figures.images_a_class(rows, "balanced_accuracy"), "")
-    return drawn
+        sources = pd.read_csv(path, dtype={"seeds": str}).groupby("data")
+        found |= {path.stem if len(sources) == 1 else f"{path.stem}-{source}": rows for source, rows in sources}
+    return found
 
 
-def sweep_pages(drawn: dict[str, figures.Shown]) -> str:
+def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
     """Each sweep's picture and its table, in MyST."""
     told = []
-    for name in drawn:
-        (path,) = [path for path in (ROOT / "results").glob("sweep-*.csv") if name.startswith(path.stem)]
-        rows = pd.read_csv(path, dtype={"seeds": str})
+    for name, rows in found.items():
         rows = rows[(rows["metric"] == "balanced_accuracy") & (rows["seeds"] == max(rows["seeds"], key=len))]
         told += [f"```{{image}} assets/{name}.png", f":alt: Balanced accuracy by images a class, each method with its interval ({name})", ":width: 80%", "```", ""]
         sizes = sorted(rows["images_per_class"].dropna().astype(int).unique())
@@ -122,10 +120,42 @@ def sweep_pages(drawn: dict[str, figures.Shown]) -> str:
     return "\n".join(told)
 
 
-def performance() -> str:
-    """The rows of results/bench-*.json as tables, with the machine that they were measured on."""
+# name, profile's network and counts: teachers, kept epochs, real training images, iterations, images a step, student steps
+SCALES = {
+    "the poster's study": {},
+    "ten times the real images": {"real_images": 10},
+    "ten times the distilled images, in ten times the steps": {"student_steps": 10},
+    "ten times the pixels": {"image_size_px": 10**0.5},
+}
+ASSUMED = {"GPU, TFLOP/s": 20.0, "price, $ an hour": 2.5}
+
+
+def costs() -> str:
+    """The paper profile in operations, hours and money, and larger ones; every factor is in the table or in its note."""
+    profile = load_profile("paper")
+    train = 16_933 - 1_693  # the database's training part without its validation images
+    lines = ["| | teachers, PFLOP | distillation, PFLOP | GPU hours | $ | activations of all steps kept, GB |", "|---|---|---|---|---|---|"]
+    for name, times in SCALES.items():
+        size = round(profile.data.image_size_px * times.get("image_size_px", 1))
+        one = forward_flops(profile.network, 1, 4, size)
+        d, steps = profile.distill, round(profile.distill.student_steps * times.get("student_steps", 1))
+        teachers = profile.teachers.teachers * training_flops(one, train * times.get("real_images", 1), profile.teachers.kept_epochs)
+        distillation = d.iterations * iteration_flops(one, d.batch_size, steps)
+        hours = (teachers + distillation) / (ASSUMED["GPU, TFLOP/s"] * 1e12) / 3600
+        kept = activation_bytes(profile.network, size, d.batch_size) * steps / 1e9
+        cells = [f"{teachers / 1e15:,.0f}", f"{distillation / 1e15:,.0f}", f"{hours:,.1f}", f"{hours * ASSUMED['price, $ an hour']:,.0f}", f"{kept:,.1f}"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    p = profile
+    lines += ["", f"The `paper` profile: {p.teachers.teachers} teachers of {p.teachers.kept_epochs} epochs on {train:,} images, {p.distill.iterations:,} iterations of"
+              f" {p.distill.student_steps} student steps on {p.distill.batch_size} images, width {p.network.width}, depth {p.network.depth}, {p.data.image_size_px} px."
+              f" Assumed: {ASSUMED['GPU, TFLOP/s']:g} TFLOP/s sustained and ${ASSUMED['price, $ an hour']:g} an hour; put your own in their place."]
+    return "\n".join(lines) + "\n"
+
+
+def performance(names: tuple[str, ...]) -> str:
+    """The rows of results/bench-NAME.json as tables, with the machine that they were measured on."""
     tables = []
-    for path in sorted((ROOT / "results").glob("bench-*.json")):
+    for path in filter(Path.exists, (ROOT / "results" / f"bench-{name}.json" for name in names)):
         record = json.loads(path.read_text(encoding="utf-8"))
         machine, packages = record["about"]["machine"], record["about"]["packages"]
         tables += [f"`{path.stem}`, {machine['processor']}, {machine['threads']} threads, torch {packages['torch']}:", ""]
@@ -141,6 +171,8 @@ def _of_bench(row: dict) -> str:
         reference, ratio = f"{row['reference']:.3g}", f"{row['ratio']:.2f}"
         if row["ratio_low"] != row["ratio_high"]:
             ratio += f" ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+    if "cosine" in row:
+        ratio += f"; cosine {row['cosine']:.6f}"
     if "float64_difference" in row:
         ratio += f"; in float64 the two differ by {row['float64_difference']:.0e}"
     return f"| {row['what']} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
@@ -148,11 +180,14 @@ def _of_bench(row: dict) -> str:
 
 def main() -> None:
     (ROOT / "book" / "results_measured.txt").write_text(real_results(), encoding="utf-8")
-    drawn = sweeps()
-    for name, shown in drawn.items():
-        (ROOT / "book" / "assets" / f"{name}.png").write_bytes(shown.content)
-    (ROOT / "book" / "sweeps_measured.txt").write_text(sweep_pages(drawn), encoding="utf-8")
-    (ROOT / "book" / "performance_measured.txt").write_text(performance(), encoding="utf-8")
+    for name, rows in sweeps().items():
+        drawn = figures.show(figures.images_a_class(rows, "balanced_accuracy"), "")
+        (ROOT / "book" / "assets" / f"{name}.png").write_bytes(drawn.content)
+    (ROOT / "book" / "sweeps_measured.txt").write_text(sweep_pages(sweeps()), encoding="utf-8")
+    pages = {"performance": performance(("gradient", "paper", "teachers")), "ways": performance(("ways",))}
+    pages |= {"scaling": performance(("scaling",)), "cost": costs()}
+    for name, text in pages.items():
+        (ROOT / "book" / f"{name}_measured.txt").write_text(text, encoding="utf-8")
     study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress())
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(found(study), encoding="utf-8")

@@ -9,7 +9,8 @@ from tree import ROOT, state_of, under_root
 from medddist.errors import InputError
 from medddist.sweep import load_sweep, name_of_data, points
 
-SWEEP, OUT = os.environ["SWEEP"], os.environ.get("OUT", "") or str(ROOT / "build/artifacts")
+SWEEP = os.environ["SWEEP"]
+OUT, FOLDER = (str(ROOT / (os.environ.get(name) or default)) for name, default in (("OUT", "build/artifacts"), ("FOLDER", "results")))
 try:
     sweep = load_sweep(SWEEP, os.environ.get("DATA", "phantom"))
 except InputError as mistake:
@@ -18,7 +19,7 @@ except InputError as mistake:
 
 POINTS = {point.name: point for point in points(sweep)}
 SOURCES = {name_of_data(source): source for source in sweep.data}
-TABLE = f"{os.environ.get('FOLDER') or ROOT / 'results'}/sweep-{os.path.splitext(os.path.basename(SWEEP))[0]}-{'-'.join(SOURCES)}.csv"
+TABLE = f"{FOLDER}/sweep-{os.path.splitext(os.path.basename(SWEEP))[0]}-{'-'.join(SOURCES)}.csv"
 LIBRARY = under_root("medddist/**/*.py", "medddist/profiles/*.yaml", "requirements.lock")
 
 
@@ -56,7 +57,7 @@ rule table:
         mem_mb=4000,
         runtime=30,
     shell:
-        "{sys.executable:q} {input.script:q} {params.sweep:q} {params.data:q} {params.out:q} {output:q}"
+        "cd {ROOT:q} && {sys.executable:q} {input.script:q} {params.sweep:q} {params.data:q} {params.out:q} {output:q}"
 
 
 rule point:

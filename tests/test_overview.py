@@ -1,0 +1,68 @@
+"""The pages' figures are made from files in results/, never typed."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from medddist import figures
+from workflow import overview
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(overview, "ROOT", tmp_path)
+    return tmp_path
+
+
+def sweep_rows(data: str) -> list[dict]:
+    shared = {"data": data, "networks": 2, "std": 0.0}
+    rows = []
+    for metric in ("accuracy", "balanced_accuracy"):
+        for seeds in ("0", "1", "0 1"):
+            for size in (1, 10):
+                score = {"mean": 0.1 * size ** 0.5, "low": 0.05, "high": 0.4}
+                rows.append(shared | {"method": "distilled", "label": "distilled images", "images_per_class": size, "seeds": seeds, "metric": metric} | score)
+            full = {"mean": 0.9, "low": 0.8, "high": 0.95, "images_per_class": None}
+            rows.append(shared | {"method": "full_good", "label": "all images", "seeds": seeds, "metric": metric} | full)
+    return rows
+
+
+def test_a_sweep_is_a_picture_and_a_table_for_each_data_source(root):
+    pd.DataFrame(sweep_rows("a") + sweep_rows("b")).astype({"images_per_class": "Int64"}).to_csv(root / "results" / "sweep-x-a-b.csv", index=False)
+    found = overview.sweeps()
+    assert list(found) == ["sweep-x-a-b-a", "sweep-x-a-b-b"]
+    for rows in found.values():
+        axes = figures.images_a_class(rows, "balanced_accuracy").axes[0]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["distilled images", "all images"]
+        assert list(axes.lines[0].get_ydata()) == pytest.approx([0.1, 0.1 * 10**0.5])
+        figures.plt.close(axes.figure)
+    page = overview.sweep_pages(found)
+    assert page.count("```{image}") == 2 and page.count(":alt: Balanced accuracy by images a class") == 2
+    assert "| distilled images | 0.100 [0.050, 0.400] | 0.316 [0.050, 0.400] |" in page
+    assert "| all images | 0.900 [0.800, 0.950] | 0.900 [0.800, 0.950] |" in page
+
+
+def test_no_results_no_pages(root):
+    assert overview.sweeps() == {} and overview.sweep_pages({}) == "" and overview.performance(("gradient",)) == ""
+
+
+def test_a_benchmark_is_a_table_with_its_machine(root):
+    row = {"what": "seconds", "setting": {"way": "sweep", "batch_size": None}, "ours": 1.0, "reference": 2.0, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6, "cosine": 1.0}
+    about = {"machine": {"processor": "P", "threads": 2}, "packages": {"torch": "2"}}
+    (root / "results" / "bench-ways.json").write_text(json.dumps({"rows": [row], "about": about}))
+    page = overview.performance(("gradient", "ways"))
+    assert "`bench-ways`, P, 2 threads, torch 2:" in page
+    assert "| seconds | way sweep | 1 | 2 | 0.50 (0.40 to 0.60); cosine 1.000000 |" in page
+
+
+def test_costs_grow_with_what_is_multiplied():
+    rows = [line.split("|")[1:-1] for line in overview.costs().splitlines() if line.startswith("| ")][1:]
+    value = lambda row, column: float(rows[row][column].replace(",", ""))
+    assert len(rows) == len(overview.SCALES)
+    assert value(1, 1) == pytest.approx(10 * value(0, 1), rel=0.03) and value(1, 2) == value(0, 2)
+    assert value(2, 2) == pytest.approx(10 * value(0, 2), rel=0.03) and value(2, 5) == pytest.approx(10 * value(0, 5), rel=0.05)
+    assert 8 < value(3, 2) / value(0, 2) < 11
