@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from medddist import cli, processes
+from medddist import cli, processes, study
 from medddist.distill import check_processes
 from medddist.errors import InputError
+from medddist.profile import changes_from, load_profile
 from medddist.trajectories import load_tensors
 from small import tiny_distill
 
@@ -68,7 +70,7 @@ def test_a_segment_for_every_process_or_a_refusal(monkeypatch):
 TOGETHER = """
 import sys
 import torch
-from medddist import cli, processes
+from medddist import cli, processes, study
 rank = processes.rank()
 whole, half = processes.summed([torch.full((2, 3), 1.0 + rank), torch.tensor(0.5, dtype=torch.float64)])
 assert whole.shape == (2, 3) and (whole == 3).all() and whole.dtype == torch.float32
@@ -128,3 +130,24 @@ def test_a_rank_killed_in_mid_run_leaves_nothing_broken(tmp_path):
     assert started(2, "distill", broken).returncode == 0
     results = [files(out, "result.safetensors")["result.safetensors"].read_bytes() for out in (whole, broken)]
     assert results[0] == results[1]
+
+
+@pytest.mark.slow
+def test_several_processes_go_on_from_what_one_had_kept(tmp_path, monkeypatch):
+    """Interrupted before the third of three iterations was kept; two processes do it."""
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+
+    def interrupted(what, done, total):
+        if what.startswith("distilling") and done == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as now, pytest.raises(KeyboardInterrupt):
+        now.setattr(study, "distill", functools.partial(study.distill, save_every_seconds=0.0))
+        study.Study(load_profile("smoke", changes_from(TINY)), "phantom", broken, "cpu", interrupted).distillation()
+    (checkpoint,) = broken.rglob("unfinished.safetensors")
+    assert load_tensors(checkpoint)[1]["iteration"] == 2
+    assert started(2, "distill", broken).returncode == 0 and started(1, "distill", whole).returncode == 0
+    (one, _), (other, _) = (load_tensors(files(out, "result.safetensors")["result.safetensors"]) for out in (whole, broken))
+    for name in ("distilled.images", "losses", "step_sizes"):
+        torch.testing.assert_close(other[name], one[name], rtol=1e-4, atol=1e-4)
+    assert not checkpoint.exists()
