@@ -99,6 +99,18 @@ def paired_difference(
     return {"difference": _plain(difference), "low": low, "high": high, "p_two_sided": _two_sided(draws)}
 
 
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p values corrected for being so many (Holm, Scandinavian Journal of Statistics 1979), in their order; None stays None.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none is smaller than the one before, or above 1.
+    """
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected, floor = [None] * len(p_values), 0.0
+    for rank, (p, place) in enumerate(known):
+        corrected[place] = floor = max(floor, min(1.0, p * (len(known) - rank)))
+    return corrected
+
+
 def resample_groups(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """(B, N) int64: how often each image counts in each resample; images of a group drawn k times count k.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medddist.baselines.pretraining import embedded
 from medddist.networks import Network
@@ -17,5 +17,17 @@ def distribution_matching_loss(network: Network, theta: Tensor, synthetic: Tenso
 
 
 def features(network: Network, theta: Tensor, images: Tensor) -> Tensor:
-    """(N, D) of images (N, C, H, W), with gradients to the images."""
-    return embedded(network.loaded(theta), images)
+    """(N, D) of images (N, C, H, W) at theta (P,), with gradients to the images."""
+    named = {f"of.{name}": value for name, value in network.named(theta).items()}
+    return torch.func.functional_call(_Features(network.module), named, (images,))
+
+
+class _Features(nn.Module):
+    """A network's features as a module of its own, for `functional_call`."""
+
+    def __init__(self, of: nn.Module):
+        super().__init__()
+        self.of = of
+
+    def forward(self, images: Tensor) -> Tensor:
+        return embedded(self.of, images)
