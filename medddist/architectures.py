@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -118,7 +117,8 @@ class MLP(nn.Module):
 class Attention(nn.Module):
     """A transformer's block, norms first: (N, T, D) -> (N, T, D).
 
-    Not torch's own layer, whose projections are bare parameters that `initial_parameters` cannot draw from a seed.
+    Not torch's own layer, whose projections are bare parameters that `initial_parameters` cannot draw from a seed; nor its
+    fused attention, which has no second derivative on a CPU.
     """
 
     def __init__(self, width: int, heads: int):
@@ -130,7 +130,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norms[0](x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, d)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        weights = (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).softmax(3)
+        x = x + self.out((weights @ v).transpose(1, 2).flatten(2))
         return x + self.mlp(self.norms[1](x))
 
 

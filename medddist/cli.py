@@ -184,14 +184,21 @@ def _table_lines(rows: list[dict]) -> list[str]:
 @study_options(profile="demo")
 @click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/compare-PROFILE-DATA.json.")
 def compare(profile, data, out, device, changes, as_json, save) -> None:
-    """Compare the distilled images with other ways to learn from few labels, in two tables and with unseen networks."""
+    """Compare the distilled images with other ways to learn from few labels.
+
+    Rows of two tables (only released images may be used; all may be seen, unlabelled), of networks that never saw the
+    distillation, and of linear probes on features learned without labels. --save adds what origins give away.
+    """
     from medddist.compare import Comparison, verdict_lines
+    from medddist.origins import of_origins
+    from medddist.probes import probe_rows
     from medddist.results import compare_record
 
     _alone("compare")
     with _opened_study(profile, data, out, device, changes) as study:
-        rows = Comparison(study).rows()
-        written = [f"written to {compare_record(study, rows, device, save)}"] if save else []
+        comparison = Comparison(study)
+        rows = comparison.rows() + probe_rows(comparison)
+        written = [f"written to {compare_record(study, rows, of_origins(comparison), device, save)}"] if save else []
     _tell(rows, as_json, [*_comparison_lines(rows), *verdict_lines(rows), *written])
 
 
@@ -209,9 +216,12 @@ def _comparison_cells(row: dict) -> str:
     if row["status"] != "measured":
         return f"unavailable: {row['reason']}"
     cells = (f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in ("accuracy", "balanced_accuracy"))
-    lead = row.get("distilled_lead", {}).get("balanced_accuracy")
-    told = f"lead {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] {lead['verdict']}" if lead else ""
-    return "".join(f"{cell:>24}" for cell in cells) + f"{row['bytes_released']:>12,} bytes  {told}"
+    told = f"{row['bytes_released']:>12,} bytes" if "bytes_released" in row else ""
+    for what in ("distilled_lead", "lead_over_random"):
+        if what in row:
+            lead = row[what]["balanced_accuracy"]
+            told += f"  {what.replace('_', ' ')} {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] {lead.get('verdict', '')}"
+    return "".join(f"{cell:>24}" for cell in cells) + told
 
 
 @app.command()

@@ -488,7 +488,7 @@ def verdict(difference: float, p_corrected: float | None, level: float = 0.05) -
 def verdict_lines(rows: list[dict], metric: str = "balanced_accuracy") -> list[str]:
     """For each table, which rows the distilled images are ahead of, behind, and not told apart from."""
     lines = []
-    for table in dict.fromkeys(row["table"] for row in rows):
+    for table in dict.fromkeys(row["table"] for row in rows if "distilled_lead" in row):
         leads = {f"{row['label']} ({row['network']})": row["distilled_lead"][metric]["verdict"] for row in rows
                  if row["table"] == table and "distilled_lead" in row}  # fmt: skip
         for word in ("ahead", "behind", "not told apart"):

@@ -22,7 +22,7 @@ from medddist.seeds import generator
 from medddist.settings import Settings
 from medddist.training import Diverged
 
-COLLAPSED = 0.25  # of the spread that the outputs had before: with less left, they point nearly all the same way
+COLLAPSED = 0.2  # outputs whose `spread` is below this, and below what it was before, point nearly all the same way
 
 
 class PretrainSettings(Settings):
@@ -70,7 +70,7 @@ class Pretrained:
 
     @property
     def collapsed(self) -> bool:
-        return self.spread["end"] < COLLAPSED * self.spread["start"]
+        return self.spread["end"] < min(COLLAPSED, self.spread["start"])
 
 
 def pretrain(

@@ -69,8 +69,9 @@ def imagenet_network(weights: Path, classes: int) -> Network:
     try:
         found = torch.load(weights, map_location="cpu", weights_only=True)
         missing, unexpected = module.layers.load_state_dict(found, strict=False)
-    except Exception as problem:
-        raise InputError(f"{weights}: holds no ImageNet weights of ResNet-18 ({str(problem).splitlines()[0]}); give torchvision's file") from None
+    except Exception as problem:  # whatever torch finds wrong with a file
+        reason = " ".join(str(problem).split())[:100] or type(problem).__name__
+        raise InputError(f"{weights}: holds no ImageNet weights of ResNet-18 ({reason}); give torchvision's file") from None
     if missing or set(unexpected) - {"fc.weight", "fc.bias"}:
         raise InputError(f"{weights}: holds another network's weights ({(missing + unexpected)[0]} does not fit); give torchvision's file")
     return Network(module)
