@@ -160,20 +160,22 @@ class Comparison:
     def _add_leads(self, rows: dict[Entry, dict], measured: dict[Entry, Measured]) -> None:
         """The distilled images' lead over each other row of its table, in `unseen` over the row of the same network."""
         for table in dict.fromkeys(entry.table for entry in rows):
-            others = [entry for entry in measured if entry.table == table and entry.method != "distilled"]
+            leads = self._leads({entry: found for entry, found in measured.items() if entry.table == table})
             for metric in METRICS:
-                found = [self._lead(measured, entry, metric) for entry in others]
-                for entry, lead, p in zip(others, found, metrics.holm([one["p_two_sided"] for one in found])):
-                    lead |= {"p_holm": p, "verdict": verdict(lead["difference"], p)}
-                    rows[entry].setdefault("distilled_lead", {})[metric] = lead
+                corrected = metrics.holm([lead[metric]["p_two_sided"] for lead in leads.values()])
+                for (entry, lead), p in zip(leads.items(), corrected):
+                    lead[metric] |= {"p_holm": p, "verdict": verdict(lead[metric]["difference"], p)}
+                    rows[entry]["distilled_lead"] = lead
 
-    def _lead(self, measured: dict[Entry, Measured], other: Entry, metric: str) -> dict:
-        network = other.network if other.table == "unseen" else "convnet"
-        ours, test = measured[Entry(other.table, "distilled", network)], self.study.data.test
-        resamples = max(2000, self.profile.resamples)
-        return metrics.paired_difference(
-            ours.probabilities, measured[other].probabilities, test.labels, test.groups, metric, resamples=resamples
-        )
+    def _leads(self, measured: dict[Entry, Measured]) -> dict[Entry, dict[str, dict]]:
+        """By row of one table other than the distilled images', and metric."""
+        test, found = self.study.data.test, {}
+        for ours in (entry for entry in measured if entry.method == "distilled"):
+            others = [e for e in measured if e.method != "distilled" and (e.network == ours.network or ours.table != "unseen")]
+            said = [measured[entry].probabilities for entry in others]
+            given = measured[ours].probabilities, said, test.labels, test.groups, METRICS
+            found |= zip(others, metrics.paired_differences(*given, resamples=self.settings.resamples))
+        return found
 
     # ---- one row -----------------------------------------------------------------------------------------------------
 
@@ -433,6 +435,8 @@ class Comparison:
         else:
             if study.data.source == "phantom":
                 raise Unavailable("the data is the phantom itself")
+            if not 16 <= study.data.image_size_px <= 512:
+                raise Unavailable(f"the phantom has 16 to 512 px, not {study.data.image_size_px}")
             asked = DataSettings(image_size_px=study.data.image_size_px, channels=study.data.channels, images=self.settings.phantom_images)
             phantom = load_data("phantom", asked, study.out / "cache")
             images, labels = torch.from_numpy(phantom.standardised(phantom.train.images)).to(study.device), phantom.train.labels

@@ -88,15 +88,35 @@ def paired_difference(
     below 2 / (resamples + 1)): small where the interval of that level excludes zero.
     Raises InputError as `score` does, and for a metric not in METRICS.
     """
-    if metric not in METRICS:
-        raise InputError(f"metric: {metric!r} is not known; take one of {', '.join(METRICS)}")
+    return paired_differences(a, [b], labels, groups, (metric,), resamples, seed)[0][metric]
+
+
+def paired_differences(
+    a: np.ndarray,
+    others: Sequence[np.ndarray],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    wanted: Sequence[str] = ("balanced_accuracy",),
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[dict[str, dict]]:
+    """`paired_difference` of `a` to each of `others`, by metric: the same figures, for which `a` is resampled once."""
+    unknown = [metric for metric in wanted if metric not in METRICS]
+    if unknown:
+        raise InputError(f"metric: {unknown[0]!r} is not known; take one of {', '.join(METRICS)}")
     first = _checked(a, labels, groups, None, resamples, "a")
-    second = _checked(b, labels, groups, first.classes, resamples, "b")
-    difference = _points(first)[metric].mean() - _points(second)[metric].mean()
-    draws = _drawn_means(first, resamples, seed, "a", [metric])[metric]
-    draws = draws - _drawn_means(second, resamples, seed, "b", [metric])[metric]
+    points, draws = _points(first), _drawn_means(first, resamples, seed, "a", list(wanted))
+    found = []
+    for b in others:
+        second = _checked(b, labels, groups, first.classes, resamples, "b")
+        other_points, other_draws = _points(second), _drawn_means(second, resamples, seed, "b", list(wanted))
+        found.append({m: _difference(points[m].mean() - other_points[m].mean(), draws[m] - other_draws[m]) for m in wanted})
+    return found
+
+
+def _difference(value: float, draws: np.ndarray) -> dict:
     low, high = _interval(draws)
-    return {"difference": _plain(difference), "low": low, "high": high, "p_two_sided": _two_sided(draws)}
+    return {"difference": _plain(value), "low": low, "high": high, "p_two_sided": _two_sided(draws)}
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -137,7 +137,7 @@ def _of_version(comparison: Comparison, versions: dict[str, Data], said: dict[st
     row |= {metric: scores[metric] for metric in ("accuracy", "balanced_accuracy")}
     own = versions[trained_on].test
     if tested_on != trained_on and np.array_equal(own.labels, test.labels) and np.array_equal(own.groups, test.groups):
-        lost = metrics.paired_difference(said[f"{trained_on}/{trained_on}"], ours, test.labels, test.groups, resamples=max(2000, resamples))
+        lost = metrics.paired_difference(said[f"{trained_on}/{trained_on}"], ours, test.labels, test.groups, resamples=comparison.settings.resamples)
         row["lost"] = {"balanced_accuracy": lost}
     return row
 

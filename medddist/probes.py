@@ -67,7 +67,7 @@ def probe_rows(comparison: Comparison) -> list[dict]:
 
 
 def _add_leads(comparison: Comparison, rows: dict[Entry, dict], said: dict[Entry, np.ndarray]) -> None:
-    test, resamples = comparison.study.data.test, max(2000, comparison.profile.resamples)
+    test, resamples = comparison.study.data.test, comparison.settings.resamples
     learned = [entry for entry in rows if entry.method != "random"]
     leads = [
         metrics.paired_difference(

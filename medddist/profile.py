@@ -55,6 +55,7 @@ class CompareSettings(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     condense: CondenseSettings = CondenseSettings()
     imagenet_weights: str | None = None  # torchvision's file for ResNet-18; None: its cache
+    resamples: int = Field(2000, ge=100)  # behind each paired difference; a p value is never below 2 / (resamples + 1)
     phantom_images: int = Field(5000, ge=100)  # that transfer from the phantom to other data learns from
 
 

@@ -390,3 +390,10 @@ def test_paired_differences_refused():
 )
 def test_holms_correction_by_hand(p_values, expected):
     assert metrics.holm(p_values) == [None if p is None else pytest.approx(p) for p in expected]
+
+
+def test_differences_to_several_are_those_to_each():
+    (a, labels, groups), (b, *_), (c, *_) = (made_up(seed=0, networks=n, signal=signal) for n, signal in ((3, 1.0), (2, 0.5), (4, 2.0)))
+    found = metrics.paired_differences(a, [b, c], labels, groups, ("accuracy", "auroc"), resamples=50)
+    for one, other in zip(found, (b, c)):
+        assert one == {m: paired_difference(a, other, labels, groups, m, resamples=50) for m in ("accuracy", "auroc")}
