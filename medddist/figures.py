@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import seaborn.objects as so
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -256,3 +257,54 @@ def overview(pictures: Mapping[str, np.ndarray], rows: Sequence[Mapping], metric
 
 def _wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, 18))
+
+NETWORKS = {"convnet": "ConvNet", "resnet18": "ResNet-18", "imagenet_resnet18": "ResNet-18", "vit": "small ViT", "none": "no network"}
+
+
+def compared(rows: Sequence[Mapping], metrics: Sequence[str], title: str = "") -> Figure:
+    """A line a method, a colour a network: mean and 95 % interval on test; rows without figures are left out."""
+    measured = [row for row in rows if row["status"] == "measured"]
+    columns = ("mean", "low", "high")
+    frame = pd.DataFrame(
+        {"method": row["label"], "network": NETWORKS.get(row["network"], row["network"]), "metric": metric.replace("_", " ")}
+        | {column: row[metric][column] for column in columns}
+        for row in measured
+        for metric in metrics
+    )
+    figure = plt.figure(figsize=(4.8 * len(metrics) + 2, 0.33 * frame["method"].nunique() + 1.6))
+    plot = so.Plot(frame, x="mean", y="method", xmin="low", xmax="high", color="network").facet(col="metric")
+    plot = plot.add(so.Range(linewidth=2), so.Dodge(gap=0.1)).add(so.Dot(pointsize=5), so.Dodge(gap=0.1))
+    plot.scale(color="colorblind").label(x="on test, 95 % interval", y="", color="", title=str).theme(plt.rcParams).on(figure).plot()
+    ours = next((row for row in measured if row["method"] == "distilled"), None)
+    for panel, metric in zip(figure.axes, metrics):
+        if ours:
+            panel.axvline(ours[metric]["mean"], color="0.4", ls=":", lw=1)  # the distilled images
+        panel.grid(axis="y", alpha=0.4)
+    if title:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold")
+    return figure
+
+
+def probed(rows: Sequence[Mapping]) -> Figure:
+    """Linear probes: a panel a network, random features dashed."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    figure, axes = plt.subplots(1, len(networks), figsize=(3.6 * len(networks), 2.8), sharey=True, squeeze=False)
+    for panel, network in zip(axes[0], networks):
+        own = [row for row in rows if row["network"] == network]
+        frame = pd.DataFrame({"method": row["label"], **row["balanced_accuracy"]} for row in own)
+        sns.pointplot(frame, x="method", y="mean", linestyle="none", ax=panel)
+        panel.vlines(range(len(frame)), frame["low"], frame["high"], color=COLOURS[0], lw=2.5)
+        panel.axhline(frame["mean"].iloc[0], color="0.3", ls="--", lw=1)
+        panel.set(title=NETWORKS.get(network, network), xlabel="", ylabel="balanced accuracy on test")
+        panel.tick_params(axis="x", rotation=40)
+    figure.tight_layout()
+    return figure
+
+
+def unnamed_bars(percent: Sequence[float], title: str) -> Figure:
+    """Bars that nobody is named for."""
+    figure, axes = plt.subplots(figsize=(5, 1.8))
+    sns.barplot(x=list(percent), y=[f"bar {k + 1}" for k in range(len(percent))], color="0.7", ax=axes)
+    axes.bar_label(axes.containers[0], [f"{value} %" for value in percent], label_type="center", fontsize=9)
+    axes.set(xlim=(0, 100), xlabel="accuracy as read, %", ylabel="", title=title)
+    return figure

@@ -105,11 +105,11 @@ def paired_differences(
     if unknown:
         raise InputError(f"metric: {unknown[0]!r} is not known; take one of {', '.join(METRICS)}")
     first = _checked(a, labels, groups, None, resamples, "a")
-    points, draws = _points(first), _drawn_means(first, resamples, seed, "a", list(wanted))
+    points, draws = _points_of(first, wanted), _drawn_means(first, resamples, seed, "a", list(wanted))
     found = []
     for b in others:
         second = _checked(b, labels, groups, first.classes, resamples, "b")
-        other_points, other_draws = _points(second), _drawn_means(second, resamples, seed, "b", list(wanted))
+        other_points, other_draws = _points_of(second, wanted), _drawn_means(second, resamples, seed, "b", list(wanted))
         found.append({m: _difference(points[m].mean() - other_points[m].mean(), draws[m] - other_draws[m]) for m in wanted})
     return found
 
@@ -208,6 +208,14 @@ def _points(test: _Test) -> dict[str, np.ndarray]:
     """Each metric by scikit-learn: (R,), class_ metrics (R, K), confusion (R, K, K)."""
     each = [_points_of_network(p, test.labels) for p in test.probabilities]
     return {name: np.stack([values[name] for values in each]) for name in each[0]}
+
+
+def _points_of(test: _Test, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """The wanted metrics (R,); without an AUROC, which takes long, from the confusion matrices alone."""
+    if "auroc" in wanted:
+        return _points(test)
+    confusions = _confusion_cells(test).sum(1).reshape(test.networks, test.classes, test.classes)
+    return _from_confusions(confusions)
 
 
 def _points_of_network(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

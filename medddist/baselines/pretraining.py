@@ -38,8 +38,9 @@ class PretrainSettings(Settings):
     momentum: float = Field(0.99, ge=0, lt=1)  # of target networks at the start; it rises to 1 by a cosine (BYOL)
     mask_ratio: float = Field(0.75, gt=0, lt=1)  # of MAE: patches removed
     decoder_width: int = Field(64, ge=4)
+    # Wider than the recipe's, and without cut-out: a view that hides the lesion teaches to ignore it.
     views: AugmentSettings = AugmentSettings(
-        shift=0.1, scale=0.25, rotation_degrees=10, brightness=0.3, contrast=0.4, cutout=0.3
+        shift=0.15, scale=0.3, rotation_degrees=10, brightness=0.2, contrast=0.2, cutout=0
     )
 
 
