@@ -14,7 +14,8 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 
 from medddist import metrics
-from medddist.compare import LABELS, Comparison, Entry
+from medddist.compare import Comparison
+from medddist.contenders import LABELS, Entry
 from medddist.data import load_data
 from medddist.data.parts import Data, Part
 from medddist.evaluate import probabilities, trained_networks

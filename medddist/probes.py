@@ -16,7 +16,8 @@ from torch import Tensor
 
 from medddist import metrics
 from medddist.baselines.distribution_matching import features
-from medddist.compare import LABELS, SELF_SUPERVISED, Comparison, Entry
+from medddist.compare import Comparison
+from medddist.contenders import LABELS, SELF_SUPERVISED, Entry
 from medddist.networks import Network
 from medddist.trajectories import load_tensors, save_tensors
 

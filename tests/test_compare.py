@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medddist import compare, metrics
+from medddist import compare, contenders, metrics
 from medddist.architectures import ArchitectureSettings
 from medddist.baselines.condensing import CondenseSettings
 from medddist.baselines.pretraining import PretrainSettings
@@ -53,8 +53,9 @@ def nothing_is_computed(monkeypatch):
     def refuse(*given, **named):
         raise AssertionError("computed anew")
 
-    for name in ("train", "pretrain", "condense", "predict"):
-        monkeypatch.setattr(compare, name, refuse)
+    for module, names in ((compare, ("train", "predict")), (contenders, ("train", "pretrain", "condense"))):
+        for name in names:
+            monkeypatch.setattr(module, name, refuse)
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def test_transfer_learns_elsewhere_and_starts_from_there(tmp_path):
     for method, images in (("transfer_phantom", "images of the phantom"), ("transfer_site", "20 labelled training images of a")):
         found = one.measured(Entry("released", method))
         assert images in found.about["source"] and found.probabilities.shape == (2, 18, CLASSES)
-        ready, fresh = one._prepare(Entry("released", method), one.network("convnet")).ready(1.0, 0), one.fresh(one.network("convnet"), 0)
+        ready, fresh = one.prepare(Entry("released", method), one.network("convnet")).ready(1.0, 0), one.fresh(one.network("convnet"), 0)
         assert not torch.equal(ready.start, fresh) and torch.equal(ready.images, one.drawn(0)[0])
 
 
@@ -138,9 +139,9 @@ def test_seeds_share_draws_and_initial_weights(out):
     for k in (0, 1):
         drawn, start = one.drawn(k), one.fresh(network, k)
         for method in ("scratch", "random_real"):
-            ready = one._prepare(Entry("released", method), network).ready(None, k)
+            ready = one.prepare(Entry("released", method), network).ready(None, k)
             assert torch.equal(ready.images, drawn[0]) and torch.equal(ready.start, start)
-        ready = one._prepare(Entry("released", "byol"), network).ready(1.0, k)
+        ready = one.prepare(Entry("released", "byol"), network).ready(1.0, k)
         assert torch.equal(ready.labels, drawn[1]) and not torch.equal(ready.start, start)
         own, plain = network.named(ready.start), network.named(start)
         assert torch.equal(own["linear.weight"], plain["linear.weight"])
@@ -150,8 +151,8 @@ def test_seeds_share_draws_and_initial_weights(out):
 
 def test_on_released_images_self_supervision_sees_those_alone(tmp_path, monkeypatch):
     one, seen = tiny(tmp_path), []
-    pretrain = compare.pretrain
-    monkeypatch.setattr(compare, "pretrain", lambda *given: (seen.append(given[2]), pretrain(*given))[1])
+    pretrain = contenders.pretrain
+    monkeypatch.setattr(contenders, "pretrain", lambda *given: (seen.append(given[2]), pretrain(*given))[1])
     one.measured(Entry("released", "simsiam"))
     allowed = [one.drawn(0)[0], one.drawn(1)[0]]
     assert len(seen) == 3 and all(any(torch.equal(images, drawn) for drawn in allowed) for images in seen)
@@ -169,16 +170,16 @@ def test_labels_of_the_test_part_have_no_say(out, tmp_path):
 
 
 def test_a_preparation_that_diverges_loses_and_where_all_do_it_is_said(tmp_path, monkeypatch):
-    one, condense = tiny(tmp_path), compare.condense
+    one, condense = tiny(tmp_path), contenders.condense
 
     def fragile(*given, **named):
         if given[6] > 0.6:
             raise Diverged("learning_rate: too large")
         return condense(*given, **named)
 
-    monkeypatch.setattr(compare, "condense", fragile)
+    monkeypatch.setattr(contenders, "condense", fragile)
     assert one.measured(Entry("released", "distribution_matching")).about["chosen"]["factor"] == 0.5
-    monkeypatch.setattr(compare, "condense", lambda *given, **named: fragile(*given[:6], 9.0))
+    monkeypatch.setattr(contenders, "condense", lambda *given, **named: fragile(*given[:6], 9.0))
     with pytest.raises(InputError, match="^compare.grid: "):
         tiny(tmp_path / "other").measured(Entry("released", "distribution_matching"))
 

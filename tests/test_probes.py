@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from medddist import compare, probes
+from medddist import contenders, probes
 from medddist.baselines.byol import BYOL
-from medddist.compare import Entry
+from medddist.contenders import Entry
 from medddist.probes import linear_probe, probe_rows, said_by
 from test_compare import TINY, tiny
 
@@ -76,9 +76,9 @@ def test_probes_are_read_when_asked_again_and_share_the_pretraining(out, monkeyp
         raise AssertionError("computed anew")
 
     monkeypatch.setattr(probes, "linear_probe", refuse)
-    monkeypatch.setattr(compare, "pretrain", refuse)
+    monkeypatch.setattr(contenders, "pretrain", refuse)
     assert len(probe_rows(tiny(out))) == 10
     one = tiny(out)
-    for method, kind in compare.SELF_SUPERVISED.items():
+    for method, kind in contenders.SELF_SUPERVISED.items():
         if issubclass(kind, BYOL):
-            one._prepare(Entry("inside", method), one.network("convnet")).ready(1.0, 0)
+            one.prepare(Entry("inside", method), one.network("convnet")).ready(1.0, 0)
