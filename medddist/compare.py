@@ -42,6 +42,7 @@ class Measured:
 
     probabilities: np.ndarray  # (R, N, K)
     about: dict
+    scores: dict  # `metrics.score`
 
 
 class Comparison(Contenders):
@@ -49,6 +50,7 @@ class Comparison(Contenders):
 
     def __init__(self, study: Study):
         super().__init__(study)
+        self._found: dict[Entry, Measured] = {}
         epochs = self.settings.epochs
         self.recipe = self.profile.evaluate.recipe.model_copy(update={"epochs": epochs} if epochs else {})
 
@@ -82,7 +84,7 @@ class Comparison(Contenders):
         return rows
 
     def _told(self, entry: Entry, found: Measured) -> dict:
-        return self.study._scores(found.probabilities) | found.about | self._what_leaves(entry)
+        return found.scores | found.about | self._what_leaves(entry)
 
     def _what_leaves(self, entry: Entry) -> dict:
         """In (a) images, where a pixel is a byte, or four if it is calculated; in (b) at most the network, four bytes a parameter."""
@@ -120,21 +122,25 @@ class Comparison(Contenders):
 
     def measured(self, entry: Entry) -> Measured:
         """Raises Unavailable where the row cannot be measured here, InputError as the study's steps do."""
-        if entry.method in OF_THE_STUDY:
-            return self._of_the_study(entry.method)
+        entry = one_of_its_names(entry)
+        if entry not in self._found:
+            self._found[entry] = self._of_the_study(entry.method) if entry.method in OF_THE_STUDY else self._kept(entry)
+        return self._found[entry]
+
+    def _of_the_study(self, method: str) -> Measured:
+        scored = self.study.scored(method)
+        return Measured(scored.probabilities, {"seconds": self.study.seconds_of_scores(method), "chosen": scored.about}, scored.scores)
+
+    def _kept(self, entry: Entry) -> Measured:
         path = self.study._folder("compare", **self._depends_on(entry)) / "result.safetensors"
         if not path.exists():
             save_tensors(path, *self._measure(entry))
         tensors, about = load_tensors(path)
-        return Measured(tensors["probabilities"].numpy(), about)
-
-    def _of_the_study(self, method: str) -> Measured:
-        scored = self.study.scored(method)
-        return Measured(scored.probabilities, {"seconds": self.study.seconds_of_scores(method), "chosen": scored.about})
+        said = tensors["probabilities"].numpy()
+        return Measured(said, about, self.study._scores(said))
 
     def _depends_on(self, entry: Entry) -> dict:
-        plain, profile = self.study._plain, self.profile
-        method = "scratch" if entry.method == "random_real" else entry.method  # one thing by two names
+        plain, profile, method = self.study._plain, self.profile, entry.method
         found = {"method": method, "network_name": entry.network, "seed": self.seed, "recipe": plain(self.recipe)}
         names = {"evaluation_seeds", "learning_rates", "tuning_networks"} | ({"grid"} if method not in ("distilled", "scratch") else set())
         found |= self.settings.model_dump(mode="json", include=names)
@@ -163,7 +169,6 @@ class Comparison(Contenders):
             ready = prepared.ready(factor, k)
             with evaluating:
                 trained.append(self._trained(network, ready, rate, k))
-            self.study.progress(f"{LABELS[entry.method]}, {entry.network}", k + 1, self.settings.evaluation_seeds)
         said = np.stack([predict(network, theta, self.study.tensors("test")[0]).cpu().numpy() for theta in trained])
         about = {
             "seconds": round(prepared.clock.seconds + evaluating.seconds, 2),
@@ -203,6 +208,12 @@ class Comparison(Contenders):
     def _trained(self, network: Network, ready: Ready, rate: float, *seed: int | str) -> Tensor:
         recipe = self.recipe.model_copy(update={"learning_rate": rate})
         return train(network, ready.start, ready.images, ready.labels, recipe, (self.seed, "compare", *seed))
+
+
+def one_of_its_names(entry: Entry) -> Entry:
+    """The row that is measured for a row: tables matter to self-supervision alone, and random real images are where scratch starts."""
+    method = "scratch" if entry.method == "random_real" else entry.method
+    return Entry(entry.table if method in SELF_SUPERVISED else "released", method, entry.network)
 
 
 def verdict(difference: float, p_corrected: float | None, level: float = 0.05) -> str:

@@ -48,7 +48,7 @@ LABELS = {
     "k_means": "coreset by k-means",
     "gradient_matching": "gradient matching (DC)",
     "distribution_matching": "distribution matching (DM)",
-    "scratch": "from scratch",
+    "scratch": "training from scratch",
     "byol": "BYOL",
     "simsiam": "SimSiam",
     "skd": "SKD-style",

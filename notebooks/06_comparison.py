@@ -62,6 +62,7 @@ study = open_study(given)
 import pandas as pd
 
 from medddist import figures
+from medddist.architectures import ARCHITECTURES
 from medddist.compare import Comparison, verdict_lines
 from medddist.origins import of_origins
 from medddist.probes import probe_rows
@@ -126,7 +127,7 @@ print("\n\n".join(verdict_lines(rows)))
 
 # %%
 picture = figures.compared(
-    [row | {"label": row["network"], "network": row["label"], "method": ""} for row in tables["unseen"]], ("accuracy", "balanced_accuracy")
+    [row | {"label": ARCHITECTURES[row["network"]], "network": row["label"], "method": ""} for row in tables["unseen"]], ("accuracy", "balanced_accuracy")
 )
 figures.show(picture, "Accuracy and balanced accuracy of other networks on distilled and on random real images with intervals")
 

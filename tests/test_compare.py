@@ -256,7 +256,7 @@ class MadeUp(Comparison):
 
         def said(share: float) -> Measured:
             right = rng.random((seeds, 300)) < share
-            return Measured(np.eye(CLASSES)[np.where(right, labels, (labels + 1) % CLASSES)], {})
+            return Measured(np.eye(CLASSES)[np.where(right, labels, (labels + 1) % CLASSES)], {}, {})
 
         self.measured_by_method = {method: said(share) for method, share in shares.items()}
         test = type("Test", (), {"labels": labels, "groups": np.arange(300)})

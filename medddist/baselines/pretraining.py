@@ -22,7 +22,7 @@ from medddist.seeds import generator
 from medddist.settings import Settings
 from medddist.training import Diverged
 
-COLLAPSED = 0.2  # outputs whose `spread` is below this, and below what it was before, point nearly all the same way
+COLLAPSED = 0.2  # outputs whose `spread` is below this, and below half of what it was before, point nearly all the same way
 
 
 class PretrainSettings(Settings):
@@ -71,7 +71,7 @@ class Pretrained:
 
     @property
     def collapsed(self) -> bool:
-        return self.spread["end"] < min(COLLAPSED, self.spread["start"])
+        return self.spread["end"] < min(COLLAPSED, self.spread["start"] / 2)
 
 
 def pretrain(

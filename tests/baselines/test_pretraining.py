@@ -266,7 +266,7 @@ def test_the_spread_is_one_for_random_directions_and_zero_for_one():
     assert pretraining.spread(Fixed(torch.ones(50, 16)), None) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("start, end, collapsed", [(0.4, 0.01, True), (0.4, 0.19, True), (0.4, 0.3, False), (0.1, 0.15, False)])
+@pytest.mark.parametrize("start, end, collapsed", [(0.4, 0.01, True), (0.4, 0.19, True), (0.4, 0.3, False), (0.1, 0.15, False), (0.18, 0.17, False)])
 def test_a_collapse_is_reported(start, end, collapsed):
     assert Pretrained(torch.zeros(1), [0.0], {"start": start, "end": end}).collapsed == collapsed
 
