@@ -181,6 +181,50 @@ def _table_lines(rows: list[dict]) -> list[str]:
 
 
 @app.command()
+@study_options(profile="demo")
+@click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/compare-PROFILE-DATA.json.")
+def compare(profile, data, out, device, changes, as_json, save) -> None:
+    """Compare the distilled images with other ways to learn from few labels.
+
+    Rows of two tables (only released images may be used; all may be seen, unlabelled), of networks that never saw the
+    distillation, and of linear probes on features learned without labels. --save adds what origins give away.
+    """
+    from medddist.compare import Comparison, verdict_lines
+    from medddist.origins import of_origins
+    from medddist.probes import probe_rows
+    from medddist.results import compare_record
+
+    _alone("compare")
+    with _opened_study(profile, data, out, device, changes) as study:
+        comparison = Comparison(study)
+        rows = comparison.rows() + probe_rows(comparison)
+        written = [f"written to {compare_record(study, rows, of_origins(comparison), device, save)}"] if save else []
+    _tell(rows, as_json, [*_comparison_lines(rows), *verdict_lines(rows), *written])
+
+
+def _comparison_lines(rows: list[dict]) -> list[str]:
+    lines = []
+    for row in rows:
+        if not lines or row["table"] != before:
+            lines += ["", row["table"]] if lines else [row["table"]]
+        before = row["table"]
+        lines.append(f"  {row['label']:42}{row['network']:18}" + _comparison_cells(row))
+    return lines
+
+
+def _comparison_cells(row: dict) -> str:
+    if row["status"] != "measured":
+        return f"unavailable: {row['reason']}"
+    cells = (f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in ("accuracy", "balanced_accuracy"))
+    told = f"{row['bytes_released']:>12,} bytes" if "bytes_released" in row else ""
+    for what in ("distilled_lead", "lead_over_random"):
+        if what in row:
+            lead = row[what]["balanced_accuracy"]
+            told += f"  {what.replace('_', ' ')} {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] {lead.get('verdict', '')}"
+    return "".join(f"{cell:>24}" for cell in cells) + told
+
+
+@app.command()
 @study_options(profile="real")
 @click.option("--folder", default="results", show_default=True, help="Where the figures of record are written.")
 def results(profile, data, out, device, changes, as_json, folder) -> None:

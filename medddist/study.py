@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, done, of how m
 
 # Raised by hand when what a step computes changes, so that no result of older code is taken for one of newer code;
 # tests/test_study.py reminds of it when the source of the step's modules has changed.
-VERSIONS = {"teacher": 2, "distill": 2, "scores": 2}
+VERSIONS = {"teacher": 2, "distill": 2, "scores": 2, "pretrain": 1, "compare": 1}
 
 
 @dataclass(frozen=True)
@@ -204,11 +204,17 @@ class Study:
         folder = self._folder("scores", method=method, **self._score_depends_on(method, images_per_class))
         path = folder / "result.safetensors"
         if not path.exists():
-            said, about = getattr(self, f"_{method}")(images_per_class)
+            with _timed(path):
+                said, about = getattr(self, f"_{method}")(images_per_class)
             save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
         tensors, about = load_tensors(path)
         said = tensors["probabilities"].numpy()
         return Scored(method, said, about, self._scores(said))
+
+    def seconds_of_scores(self, method: str) -> float | None:
+        """Seconds that `scored` took when it computed, with the steps it lacked; None where that was not noted."""
+        depends_on = self._score_depends_on(method, self.profile.distill.images_per_class)
+        return _seconds(self._folder("scores", method=method, **depends_on) / "result.safetensors") or None
 
     def _score_depends_on(self, method: str, images_per_class: int) -> dict:
         profile = self.profile
