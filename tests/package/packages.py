@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -47,7 +48,12 @@ def about() -> dict:
 
 def files(soft: bool = False, sign_with: Path | None = None, **changes) -> dict[str, bytes]:
     """The files of a small package; `changes` are of what its manifest says."""
-    return packed(released(soft), data(), about() | changes, sign_with)
+    return dict(_files(soft, sign_with, tuple(changes.items())))
+
+
+@functools.cache
+def _files(soft: bool, sign_with: Path | None, changes: tuple) -> dict[str, bytes]:
+    return packed(released(soft), data(), about() | dict(changes), sign_with)
 
 
 def with_manifest(found: dict[str, bytes], change: Callable[[dict], None] | None = None) -> dict[str, bytes]:
