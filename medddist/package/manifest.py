@@ -9,13 +9,14 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from medddist.data.collection import shown
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings
 from medddist.networks import NetworkSettings
-from medddist.settings import Settings, parsed
+from medddist.settings import Settings, refusal
 
 FORMAT, VERSION = "medddist package", 1
 MANIFEST, SIGNATURE, DATA, CARD = "manifest.json", "manifest.sig", "data.safetensors", "README.md"
@@ -173,9 +174,9 @@ def manifest_from(content: bytes) -> Manifest:
         version = repr(values.get("version"))[:20]
         raise InputError(f"{MANIFEST}: has version {shown(version)}, and {VERSION} is known here; install a newer medddist")
     try:
-        return parsed(Manifest, values, MANIFEST)
-    except InputError as mistake:
-        raise InputError(shortened(str(mistake))) from None
+        return Manifest.model_validate_json(content, strict=True)  # what the schema says and no more: "5" is no number
+    except pydantic.ValidationError as invalid:
+        raise InputError(shortened(str(refusal(Manifest, invalid, MANIFEST)))) from None
 
 
 def strict_json(content: bytes, where: str) -> Any:
