@@ -181,6 +181,48 @@ def _table_lines(rows: list[dict]) -> list[str]:
 
 
 @app.command()
+@study_options(profile="demo")
+@click.option("--seed", type=int, help="Which of the study's sets; by default that of the profile's first seed.")
+def audit(profile, data, out, device, changes, as_json, seed) -> int:
+    """Measure what the distilled set gives away: nearest neighbours, and membership with both controls.
+
+    Exit code 1 where a control is not as it has to be: then the attack is broken, and its figures show nothing.
+    """
+    from medddist.audit import audit as audited
+    from medddist.audit import broken
+
+    _alone("audit")
+    with _opened_study(profile, data, out, device, changes) as study:
+        result = audited(study, seed)
+    _tell(result, as_json, _audit_lines(result))
+    reasons = broken(result)
+    return _say("; ".join(reasons), 1, debug=False) if reasons else 0
+
+
+def _audit_lines(result: dict) -> list[str]:
+    lines = []
+    for space, told in result["neighbours"].items():
+        nearer = told["training_is_nearer"]
+        line = f"nearest in {space}: training {told['to_training']:.3f}, unseen {told['to_unseen']:.3f} (training is nearer for {_share(nearer)})"
+        if "start_is_nearest" in told:
+            line += f"; start {told['to_start']:.3f}, the nearest of all for {_share(told['start_is_nearest'])}"
+        lines.append(line)
+    for attack, of in result["membership"].items():
+        rows = {"positive control": of["positive_control"]["control"], "negative control": of["released"]["unseen"]}
+        rows |= {f"{name} images": of["released"][name] for name in ("starting", "others") if name in of["released"]}
+        lines += [
+            f"{attack} attack, {name}: found {_share(row['true_positives'])}, by chance {row['by_chance'][0]} to {row['by_chance'][1]};"
+            f" AUC {row['auc']['auc']:.3f} [{row['auc']['low']:.3f}, {row['auc']['high']:.3f}]"
+            for name, row in rows.items()
+        ]
+    return lines
+
+
+def _share(told: dict) -> str:
+    return f"{told['count']} of {told['of']} [{told['low']:.3f}, {told['high']:.3f}]"
+
+
+@app.command()
 @study_options(profile="demo", artifacts="--artifacts")
 @click.option("--out", required=True, metavar="PACKAGE", help="The package to write: a .zip file, or a folder.")
 @click.option("--seed", type=int, help="Which of the study's sets; by default that of the profile's first seed.")

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from medddist.audit import AuditSettings
 from medddist.data import DataSettings
 from medddist.distill import DistillSettings
 from medddist.errors import InputError
@@ -48,6 +49,7 @@ class Profile(Settings):
     distill: DistillSettings = DistillSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     references: ReferenceSettings = ReferenceSettings()
+    audit: AuditSettings = AuditSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes for the table over numbers of images a class
     variants: dict[
@@ -64,6 +66,13 @@ class Profile(Settings):
                 f" teachers.kept_epochs {kept}; lower them, or raise it (teachers are then trained anew)"
             )
         return self
+
+    def changed(self, changes: dict[str, Any]) -> Profile:
+        """This profile with changes such as {"distill.iterations": 10}; InputError as `load_profile`."""
+        values = self.model_dump(mode="json")
+        for setting, value in changes.items():
+            _set(values, setting, value)
+        return parsed(Profile, values, f"profile {self.name}")
 
 
 def profile_names() -> list[str]:

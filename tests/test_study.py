@@ -403,7 +403,7 @@ def test_the_parts_are_tensors_for_the_network(out):
 
 # ---- the reminder ----------------------------------------------------------------------------------------------------
 
-STEPS = {"teacher": ["teachers"], "distill": ["distill"], "scores": ["evaluate", "study"]}
+STEPS = {"teacher": ["teachers"], "distill": ["distill"], "scores": ["evaluate", "study"], "audit": ["audit"]}
 # What they hold decides nothing that is computed: messages, names of files, choice of device.
 NO_RESULTS = {"errors", "files", "settings", "compute", "profile", "metrics", "data"}
 
