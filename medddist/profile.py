@@ -14,6 +14,7 @@ from medddist.data import DataSettings
 from medddist.distill import DistillSettings
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings
+from medddist.hospitals import HospitalSettings
 from medddist.networks import NetworkSettings
 from medddist.settings import Settings, parsed
 from medddist.teachers import TeacherSettings
@@ -50,6 +51,7 @@ class Profile(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     references: ReferenceSettings = ReferenceSettings()
     audit: AuditSettings = AuditSettings()
+    hospitals: HospitalSettings = HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes for the table over numbers of images a class
     variants: dict[
