@@ -232,15 +232,16 @@ def _share(told: dict) -> str:
 @click.option("--description", help="Its title.")
 @click.option("--sign-with", metavar="KEYFILE", help="Sign it by this private key (of `medddist package-key`).")
 @click.option("--measure/--no-measure", default=True, show_default=True, help="Measure, or find, what the set is worth on test.")
+@click.option("--audit/--no-audit", "with_audit", default=False, show_default=True, help="Measure, or find, what the set gives away.")
 @click.option("--allow-copies", is_flag=True, help="Write it even if the images are still the real ones it started from.")
-def package(profile, data, artifacts, device, changes, as_json, out, seed, sign_with, measure, allow_copies, **stated) -> None:
+def package(profile, data, artifacts, device, changes, as_json, out, seed, sign_with, measure, with_audit, allow_copies, **stated) -> None:
     """Write the distilled set as a package that can be sent: images, labels, step size, manifest and card."""
     from medddist.package import open_package, write_package
 
     _alone("package")
     seeds = () if seed is None else (f"seeds=[{seed}]",)
     with _opened_study(profile, data, artifacts, device, changes + seeds) as study:
-        write_package(study, out, {name: text for name, text in stated.items() if text is not None}, sign_with, measure, allow_copies)
+        write_package(study, out, {name: text for name, text in stated.items() if text is not None}, sign_with, measure, with_audit, allow_copies)
     result = _about(out, open_package(out))
     _tell(result, as_json, _package_lines(result))
 

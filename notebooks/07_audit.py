@@ -86,11 +86,12 @@ names = [dataset.class_names[k // per_class].replace("_", " ") for k in shown]
 figures.show(figures.sheet(pictures, columns=names), "Distilled images, those they started from, the nearest training and the nearest unseen images")
 
 # %% [markdown]
-# One distance by hand.
+# One distance by hand: from the first image to its start.
 
 # %%
-image, start = result.distilled.images[0], study.tensors("train")[0][found.nearest_training[0]]
-print(f"by hand {(image - start).square().mean().sqrt().item():.4f}; the library {(found.start if found.start is not None else found.training)[0].item():.4f}")
+if found.start is not None:
+    image, start = result.distilled.images[0], study.tensors("train")[0][result.initial_indices[0]]
+    print(f"by hand {(image - start).square().mean().sqrt().item():.4f}, by the library {found.start[0].item():.4f}")
 
 # %% [markdown]
 # ## Membership

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import json
 from importlib import resources
 from string import Template
 
 from medddist.package.manifest import NOT_MEASURED, Manifest, Score
 
+GROUPS = {"starting": "those it started from", "others": "other training images", "unseen": "unseen ones (negative control)"}
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 
 
@@ -69,8 +69,22 @@ def _tables(manifest: Manifest) -> dict[str, str]:
 
 
 def _audit(audit: dict) -> str:
-    lines = [f"- {plain(name)}: {plain(value if isinstance(value, str) else json.dumps(value))}" for name, value in audit.items()]
-    return "\n".join(lines)
+    """`audit.audit`'s figures, and whether its controls let them be believed."""
+    rows = []
+    for attack, of in audit["membership"].items():
+        groups = {"real ones, networks trained on them (positive control)": of["positive_control"]["control"]} | {
+            GROUPS[group]: row for group, row in of["released"].items()
+        }
+        rows += [[attack, group, *_found(row)] for group, row in groups.items()]
+    head = table(["attack", "images", "found", "of them, interval", "by chance", "area under the curve"], rows)
+    verdict = "; ".join(audit["broken"]) or "Both controls are as they have to be"
+    return f"{plain(verdict)}. Membership in the training images, {audit['settings']['false_positives']:.2g} false positives:\n\n{head}"
+
+
+def _found(row: dict) -> list[str]:
+    hits, area = row["true_positives"], row["auc"]
+    between = lambda of: f"[{of['low']:.3f}, {of['high']:.3f}]"
+    return [f"{hits['count']} of {hits['of']}", between(hits), "{} to {}".format(*row["by_chance"]), f"{area['auc']:.3f} {between(area)}"]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -40,11 +40,13 @@ def write_package(
     stated: Mapping[str, str] | None = None,
     sign_with: str | Path | None = None,
     measure: bool = True,
+    audit: bool = False,
     allow_copies: bool = False,
 ) -> str:
     """The first seed's set of a study as a folder or, by the name's ending, a .zip; the package's ID.
 
-    stated: any of STATED, in the creator's words. sign_with: a private key's file. The same study, the same bytes.
+    stated: any of STATED, in the creator's words. sign_with: a private key's file. measure, audit: whether to say what the set is
+    worth and what it gives away. The same study, the same bytes.
     Raises InputError for what cannot be stated, a key that is none, a place that cannot be written to, and, unless
     `allow_copies`, for a set that is still the real images that it started from.
     """
@@ -55,7 +57,7 @@ def write_package(
             "package: the set that was best on validation is the one it started from, real images unchanged; distil longer"
             " (distill.iterations), or say --allow-copies if they may be sent"
         )
-    about["measured"] = measured(study) if measure else NOT_MEASURED
+    about |= {"measured": measured(study) if measure else NOT_MEASURED, "audit": audited(study) if audit else NOT_MEASURED}
     files = packed(result.distilled, study.data, about | STATED | dict(stated or {}), sign_with)
     container.write(Path(path), files)
     return package_id(files)
@@ -86,6 +88,14 @@ def measured(study: Study) -> list[dict[str, Any]]:
     return [{"label": row["label"]} | {metric: row[metric] for metric in METRICS} for row in rows]
 
 
+def audited(study: Study) -> dict[str, Any]:
+    """What the set gives away, as far as it was measured, and what is wrong with the measurement if something is."""
+    from medddist.audit import audit, broken
+
+    told = audit(study)
+    return told | {"broken": broken(told)}
+
+
 def packed(released: Distilled, data: Data, about: Mapping[str, Any], sign_with: str | Path | None = None) -> dict[str, bytes]:
     """The package's files by name, manifest first."""
     step_size = released.step_size.detach().cpu().float()
@@ -104,7 +114,6 @@ def packed(released: Distilled, data: Data, about: Mapping[str, Any], sign_with:
             "fingerprint": data.fingerprint,
             "images": {name: part.class_counts(data.classes).tolist() for name, part in data.parts().items()},
         },
-        "audit": NOT_MEASURED,
         "made_with": versions(),
         **about,
     }

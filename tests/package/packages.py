@@ -43,7 +43,7 @@ def about() -> dict:
     plain = {"width": 4, "depth": 2}
     settings = {"network": plain, "evaluation": tiny_evaluation(), "distillation": tiny_distill(), "teachers": tiny_teachers()}
     dumped = {name: one if isinstance(one, dict) else one.model_dump(mode="json") for name, one in settings.items()}
-    return {"seed": 0, "selected_iteration": 3, "measured": "not measured", "settings": dumped, **STATED}
+    return {"seed": 0, "selected_iteration": 3, "measured": "not measured", "audit": "not measured", "settings": dumped, **STATED}
 
 
 def files(soft: bool = False, sign_with: Path | None = None, **changes) -> dict[str, bytes]:

@@ -197,3 +197,15 @@ def test_keys_from_the_command_line(capsys, study, tmp_path):
     assert code == 0 and json.loads(run(capsys, "package-key", str(tmp_path / "more"), "--json")[1])["fingerprint"] not in out
     code, _, err = run(capsys, "verify", str(tmp_path / "x.zip"), "--key", str(tmp_path / "more" / "public.pem"))
     assert code == 2 and "its signature is not by the key" in err
+
+
+def test_an_audit_is_told_as_it_was_measured(sent, study, tmp_path, monkeypatch):
+    low, high = {"low": 0.1, "high": 0.4, "level": 0.95}, {"low": 0.4, "high": 0.7, "level": 0.95}
+    row = {"true_positives": {"count": 2, "of": 8, "share": 0.25, **low}, "by_chance": [0, 3], "auc": {"auc": 0.55, **high}}
+    told = {"seed": 0, "settings": {"false_positives": 0.01}, "neighbours": {}, "membership": {
+        "loss": {"released": {"starting": row, "unseen": row}, "positive_control": {"control": row, "unseen": row}}}}  # fmt: skip
+    monkeypatch.setattr("medddist.audit.audit", lambda *_: told)
+    write_package(study, tmp_path / "x", measure=False, audit=True)
+    manifest, text = open_package(tmp_path / "x").manifest, (tmp_path / "x" / "README.md").read_text()
+    assert manifest.audit["membership"] == told["membership"] and len(manifest.audit["broken"]) == 1
+    assert "the loss attack is broken: of 8 real images" in text and "| loss | those it started from | 2 of 8 | [0.100, 0.400] | 0 to 3 |" in text
