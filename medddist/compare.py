@@ -132,7 +132,7 @@ class Comparison(Contenders):
         return Measured(scored.probabilities, {"seconds": self.study.seconds_of_scores(method), "chosen": scored.about}, scored.scores)
 
     def _kept(self, entry: Entry) -> Measured:
-        path = self.study._folder("compare", **self._depends_on(entry)) / "result.safetensors"
+        path = self.study.folder("compare", **self._depends_on(entry)) / "result.safetensors"
         if not path.exists():
             save_tensors(path, *self._measure(entry))
         tensors, about = load_tensors(path)
@@ -140,19 +140,19 @@ class Comparison(Contenders):
         return Measured(said, about, self.study._scores(said))
 
     def _depends_on(self, entry: Entry) -> dict:
-        plain, profile, method = self.study._plain, self.profile, entry.method
-        found = {"method": method, "network_name": entry.network, "seed": self.seed, "recipe": plain(self.recipe)}
+        profile, method = self.profile, entry.method
+        found = {"method": method, "network_name": entry.network, "seed": self.seed, "recipe": self.recipe.what()}
         names = {"evaluation_seeds", "learning_rates", "tuning_networks"} | ({"grid"} if method not in ("distilled", "scratch") else set())
         found |= self.settings.model_dump(mode="json", include=names)
         found |= {"images_per_class": profile.distill.images_per_class, "metric": profile.distill.selection_metric}
-        found |= {"architectures": plain(self.settings.architectures)} if not entry.network.startswith("convnet") else {}
+        found |= {"architectures": self.settings.architectures.what()} if not entry.network.startswith("convnet") else {}
         if method in ("distilled", *CORESETS):
             folders = [self.study._distill_folder(self.study._distill_settings(seed, None)).name for seed in profile.seeds]
             found |= {"distillations": folders}
         if method in SELF_SUPERVISED:
-            found |= {"sees": entry.table, "pretrain": plain(self.settings.pretrain)}
+            found |= {"sees": entry.table, "pretrain": self.settings.pretrain.what()}
         if method in CONDENSED or method.startswith("transfer"):
-            found |= {"budget": self.budget("inside"), "condense": plain(self.settings.condense), "good": plain(profile.references.good_recipe)}
+            found |= {"budget": self.budget("inside"), "condense": self.settings.condense.what(), "good": profile.references.good_recipe.what()}
         if method == "transfer_phantom":
             found |= {"phantom_images": self.settings.phantom_images}
         if method == "transfer_imagenet":

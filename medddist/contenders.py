@@ -243,10 +243,10 @@ class Contenders:
         inside = entry.table == "inside"
         steps = settings.inside_steps if inside else settings.released_steps
         seed = (self.seed, entry.method, entry.network, *(() if inside else (k,)))
-        plain, sees = self.study._plain, {} if inside else {"images_per_class": self.profile.distill.images_per_class}
-        folder = self.study._folder(
-            "pretrain", method=entry.method, network_name=entry.network, architectures=plain(self.settings.architectures),
-            settings=plain(settings), steps=steps, seed=list(seed), **sees,
+        sees = {} if inside else {"images_per_class": self.profile.distill.images_per_class}
+        folder = self.study.folder(
+            "pretrain", method=entry.method, network_name=entry.network, architectures=self.settings.architectures.what(),
+            settings=settings.what(), steps=steps, seed=list(seed), **sees,
         )  # fmt: skip
         path = folder / "result.safetensors"
         if not path.exists():

@@ -336,3 +336,32 @@ def unnamed_bars(percent: Sequence[float], title: str) -> Figure:
     axes.bar_label(axes.containers[0], [f"{value} %" for value in percent], label_type="center", fontsize=9)
     axes.set(xlim=(0, 100), xlabel="accuracy as read, %", ylabel="", title=title)
     return figure
+
+
+def membership(attacks: Mapping[str, Mapping[str, Mapping]], false_positives: float) -> Figure:
+    """By attack and group of images: the share that is found, and the area under the curve, with intervals (`audit`'s rows)."""
+    lines = [(f"{group} ({attack})", one) for attack, groups in attacks.items() for group, one in groups.items()]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 0.42 * len(lines) + 1.3), sharey=True)
+    for place, (group, one) in enumerate(lines):
+        colour = DISTILLED if group.startswith("started") else REFERENCE
+        for panel, of, value in ((left, one["true_positives"], "share"), (right, one["auc"], "auc")):
+            panel.plot([of["low"], of["high"]], [place, place], color=colour, lw=2.5, solid_capstyle="round")
+            panel.plot(of[value], place, "o", color=colour, ms=8)
+    left.axvline(false_positives, color="0.3", ls="--", lw=1)
+    right.axvline(0.5, color="0.3", ls="--", lw=1)
+    left.set(xlabel="share found", title="Images found", yticks=range(len(lines)), yticklabels=[name for name, _ in lines], ylim=(len(lines) - 0.5, -0.5))
+    right.set(xlabel="area under the ROC curve", title="Against unseen images")
+    figure.tight_layout()
+    return figure
+
+
+def sharing(rows: Sequence[Mapping], metric: str) -> Figure:
+    """A metric on all hospitals' test parts by what each way to share sends; `hospitals.compare`'s rows."""
+    figure, axes = plt.subplots(figsize=(8, 4.2))
+    for row in rows:
+        of, sent = row["all"][metric], max(row["sent_bytes"], 1000) / 1000
+        colour = DISTILLED if "package" in row["way"] else REFERENCE
+        axes.errorbar(sent, of["mean"], [[of["mean"] - of["low"]], [of["high"] - of["mean"]]], fmt="o", color=colour, capsize=3)
+        axes.annotate(row["way"], (sent, of["mean"]), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel="kB sent (nothing is drawn at 1)", ylabel=metric.replace("_", " "), title="What is reached, by what is sent")
+    return figure

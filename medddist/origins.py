@@ -105,9 +105,9 @@ def confounding(comparison: Comparison) -> list[dict]:
     """
     study, settings = comparison.study, comparison.profile.data
     versions = {sites: load_data("phantom", settings, study.out / "cache", sites=sites) for sites in ("balanced", "confounded")}
-    path = study._folder(
+    path = study.folder(
         "compare", confounding=[data.fingerprint for data in versions.values()], seed=comparison.seed,
-        recipe=study._plain(comparison.profile.references.good_recipe), networks=comparison.profile.references.full_networks,
+        recipe=comparison.profile.references.good_recipe.what(), networks=comparison.profile.references.full_networks,
     ) / "result.safetensors"  # fmt: skip
     if not path.exists():
         save_tensors(path, _trained_where_confounded(comparison, versions), {})

@@ -84,11 +84,11 @@ def probed(comparison: Comparison, entry: Entry) -> tuple[np.ndarray, dict]:
     """((R, N, K) of probes on the test part, {chosen, ...}) of one row; the pretraining's factor is chosen on validation too."""
     study, settings = comparison.study, comparison.settings
     depends_on = {
-        "probe": entry.method, "network_name": entry.network, "architectures": study._plain(settings.architectures),
+        "probe": entry.method, "network_name": entry.network, "architectures": settings.architectures.what(),
         "evaluation_seeds": settings.evaluation_seeds, "grid": list(settings.grid), "seed": comparison.seed,
-        "pretrain": study._plain(settings.pretrain) if entry.method in SELF_SUPERVISED else None,
+        "pretrain": settings.pretrain.what() if entry.method in SELF_SUPERVISED else None,
     }  # fmt: skip
-    path = study._folder("compare", **depends_on) / "result.safetensors"
+    path = study.folder("compare", **depends_on) / "result.safetensors"
     if not path.exists():
         said, about = _probe(comparison, entry)
         save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)

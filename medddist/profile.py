@@ -12,10 +12,12 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from medddist.architectures import ARCHITECTURES, ArchitectureSettings
 from medddist.baselines.condensing import CondenseSettings
 from medddist.baselines.pretraining import PretrainSettings
+from medddist.audit import AuditSettings
 from medddist.data import DataSettings
 from medddist.distill import DistillSettings
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings
+from medddist.hospitals import HospitalSettings
 from medddist.networks import NetworkSettings
 from medddist.settings import Settings, parsed
 from medddist.teachers import TeacherSettings
@@ -70,6 +72,8 @@ class Profile(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     references: ReferenceSettings = ReferenceSettings()
     compare: CompareSettings = CompareSettings()
+    audit: AuditSettings = AuditSettings()
+    hospitals: HospitalSettings = HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes for the table over numbers of images a class
     variants: dict[
@@ -86,6 +90,13 @@ class Profile(Settings):
                 f" teachers.kept_epochs {kept}; lower them, or raise it (teachers are then trained anew)"
             )
         return self
+
+    def changed(self, changes: dict[str, Any]) -> Profile:
+        """This profile with changes such as {"distill.iterations": 10}; InputError as `load_profile`."""
+        values = self.model_dump(mode="json")
+        for setting, value in changes.items():
+            _set(values, setting, value)
+        return parsed(Profile, values, f"profile {self.name}")
 
 
 def profile_names() -> list[str]:

@@ -117,7 +117,7 @@ def about(device: str = "auto") -> dict:
         "when": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "machine": {
             "system": platform.system(),
             "processor": _processor(),
@@ -127,7 +127,7 @@ def about(device: str = "auto") -> dict:
     }
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

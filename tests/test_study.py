@@ -410,6 +410,7 @@ STEPS = {
     "scores": ["evaluate", "study"],
     "pretrain": ["compare"],
     "compare": ["compare", "probes", "origins"],
+    "audit": ["audit"],
 }
 # What they hold decides nothing that is computed: messages, names of files, choice of device.
 NO_RESULTS = {"errors", "files", "settings", "compute", "profile", "metrics", "data"}
