@@ -62,11 +62,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# A run that was killed leaves no lock (--nolock) and is taken up again (--rerun-incomplete).
+# A run that was killed leaves no lock (--nolock) and is taken up again (--rerun-incomplete). What snakemake keeps of the
+# Snakefile under build/ (and not in the home folder) it would read again instead of the Snakefile itself: away with it.
 book: $(INSTALLED)
 	@mkdir -p $(RUN)
+	@rm -rf $(RUN)/.snakemake/sources
 	@PROFILE=$(call quoted,$(PROFILE)) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) \
-	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores 1 --nolock \
+	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores all --nolock \
 	  --rerun-incomplete --quiet all --runtime-source-cache-path $(call quoted,$(CURDIR)/$(RUN)/.snakemake/sources)
 	@echo 'the book: $(RUN)/html/index.html'
 
@@ -83,9 +85,9 @@ results: $(INSTALLED)
 SWEEP_FILE := $(if $(filter %.yaml %.yml,$(SWEEP)),$(SWEEP),workflow/sweeps/$(SWEEP).yaml)
 sweep: $(INSTALLED)
 	@mkdir -p $(call quoted,build/sweep/$(basename $(notdir $(SWEEP_FILE))))
-	@SWEEP=$(call quoted,$(abspath $(SWEEP_FILE))) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) FOLDER=$(call quoted,$(FOLDER)) \
+	@SWEEP=$(call quoted,$(abspath $(SWEEP_FILE))) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) FOLDER=$(call quoted,$(FOLDER)) JOBS=$(JOBS) \
 	  $(PY) -m snakemake --snakefile workflow/sweep.smk --directory $(call quoted,build/sweep/$(basename $(notdir $(SWEEP_FILE)))) \
-	  $(if $(CLUSTER),--workflow-profile $(call quoted,workflow/cluster/$(CLUSTER)),--cores $(JOBS) --resources gpu=$(JOBS)) \
+	  $(if $(CLUSTER),--workflow-profile $(call quoted,workflow/cluster/$(CLUSTER)),--cores all --resources gpu=$(JOBS)) \
 	  --nolock --rerun-incomplete --quiet all
 
 # Only the phantom's pictures may be committed: the notebooks carry what they were made of, and others are refused.

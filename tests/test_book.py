@@ -110,6 +110,26 @@ def test_everything_imported_is_declared():
     assert not [name for name in missing if re.search(rf"^(from|import) {name}\b", sources, re.MULTILINE)]
 
 
+def test_a_changed_workflow_is_what_runs(tmp_path):
+    """snakemake reads its own copy of a Snakefile again, if make leaves one."""
+    stale = ROOT / "build" / "smoke" / ".snakemake" / "sources" / "file" / str(ROOT / "workflow" / "Snakefile").lstrip("/")
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_text("raise SystemExit('stale')\n")
+    done = make("-n", "book", "PROFILE=smoke", capture_output=True)
+    removed = next(line for line in done.stdout.splitlines() if line.startswith("rm -rf"))
+    subprocess.run(removed, shell=True, cwd=ROOT, check=True)
+    assert not stale.exists()
+
+
+def test_a_notebook_may_use_all_cores():
+    """snakemake tells a step's libraries to use as many threads as the rule says: one, where it says nothing."""
+    for name in ("Snakefile", "sweep.smk"):
+        rules = re.split(r"^rule ", (ROOT / "workflow" / name).read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+        heavy = [rule for rule in rules if rule.startswith(("notebook", "point", "teachers"))]
+        assert heavy and all(re.search(r"^    threads: (workflow.cores|THREADS)", rule, re.MULTILINE) for rule in heavy)
+    assert "--cores 1" not in (ROOT / "Makefile").read_text()
+
+
 # --- make ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("asked, told", [

@@ -20,6 +20,8 @@ except InputError as mistake:
 POINTS = {point.name: point for point in points(sweep)}
 SOURCES = {name_of_data(source): source for source in sweep.data}
 TABLE = f"{FOLDER}/sweep-{os.path.splitext(os.path.basename(SWEEP))[0]}-{'-'.join(SOURCES)}.csv"
+# Locally one point after another with all cores, or JOBS at a time; on a cluster what its profile asks for.
+THREADS = max(1, workflow.cores // int(os.environ.get("JOBS") or 1)) if workflow.cores else 4
 LIBRARY = under_root("medddist/**/*.py", "medddist/profiles/*.yaml", "requirements.lock")
 
 
@@ -47,6 +49,7 @@ rule table:
     input:
         points=expand("points/{point}.ipynb", point=POINTS),
         script=str(ROOT / "workflow/sweep_table.py"),
+    threads: THREADS
     output:
         TABLE,
     params:
@@ -68,6 +71,7 @@ rule point:
         library=LIBRARY,
     params:
         given=parameters,
+    threads: THREADS
     output:
         "points/{point}.ipynb",
     resources:
@@ -85,6 +89,7 @@ rule teachers:
     params:
         given=lambda wanted: set_each([f"seeds=[{wanted.seed}]", *sweep.overrides.split()]),
         source=lambda wanted: SOURCES[wanted.data],
+    threads: THREADS
     output:
         touch("shared/teachers-{data}-{seed}"),
     wildcard_constraints:
