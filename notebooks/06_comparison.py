@@ -71,7 +71,7 @@ figures.set_style()
 comparison = Comparison(study)
 settings = comparison.settings
 print(f"labelled budget: {study.profile.distill.images_per_class} images a class; {settings.evaluation_seeds} evaluation seeds")
-print(f"recipe: {comparison.recipe.epochs} epochs, learning rates tried: {', '.join(map(str, settings.learning_rates))}")
+print(f"recipe: {comparison.recipe.epochs} epochs in batches of {comparison.recipe.batch_size}, learning rates tried: {', '.join(map(str, settings.learning_rates))}")
 print(f"factors of a method's own learning rate tried: {', '.join(map(str, settings.grid))}")
 for table, what in (("released", "(a)"), ("inside", "(b)")):
     print(f"a preparation in {what} processes at most {comparison.budget(table):,} images")
