@@ -15,8 +15,8 @@
 # # The comparison
 #
 # **Shows** the distilled images beside other ways to learn from few labels: self-supervision, transfer, coresets, cheaper distillation, and
-# random images. **Costs** about ten minutes in the `demo` profile on two cores. **Expect** the distilled images ahead of most methods that may
-# use released images alone, and not of all that may see the hospital's images; where they do not win is printed below.
+# random images. **Costs** about ten minutes in the `demo` profile on two cores. **Expect** in `demo` on the phantom the distilled images ahead of
+# random real ones and coresets, and not of every method that may see the hospital's images; where they do not win is printed below.
 #
 # ## The protocol
 #
