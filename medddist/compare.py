@@ -51,8 +51,8 @@ class Comparison(Contenders):
     def __init__(self, study: Study):
         super().__init__(study)
         self._found: dict[Entry, Measured] = {}
-        epochs = self.settings.epochs
-        self.recipe = self.profile.evaluate.recipe.model_copy(update={"epochs": epochs} if epochs else {})
+        changes = self.settings.model_dump(include={"epochs", "batch_size"}, exclude_none=True)
+        self.recipe = self.profile.evaluate.recipe.model_copy(update=changes)
 
     # ---- the tables --------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from medddist.contenders import LABELS, SELF_SUPERVISED, Entry
 from medddist.networks import Network
 from medddist.trajectories import load_tensors, save_tensors
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C, the inverse of the penalty; chosen on validation
+STRENGTHS = (1e-3, 1e-2, 1e-1)  # scikit-learn's C, the inverse of the penalty; chosen on validation
 LabelledRows = tuple[np.ndarray, np.ndarray]  # features (N, D), classes (N,)
 
 
@@ -32,7 +32,7 @@ def linear_probe(train: LabelledRows, validation: LabelledRows) -> tuple[Pipelin
     """
     found = []
     for strength in STRENGTHS:
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=500))
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=200))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a weak penalty may need longer, and then hardly matters
             probe.fit(*train)

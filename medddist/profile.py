@@ -48,6 +48,7 @@ class CompareSettings(Settings):
 
     evaluation_seeds: int = Field(5, ge=2)  # each with a draw of labelled images of its own, and fresh networks
     epochs: int | None = Field(None, ge=1)  # of the evaluation's recipe; None: as many as it has
+    batch_size: int | None = Field(None, ge=1)  # of that recipe; smaller batches take more steps for the same arithmetic
     learning_rates: tuple[PositiveFloat, ...] = Field((0.01, 0.03, 0.1), min_length=1)  # of that recipe, tried on validation
     grid: tuple[PositiveFloat, ...] = Field((0.3, 1.0), min_length=1)  # factors of a method's own learning rate, tried on validation
     tuning_networks: int = Field(1, ge=1)  # a point of the grid

@@ -15,8 +15,8 @@
 # # The comparison
 #
 # **Shows** the distilled images beside other ways to learn from few labels: self-supervision, transfer, coresets, cheaper distillation, and
-# random images. **Costs** about ten minutes in the `demo` profile on two cores. **Expect** the distilled images ahead of most methods that may
-# use released images alone, and not of all that may see the hospital's images; where they do not win is printed below.
+# random images. **Costs** about ten minutes in the `demo` profile on two cores. **Expect** in `demo` on the phantom the distilled images ahead of
+# random real ones and coresets, and not of every method that may see the hospital's images; where they do not win is printed below.
 #
 # ## The protocol
 #
@@ -71,7 +71,7 @@ figures.set_style()
 comparison = Comparison(study)
 settings = comparison.settings
 print(f"labelled budget: {study.profile.distill.images_per_class} images a class; {settings.evaluation_seeds} evaluation seeds")
-print(f"recipe: {comparison.recipe.epochs} epochs, learning rates tried: {', '.join(map(str, settings.learning_rates))}")
+print(f"recipe: {comparison.recipe.epochs} epochs in batches of {comparison.recipe.batch_size}, learning rates tried: {', '.join(map(str, settings.learning_rates))}")
 print(f"factors of a method's own learning rate tried: {', '.join(map(str, settings.grid))}")
 for table, what in (("released", "(a)"), ("inside", "(b)")):
     print(f"a preparation in {what} processes at most {comparison.budget(table):,} images")

@@ -104,6 +104,7 @@ def test_the_steps_from_the_command_line(capsys, tmp_path):
     assert all(row["accuracy"]["low"] <= row["accuracy"]["mean"] <= row["accuracy"]["high"] for row in rows)
 
 
+@pytest.mark.slow
 def test_the_comparison_from_the_command_line(capsys, tmp_path):
     code, out, _ = run(capsys, "compare", *options(tmp_path / "out"), "--json", "--save", str(tmp_path))
     rows, record = json.loads(out), json.loads((tmp_path / "compare-smoke-phantom.json").read_text())

@@ -134,11 +134,10 @@ def warm_cosine(progress: float, warm: float = 0.1) -> float:
 def spread(method: Method, images: Tensor) -> float:
     """Standard deviation of the L2-normalised outputs, times the root of their width.
 
-    1 is what directions without any preference have, 0 a complete collapse (SimSiam, section 4.1).
+    1 is what directions without any preference have, 0 a complete collapse (SimSiam, section 4.1). Heads normalise over these
+    images, as in training.
     """
-    training = method.training
-    outputs = F.normalize(method.eval().outputs(images), dim=1)
-    method.train(training)
+    outputs = F.normalize(method.outputs(images), dim=1)
     return float(outputs.std(0, correction=0).mean() * outputs.shape[1] ** 0.5)
 
 
