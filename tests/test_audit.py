@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,8 +62,13 @@ def study(out, **changes):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory) -> dict:
-    return audit.audit(study(tmp_path_factory.mktemp("audit")))
+def out(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("audit")
+
+
+@pytest.fixture(scope="module")
+def told(out) -> dict:
+    return audit.audit(study(out))
 
 
 # ---- the statistics --------------------------------------------------------------------------------------------------
@@ -225,13 +231,6 @@ def test_it_is_kept_and_anew_when_something_counts(tmp_path, monkeypatch):
     assert len(calls) == 2 * asked
 
 
-def test_an_attack_that_learns_nothing_says_that_it_is_broken(tmp_path):
-    reasons = broken(audit.audit(study(tmp_path, recipe={"learning_rate": 0.0})))
-    assert len(reasons) == 1 and reasons[0].startswith(
-        "the loss attack is broken: of 6 real images that networks were trained on it finds"
-    )
-
-
 def test_images_of_the_test_part_that_can_be_told_apart_break_the_attack(tmp_path, monkeypatch):
     """As when half of them are in the training part after all."""
     real = membership.log_odds
@@ -297,8 +296,9 @@ def test_an_odd_number_of_shadows_is_refused():
 
 
 @pytest.mark.parametrize("rate, code", [(0.05, 0), (0.0, 1)])
-def test_the_command_fails_where_a_control_does(capsys, tmp_path, monkeypatch, rate, code):
-    one = study(tmp_path, recipe={"epochs": 60, "batch_size": 6, "learning_rate": rate})
+def test_the_command_fails_where_a_control_does(capsys, told, out, monkeypatch, rate, code):
+    """Networks that learn nothing are no attack."""
+    one = study(out, recipe=QUICK["recipe"] | {"learning_rate": rate})
     monkeypatch.setattr("medddist.study.Study", lambda *a, **b: one)
     with pytest.raises(SystemExit) as ended:
         cli.main(["audit", "--profile", "smoke", "--json"])
