@@ -138,9 +138,9 @@ picture = figures.membership(drawn, settings.false_positives)
 figures.show(picture, "Share of images found and area under the curve, by group of images and attack, with intervals; dashed: what chance gives")
 
 # %% [markdown]
-# `lira` takes from an image's score what shadow sets say that were distilled from random halves of the data without it; with the few and
-# short shadows of the `demo` profile that is a weak form of it, and a finding at 0.1 % false positives takes at least a thousand unseen
-# images. A long run has more: `--set audit.shadows=32`. Each shadow is kept when it is done.
+# LiRA takes from an image's score what shadow sets say that were distilled from random halves of the data without it. It is a setting,
+# `audit.shadows`: two short shadows did not find the positive control here, so it takes more of them, and a finding at 0.1 % false
+# positives takes at least a thousand unseen images. Each shadow is kept when it is done.
 
 # %%
 asked = candidates(study, result, settings)
