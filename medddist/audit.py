@@ -1,10 +1,11 @@
 """What a released set gives away: nearest neighbours, and whether membership in the training images can be told from it.
 
-The attacker trains networks on the released images and asks how sure they are of an image's class: of images that they were
-trained on, or on changed copies of, they are surer than of others as difficult. The score is the log-odds of the own class, averaged over
-networks, less the same of networks that have nothing to do with the image: trained on other real images (difficulty calibration, Watson
-et al., ICLR 2022), or on shadow sets that were distilled without it (LiRA, offline and with one variance for all images, Carlini et al.,
-S&P 2022: with few shadows neither a variance nor an `in` distribution of each image can be estimated).
+The attacker trains networks on the released images and asks how sure they are of an image's class: of images that they
+were trained on, or on changed copies of, they are surer than of others as difficult. The score is the log-odds of the own
+class, averaged over networks, less the same of networks that have nothing to do with the image: trained on other real
+images (difficulty calibration, Watson et al., ICLR 2022), or on shadow sets that were distilled without it (LiRA, offline
+and with one variance for all images, Carlini et al., S&P 2022: few shadows give neither a variance nor an `in`
+distribution of each image).
 
 Two controls say whether an attack is one: real images that networks were trained on have to be found, unseen ones may not be.
 """
@@ -12,6 +13,7 @@ Two controls say whether an attack is one: real images that networks were traine
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -55,9 +57,13 @@ class AuditSettings(Settings):
     recipe: AttackRecipe = AttackRecipe()
     false_positives: float = Field(0.01, gt=0, lt=1)
     others: int = Field(400, ge=1)  # training images that the set did not start from, at most
-    shadows: int = Field(0, ge=0, multiple_of=2)  # distillations of random halves for LiRA, in pairs that have each image in one; 0 for none
+    shadows: int = Field(
+        0, ge=0, multiple_of=2
+    )  # distillations of random halves for LiRA, in pairs that have each image in one; 0 for none
     shadow_networks: int = Field(4, ge=1)  # trained on each shadow's set, and as many on real images of its half
-    shadow_changes: dict[str, Any] = {}  # of the profile for shadows alone, such as {"distill.iterations": 20}: cheaper, and a weaker attack
+    shadow_changes: dict[
+        str, Any
+    ] = {}  # of the profile for shadows alone, such as {"distill.iterations": 20}: cheaper, and a weaker attack
     seed: int = 0
 
 
@@ -98,13 +104,22 @@ def candidates(study: Study, result: Distillation, settings: AuditSettings) -> C
     control = _drawn(data.train.labels, data.train.groups, free, per_class, data.classes, random)
     free[control] = False
     fewest = int(np.bincount(data.train.labels[free], minlength=data.classes).min())
-    others = _drawn(data.train.labels, data.train.groups, free, min(settings.others // data.classes, fewest // 2), data.classes, random)
+    others = _drawn(
+        data.train.labels,
+        data.train.groups,
+        free,
+        min(settings.others // data.classes, fewest // 2),
+        data.classes,
+        random,
+    )
     free[others] = False
     fewest = int(data.test.class_counts(data.classes).min())
     unseen = _drawn(data.test.labels, data.test.groups, np.ones(len(data.test), bool), fewest, data.classes, random)
     first = np.arange(len(unseen)) % fewest < fewest // 2  # of each class
     if min(len(control), len(others), first.sum()) < data.classes:
-        raise InputError("audit: there are too few images of the smallest class; give more, or lower distill.images_per_class")
+        raise InputError(
+            "audit: there are too few images of the smallest class; give more, or lower distill.images_per_class"
+        )
     tensor = lambda indices: torch.from_numpy(np.asarray(indices, np.int64))
     drawn = (control, others, unseen[first], unseen[~first], np.flatnonzero(free))
     return Candidates(result.initial_indices, *map(tensor, drawn))
@@ -122,9 +137,14 @@ def _drawn(labels, groups, free, per_class: int, classes: int, random: torch.Gen
 
 
 def audit(study: Study, seed: int | None = None) -> dict[str, Any]:
-    """Everything that is measured on a seed's released set, kept as a step of the study; `broken` says whether to believe it."""
+    """Everything that is measured on a seed's released set, kept as the study's step; `broken` says whether to believe it."""
     seed = study.profile.seeds[0] if seed is None else seed
-    path = study.folder("audit", audit=study.profile.audit.model_dump(mode="json"), distillation=_distillation(study, seed)) / "result.json"
+    path = (
+        study.folder(
+            "audit", audit=study.profile.audit.model_dump(mode="json"), distillation=_distillation(study, seed)
+        )
+        / "result.json"
+    )
     if not path.exists():
         write_json(path, _measured(study, seed))
     return read_json(path)
@@ -138,8 +158,12 @@ def _distillation(study: Study, seed: int) -> str:
 def _measured(study: Study, seed: int) -> dict[str, Any]:
     result, settings = study.distillation(seed), study.profile.audit
     asked = candidates(study, result, settings)
-    told = {"seed": seed, "settings": settings.model_dump(mode="json"), "neighbours": {space: _neighbours_told(found) for space, found in nearest(study, result, seed).items()}}
-    own, control, calibration = _loss_scores(study, result, asked)
+    told = {
+        "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+        "neighbours": {space: _neighbours_told(found) for space, found in nearest(study, result, seed).items()},
+    }
+    own, control, calibration = _loss_scores(study, result, asked, seed)
     attacks = {"loss": (own - calibration, control - calibration)}
     if settings.shadows:
         out = _shadow_means(study, asked, seed)
@@ -152,7 +176,10 @@ def _membership(asked: Candidates, own: np.ndarray, control: np.ndarray, setting
     """The released set and the positive control under one attack."""
     of_set = {name: of for name, of in asked.split(own).items() if name != "control"}
     of_control = {name: of for name, of in asked.split(control).items() if name in ("control", "unseen_a", "unseen_b")}
-    return {"released": attacked(of_set, settings.false_positives), "positive_control": attacked(of_control, settings.false_positives)}
+    return {
+        "released": attacked(of_set, settings.false_positives),
+        "positive_control": attacked(of_control, settings.false_positives),
+    }
 
 
 def broken(told: dict[str, Any]) -> list[str]:
@@ -163,17 +190,20 @@ def broken(told: dict[str, Any]) -> list[str]:
         if not is_found(control):
             found, high = control["true_positives"], control["by_chance"][1]
             reasons.append(
-                f"the {name} attack is broken: of {found['of']} real images that networks were trained on it finds {found['count']}, and chance"
-                f" up to {high}; strengthen it (audit.networks, audit.references, audit.recipe), or give more test images"
+                f"the {name} attack is broken: of {found['of']} real images that networks were trained on it finds {found['count']},"
+                f" and chance up to {high}; strengthen it (audit.networks, audit.references, audit.recipe), or give more test images"
             )
         for what, groups in of.items():
             if not is_at_chance(groups["unseen"]):
-                reasons.append(f"the {name} attack is broken: it tells unseen images of the {what.replace('_', ' ')} from one another; look for copies in the data")
+                reasons.append(
+                    f"the {name} attack is broken: it tells unseen images of the {what.replace('_', ' ')} from one another;"
+                    " look for copies in the data"
+                )
     return reasons
 
 
 def nearest(study: Study, result: Distillation, seed: int) -> dict[str, Neighbours]:
-    """Nearest neighbours in pixels, and in features of the seed's first teacher as it was when it was fully trained."""
+    """Nearest neighbours in pixels, and in features of the seed's first teacher at its last snapshot."""
     teacher, network = study.teachers(seed)[0], study.network()
     theta = teacher.rows(teacher.snapshots - 1)[0].to(study.device)
     (train, train_labels), (test, test_labels) = study.tensors("train"), study.tensors("test")
@@ -190,12 +220,34 @@ def nearest(study: Study, result: Distillation, seed: int) -> dict[str, Neighbou
 
 def images_asked(study: Study, asked: Candidates) -> tuple[Tensor, Tensor]:
     """Images and labels of `training`, then of `unseen`."""
-    pairs = [[tensor[indices.to(study.device)] for tensor in study.tensors(part)] for part, indices in (("train", asked.training), ("test", asked.unseen))]
+    pairs = [
+        [tensor[indices.to(study.device)] for tensor in study.tensors(part)]
+        for part, indices in (("train", asked.training), ("test", asked.unseen))
+    ]
     return torch.cat([pairs[0][0], pairs[1][0]]), torch.cat([pairs[0][1], pairs[1][1]])
 
 
-def _loss_scores(study: Study, result: Distillation, asked: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-odds of all candidates by networks on the released set, on the positive control, and on other real images."""
+def _loss_scores(study: Study, result: Distillation, asked: Candidates, seed: int) -> list[np.ndarray]:
+    """Log-odds of all candidates by networks on the released set, on the positive control, and on other real images; kept."""
+    path = _scores_path(study, asked, seed, ("recipe", "networks", "references", "seed"))
+    if not path.exists():
+        names = ("released", "control", "reference")
+        save_tensors(path, {name: torch.from_numpy(of) for name, of in zip(names, _attack(study, result, asked))}, {})
+    return [load_tensors(path)[0][name].numpy() for name in ("released", "control", "reference")]
+
+
+def _scores_path(
+    study: Study, asked: Candidates, seed: int, decided_by: tuple[str, ...], of: Study | None = None
+) -> Path:
+    """Where an attack's scores are kept: named by these of its settings, whom it is asked about, and the set it attacks."""
+    settings = study.profile.audit.model_dump(mode="json", include=set(decided_by))
+    whom, one = digest([asked.training.tolist(), asked.unseen.tolist(), asked.left.tolist()]), of or study
+    return (
+        one.folder("audit", attack=settings, asked=whom, distillation=_distillation(one, seed)) / "scores.safetensors"
+    )
+
+
+def _attack(study: Study, result: Distillation, asked: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     settings, network, (train, labels) = study.profile.audit, study.network(), study.tensors("train")
     images_of = lambda indices: (train[indices.to(train.device)], labels[indices.to(train.device)])
     total = 2 * settings.networks + settings.references
@@ -204,13 +256,18 @@ def _loss_scores(study: Study, result: Distillation, asked: Candidates) -> tuple
     def scored(images: Tensor, targets: Tensor, networks: int, *name: int | str) -> np.ndarray:
         nonlocal done
         report = lambda number, _: study.progress("attacking", done + number, total)
-        trained = trained_networks(network, images, targets, settings.recipe, networks, (settings.seed, "attack", *name), report)
+        trained = trained_networks(
+            network, images, targets, settings.recipe, networks, (settings.seed, "attack", *name), report
+        )
         done += networks
         return log_odds(network, trained, *images_asked(study, asked))
 
     own = scored(result.distilled.images, result.distilled.targets, settings.networks, "released")
     control = scored(*images_of(asked.control), settings.networks, "control")
-    sets = [_real_set(labels[asked.left.to(labels.device)], study, settings, "reference", k) for k in range(settings.references)]
+    sets = [
+        _real_set(labels[asked.left.to(labels.device)], study, settings, "reference", k)
+        for k in range(settings.references)
+    ]
     calibration = [scored(*images_of(asked.left[chosen]), 1, "reference", k) for k, chosen in enumerate(sets)]
     return own, control, np.mean(calibration, axis=0)
 
@@ -218,7 +275,14 @@ def _loss_scores(study: Study, result: Distillation, asked: Candidates) -> tuple
 def _real_set(labels: Tensor, study: Study, settings: AuditSettings, *name: int | str) -> Tensor:
     """Indices of as many random images a class as the released set has (or as there are)."""
     labels, per_class = labels.cpu().numpy(), study.profile.distill.images_per_class
-    chosen = _drawn(labels, np.arange(len(labels)), np.ones(len(labels), bool), per_class, study.data.classes, generator(settings.seed, "audit", *name))
+    chosen = _drawn(
+        labels,
+        np.arange(len(labels)),
+        np.ones(len(labels), bool),
+        per_class,
+        study.data.classes,
+        generator(settings.seed, "audit", *name),
+    )
     return torch.from_numpy(chosen)
 
 
@@ -259,10 +323,21 @@ def shadow(study: Study, number: int, asked: Candidates) -> Study:
     settings, parts = study.profile.audit, study.data.parts()
     rows = {"train": np.arange(len(parts["train"])), "test": np.sort(asked.unseen.numpy())}
     rows = {part: at[in_shadow(parts[part].groups, settings.seed, number)[at]] for part, at in rows.items()}
-    half = [np.concatenate([getattr(parts[part], name)[at] for part, at in rows.items()]) for name in ("images", "labels", "groups")]
-    parts = {"train": Part(*half), "validation": parts["validation"], "test": parts["validation"]}  # a shadow is not scored
-    found = type(study)(study.profile.changed(settings.shadow_changes), study.source, study.out, str(study.device), study.progress)
-    name = fingerprint(parts, study.data.class_names)[:16] + study.data.fingerprint[:16]  # its pixels are scaled as all data are
+    half = [
+        np.concatenate([getattr(parts[part], name)[at] for part, at in rows.items()])
+        for name in ("images", "labels", "groups")
+    ]
+    parts = {
+        "train": Part(*half),
+        "validation": parts["validation"],
+        "test": parts["validation"],
+    }  # a shadow is not scored
+    found = type(study)(
+        study.profile.changed(settings.shadow_changes), study.source, study.out, str(study.device), study.progress
+    )
+    name = (
+        fingerprint(parts, study.data.class_names)[:16] + study.data.fingerprint[:16]
+    )  # its pixels are scaled as all data are
     found.data = replace(study.data, **parts, fingerprint=name)
     return found
 
@@ -272,9 +347,7 @@ def shadow_scores(study: Study, number: int, asked: Candidates, seed: int) -> tu
     one, settings = shadow(study, number, asked), study.profile.audit
     rows = {"train": asked.training.numpy(), "test": asked.unseen.numpy()}
     inside = [in_shadow(study.data.parts()[part].groups, settings.seed, number)[at] for part, at in rows.items()]
-    attack = settings.model_dump(mode="json", include={"recipe", "shadow_networks", "seed"})
-    whom = digest({part: at.tolist() for part, at in rows.items()})
-    path = one.folder("audit", shadow=attack, asked=whom, distillation=_distillation(one, seed)) / "scores.safetensors"
+    path = _scores_path(study, asked, seed, ("recipe", "shadow_networks", "seed"), of=one)
     if not path.exists():
         scores = _scored_by_shadow(one, images_asked(study, asked), seed)
         save_tensors(path, {name: torch.from_numpy(of) for name, of in scores.items()}, {})
@@ -288,5 +361,8 @@ def _scored_by_shadow(one: Study, asked: tuple[Tensor, Tensor], seed: int) -> di
     chosen = _real_set(labels, one, settings, "shadow's control").to(labels.device)
     sets = {"distilled": (released.images, released.targets), "control": (images[chosen], labels[chosen])}
     name = (settings.seed, "attack", "shadow")
-    trained = {what: trained_networks(network, *pair, settings.recipe, settings.shadow_networks, (*name, what)) for what, pair in sets.items()}
+    trained = {
+        what: trained_networks(network, *pair, settings.recipe, settings.shadow_networks, (*name, what))
+        for what, pair in sets.items()
+    }
     return {what: log_odds(network, found, *asked) for what, found in trained.items()}

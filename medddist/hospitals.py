@@ -1,8 +1,9 @@
 """Several hospitals, each with data of its own: what a receiver can learn from what each of them sends.
 
-Ways to share are compared by what networks of one kind reach on every hospital's test part, by the bytes that are sent, and by the rounds
-of communication: packages of distilled images (one round), weights whose answers are averaged (one round), federated averaging (McMahan
-et al., AISTATS 2017; as many rounds as it takes), and the data themselves, which is what may not be sent.
+Ways to share are compared by what networks of one kind reach on every hospital's test part, by the bytes that are sent,
+and by the rounds of communication: packages of distilled images (one round), weights whose answers are averaged (one
+round), federated averaging (McMahan et al., AISTATS 2017; as many rounds as it takes), and the data themselves, which is
+what may not be sent.
 """
 
 from __future__ import annotations
@@ -50,14 +51,17 @@ def hospitals(data: Data, validation_fraction: float = 0.1, seed: int = 0) -> di
     Raises InputError where origins are not known, or one lacks a class to train with.
     """
     if data.train.origins is None or len(data.origin_names) < 2:
-        raise InputError(f"{data.source}: does not say which of two or more hospitals its images are from; give origins (a column site)")
+        raise InputError(
+            f"{data.source}: does not say which of two or more hospitals its images are from; give origins (a column site)"
+        )
     return {name: _of_origin(data, k, name, validation_fraction, seed) for k, name in enumerate(data.origin_names)}
 
 
 def _of_origin(data: Data, origin: int, name: str, validation_fraction: float, seed: int) -> Data:
     rows = [np.flatnonzero(part.origins == origin) for part in data.parts().values()]
     images, labels, groups = (
-        np.concatenate([getattr(part, column)[at] for part, at in zip(data.parts().values(), rows)]) for column in ("images", "labels", "groups")
+        np.concatenate([getattr(part, column)[at] for part, at in zip(data.parts().values(), rows)])
+        for column in ("images", "labels", "groups")
     )
     given = np.repeat([TRAIN, TRAIN, TEST], [len(at) for at in rows])
     if not len(rows[-1]):
@@ -68,10 +72,18 @@ def _of_origin(data: Data, origin: int, name: str, validation_fraction: float, s
     for what in ("train", "validation"):
         missing = np.flatnonzero(parts[what].class_counts(data.classes) == 0)
         if len(missing):
-            raise InputError(f"{name}: has no {what} image of class {data.class_names[missing[0]]}; leave the hospital or the class out")
+            raise InputError(
+                f"{name}: has no {what} image of class {data.class_names[missing[0]]}; leave the hospital or the class out"
+            )
     mean, std = pixel_statistics(parts["train"].images)
     return replace(
-        data, **parts, fingerprint=fingerprint(parts, data.class_names), origin_names=(), notes=(), pixel_mean=mean, pixel_std=std
+        data,
+        **parts,
+        fingerprint=fingerprint(parts, data.class_names),
+        origin_names=(),
+        notes=(),
+        pixel_mean=mean,
+        pixel_std=std,
     )
 
 
@@ -90,7 +102,9 @@ def sent_packages(study: Study, folder: str | Path) -> dict[str, Path]:
     paths = {}
     for name, data in hospitals(study.data).items():
         paths[name] = Path(folder) / f"{name.replace(' ', '-')}.zip"
-        write_package(study_of(study, data), paths[name], {"description": f"Distilled by {name}", "creator": name}, measure=False)
+        write_package(
+            study_of(study, data), paths[name], {"description": f"Distilled by {name}", "creator": name}, measure=False
+        )
     return paths
 
 
@@ -120,15 +134,23 @@ def union(packages: Sequence[Package]) -> Union:
     first = packages[0]
     for package in packages[1:]:
         if package.class_names != first.class_names or package.manifest.shape[1:] != first.manifest.shape[1:]:
-            raise InputError(f"package {package.id[:12]}: its classes or the shape of its images are not those of {first.id[:12]}; leave it out")
+            raise InputError(
+                f"package {package.id[:12]}: its classes or the shape of its images are not those of {first.id[:12]};"
+                " leave it out"
+            )
     scalings = [package.manifest.pixels for package in packages]
     mean, std = (tuple(np.mean([getattr(one, what) for one in scalings], 0).tolist()) for what in ("mean", "std"))
     moved = [_rescaled(package.images, pixels, mean, std) for package, pixels in zip(packages, scalings)]
     targets = [package.targets for package in packages]
     if len({one.ndim for one in targets}) > 1:
-        targets = [one if one.ndim == 2 else torch.nn.functional.one_hot(one, len(first.class_names)).float() for one in targets]
+        targets = [
+            one if one.ndim == 2 else torch.nn.functional.one_hot(one, len(first.class_names)).float()
+            for one in targets
+        ]
     step_size = math.exp(np.mean([math.log(package.step_size) for package in packages]))
-    return Union(torch.cat(moved), torch.cat(targets), first.recipe.model_copy(update={"learning_rate": step_size}), mean, std)
+    return Union(
+        torch.cat(moved), torch.cat(targets), first.recipe.model_copy(update={"learning_rate": step_size}), mean, std
+    )
 
 
 def _rescaled(images: Tensor, pixels, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -176,7 +198,9 @@ def scored(study: Study, own: Mapping[str, Data], one: Shared) -> dict[str, Any]
     """A row: the way, its cost, and its scores on each hospital's test part and on all."""
     ends = np.cumsum([len(data.test) for data in own.values()])[:-1]
     split = dict(zip(own, np.split(one.probabilities, ends, axis=1)))
-    of = lambda said, test: score(said, test.labels, test.groups, study.data.class_names, resamples=study.profile.resamples)
+    of = lambda said, test: score(
+        said, test.labels, test.groups, study.data.class_names, resamples=study.profile.resamples
+    )
     return {
         "way": one.way,
         "sent_bytes": one.sent_bytes,
@@ -187,16 +211,25 @@ def scored(study: Study, own: Mapping[str, Data], one: Shared) -> dict[str, Any]
 
 
 def _test(own: Mapping[str, Data]) -> Part:
-    return Part(*(np.concatenate([getattr(data.test, name) for data in own.values()]) for name in ("images", "labels", "groups")))
+    return Part(
+        *(
+            np.concatenate([getattr(data.test, name) for data in own.values()])
+            for name in ("images", "labels", "groups")
+        )
+    )
 
 
-def by_packages(study: Study, own: Mapping[str, Data], packages: Sequence[Package], way: str, sent_bytes: int) -> Shared:
+def by_packages(
+    study: Study, own: Mapping[str, Data], packages: Sequence[Package], way: str, sent_bytes: int
+) -> Shared:
     """Networks of the packages' kind trained on all of them together."""
     one, network, settings = union(packages), study.network(), study.profile.hospitals
     images, targets = one.images.to(study.device), one.targets.to(study.device)
     seed = (settings.seed, "hospitals", *(package.id for package in packages))
     trained = trained_networks(network, images, targets, one.recipe, settings.networks, seed, _report(study, way))
-    return Shared(way, sent_bytes, 1, probabilities(network, trained, one.standardised(_test(own).images).to(study.device)))
+    return Shared(
+        way, sent_bytes, 1, probabilities(network, trained, one.standardised(_test(own).images).to(study.device))
+    )
 
 
 def each_alone(study: Study, own: Mapping[str, Data], name: str) -> Shared:
@@ -221,7 +254,9 @@ def by_data(study: Study, own: Mapping[str, Data]) -> Shared:
 def by_federated_averaging(study: Study, own: Mapping[str, Data]) -> Shared:
     """Every round, each hospital goes on from the mean network for some epochs on its data; means are by number of images."""
     settings, network = study.profile.hospitals, study.network()
-    recipe = study.profile.references.good_recipe.model_copy(update={"epochs": settings.local_epochs, "schedule": "constant"})
+    recipe = study.profile.references.good_recipe.model_copy(
+        update={"epochs": settings.local_epochs, "schedule": "constant"}
+    )
     parts = {name: _tensors(study, data.train) for name, data in own.items()}
     total, trained = sum(len(labels) for _, labels in parts.values()), []
     for run in range(settings.networks):
@@ -230,7 +265,9 @@ def by_federated_averaging(study: Study, own: Mapping[str, Data]) -> Shared:
             seeds = {name: (settings.seed, "federated", run, "round", number, name) for name in own}
             local = {name: train(network, theta, *pair, recipe, seeds[name]) for name, pair in parts.items()}
             theta = torch.stack([local[name] * (len(parts[name][1]) / total) for name in own]).sum(0)
-            study.progress("federated averaging", run * settings.rounds + number + 1, settings.networks * settings.rounds)
+            study.progress(
+                "federated averaging", run * settings.rounds + number + 1, settings.networks * settings.rounds
+            )
         trained.append(theta)
     sent = 2 * settings.rounds * len(own) * network.parameter_count * FLOAT_BYTES  # there and back
     return Shared(f"federated averaging, {settings.rounds} rounds", sent, settings.rounds, _said(study, own, trained))
@@ -243,7 +280,15 @@ def _on_own_data(study: Study, data: Data, name: str) -> list[Tensor]:
 def _trained(study: Study, images: Tensor, labels: Tensor, name: str) -> list[Tensor]:
     settings = study.profile.hospitals
     seed = (settings.seed, "hospitals", name)
-    return trained_networks(study.network(), images, labels, study.profile.references.good_recipe, settings.networks, seed, _report(study, name))
+    return trained_networks(
+        study.network(),
+        images,
+        labels,
+        study.profile.references.good_recipe,
+        settings.networks,
+        seed,
+        _report(study, name),
+    )
 
 
 def _said(study: Study, own: Mapping[str, Data], trained: list[Tensor]) -> np.ndarray:

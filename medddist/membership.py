@@ -1,8 +1,8 @@
 """Whether images were trained on: the scores of an attack, the threshold that unseen images set, and what chance would give.
 
-An image is found when it scores higher than all but a share of unseen images. The threshold is one of their scores, so the number of
-further unseen images that exceed it is beta-binomial exactly, whatever their distribution: by that, and not by the share alone, is
-judged whether members are found and whether unseen ones are at chance.
+An image is found when it scores higher than all but a share of unseen images. The threshold is one of their scores, so
+the number of further unseen images that exceed it is beta-binomial exactly, whatever their distribution: by that, and not
+by the share alone, is judged whether members are found and whether unseen ones are at chance.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ BATCH = 512
 def share(count: int, of: int, level: float) -> dict[str, float | int]:
     """A share with its exact binomial (Clopper-Pearson) interval."""
     interval = stats.binomtest(count, of).proportion_ci(level, method="exact")
-    return {"count": count, "of": of, "share": count / of, "low": float(interval.low), "high": float(interval.high), "level": level}
+    return {
+        "count": count,
+        "of": of,
+        "share": count / of,
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "level": level,
+    }
 
 
 class Threshold(NamedTuple):
@@ -37,7 +44,7 @@ class Threshold(NamedTuple):
     images: int
 
     def by_chance(self, count: int, level: float) -> tuple[int, int]:
-        """How many of `count` further unseen images are found, lowest and highest, with this probability: beta-binomial, exactly."""
+        """Fewest and most of `count` further unseen images that are found, with this probability: beta-binomial, exactly."""
         low, high = stats.betabinom(count, self.rank, self.images + 1 - self.rank).interval(level)
         return int(low), int(high)
 
@@ -61,22 +68,37 @@ def auc(members: np.ndarray, others: np.ndarray, level: float) -> dict[str, floa
     above = (members[:, None] > others) + 0.5 * (members[:, None] == others)
     variance = above.mean(1).var(ddof=1) / len(members) + above.mean(0).var(ddof=1) / len(others)
     width = stats.norm.ppf((1 + level) / 2) * math.sqrt(variance)
-    return {"auc": float(above.mean()), "low": float(max(above.mean() - width, 0)), "high": float(min(above.mean() + width, 1)), "level": level}
+    return {
+        "auc": float(above.mean()),
+        "low": float(max(above.mean() - width, 0)),
+        "high": float(min(above.mean() + width, 1)),
+        "level": level,
+    }
 
 
 def row(scores: np.ndarray, unseen: np.ndarray, at: Threshold, level: float) -> dict[str, Any]:
     """Of these images: how many are found, how many would be by chance, and the area under the curve against unseen ones."""
     found = int((scores > at.score).sum())
     low, high = at.by_chance(len(scores), level)
-    return {"true_positives": share(found, len(scores), level), "by_chance": [low, high], "auc": auc(scores, unseen, level)}
+    return {
+        "true_positives": share(found, len(scores), level),
+        "by_chance": [low, high],
+        "auc": auc(scores, unseen, level),
+    }
 
 
 def attacked(scores: dict[str, np.ndarray], false_positives: float) -> dict[str, Any]:
-    """What an attack finds, from its scores of each group: `unseen_a` sets the threshold, `unseen_b` is the negative control."""
+    """What an attack finds, from its scores by group: `unseen_a` sets the threshold, `unseen_b` is the negative control."""
     a, b = scores["unseen_a"], scores["unseen_b"]
     at, both = threshold(a, false_positives), np.concatenate([a, b])
-    groups = {name: row(of, both, at, LEVEL) for name, of in scores.items() if name in ("starting", "others") and len(of)}
-    return groups | {"unseen": row(b, a, at, CONTROL_LEVEL)} | ({"control": row(scores["control"], both, at, CONTROL_LEVEL)} if "control" in scores else {})
+    groups = {
+        name: row(of, both, at, LEVEL) for name, of in scores.items() if name in ("starting", "others") and len(of)
+    }
+    return (
+        groups
+        | {"unseen": row(b, a, at, CONTROL_LEVEL)}
+        | ({"control": row(scores["control"], both, at, CONTROL_LEVEL)} if "control" in scores else {})
+    )
 
 
 def is_found(one: dict[str, Any]) -> bool:

@@ -107,8 +107,15 @@ if found.start is not None:
 # %%
 def line(attack, group, one):
     hits, area = one["true_positives"], one["auc"]
-    return {"attack": attack, "images": group, "found": f"{hits['count']} of {hits['of']}", "share": f"{hits['share']:.3f} [{hits['low']:.3f}, {hits['high']:.3f}]",
-            "by chance": f"{one['by_chance'][0]} to {one['by_chance'][1]}", "AUC": f"{area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]", "level": area["level"]}
+    return {
+        "attack": attack,
+        "images": group,
+        "found": f"{hits['count']} of {hits['of']}",
+        "share": f"{hits['share']:.3f} [{hits['low']:.3f}, {hits['high']:.3f}]",
+        "by chance": f"{one['by_chance'][0]} to {one['by_chance'][1]}",
+        "AUC": f"{area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]",
+        "interval": f"{area['level']:.1%}",
+    }
 
 
 names = {"starting": "started from", "others": "other training images", "unseen": "unseen: negative control"}
@@ -123,13 +130,17 @@ reasons = broken(told)
 print("\n".join(reasons) or f"both controls are as they have to be, at a threshold for {settings.false_positives:.0%} false positives")
 
 # %%
-picture = figures.membership({attack: {"trained on": of["positive_control"]["control"], **{names[g].split(":")[0]: one for g, one in of["released"].items()}} for attack, of in told["membership"].items()}, settings.false_positives)
+drawn = {
+    attack: {"trained on": of["positive_control"]["control"]} | {names[group].split(":")[0]: one for group, one in of["released"].items()}
+    for attack, of in told["membership"].items()
+}
+picture = figures.membership(drawn, settings.false_positives)
 figures.show(picture, "Share of images found and area under the curve, by group of images and attack, with intervals; dashed: what chance gives")
 
 # %% [markdown]
-# `lira` takes from an image's score what shadow sets say that were distilled from random halves of the data without it; with the few and
-# short shadows of the `demo` profile that is a weak form of it, and a finding at 0.1 % false positives takes at least a thousand unseen
-# images. A long run has more: `--set audit.shadows=32`. Each shadow is kept when it is done.
+# LiRA takes from an image's score what shadow sets say that were distilled from random halves of the data without it. It is a setting,
+# `audit.shadows`: two short shadows did not find the positive control here, so it takes more of them, and a finding at 0.1 % false
+# positives takes at least a thousand unseen images. Each shadow is kept when it is done.
 
 # %%
 asked = candidates(study, result, settings)

@@ -50,7 +50,11 @@ from medddist.package.signature import make_keys
 figures.set_style()
 metric = study.profile.distill.selection_metric
 own = hospitals(study.data)
-pd.DataFrame({name: {f"{what} {of}": n for what, part in one.parts().items() for of, n in zip(one.class_names, part.class_counts(one.classes))} for name, one in own.items()})
+counts = {
+    name: {f"{what} {of}": n for what, part in one.parts().items() for of, n in zip(one.class_names, part.class_counts(one.classes))}
+    for name, one in own.items()
+}
+pd.DataFrame(counts)
 
 # %% [markdown]
 # ## Each sends a package
@@ -62,7 +66,10 @@ inbox = artifacts_folder(given.out) / "hospitals"
 packages = sent_packages(study, inbox)
 opened = {name: open_package(path) for name, path in packages.items()}
 pd.DataFrame(
-    {name: {"ID": one.id[:12], "images": len(one), "step size": f"{one.step_size:.3f}", "bytes": packages[name].stat().st_size} for name, one in opened.items()}
+    {
+        name: {"ID": one.id[:12], "images": len(one), "step size": f"{one.step_size:.3f}", "bytes": packages[name].stat().st_size}
+        for name, one in opened.items()
+    }
 )
 
 # %%
@@ -77,10 +84,12 @@ figures.show(figures.sheet(sheet, "Some images of each package"), "Distilled ima
 # %%
 rows = compare(study, packages)
 cell = lambda one: "-" if one["mean"] is None else f"{one['mean']:.3f}" + ("" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]")
-pd.DataFrame(
-    [{"": row["way"], "kB sent": round(row["sent_bytes"] / 1000), "rounds": row["rounds"], "all": cell(row["all"][metric]),
-      **{name: cell(of[metric]) for name, of in row["hospitals"].items()}} for row in rows]
-).set_index("")
+table = {
+    row["way"]: {"kB sent": round(row["sent_bytes"] / 1000), "rounds": row["rounds"], "all": cell(row["all"][metric])}
+    | {name: cell(of[metric]) for name, of in row["hospitals"].items()}
+    for row in rows
+}
+pd.DataFrame.from_dict(table, orient="index")
 
 # %%
 figures.show(figures.sharing(rows, metric), f"{metric.replace('_', ' ')} on all hospitals' test parts by bytes sent, a point for each way to share")
@@ -100,7 +109,8 @@ after = open_package(packages[name]).id
 print(f"{name}: first {before[:12]}, then {after[:12]}")
 
 # %%
-left = by_packages(study, own, [opened[other] for other in others], f"without {name}", sum(packages[other].stat().st_size for other in others))
+sent_bytes = sum(packages[other].stat().st_size for other in others)
+left = by_packages(study, own, [opened[other] for other in others], f"without {name}", sent_bytes)
 everyone = next(row for row in rows if row["way"] == "all packages")
 one = scored(study, own, left)
 print(f"all packages {cell(everyone['all'][metric])}; {left.way} {cell(one['all'][metric])}")

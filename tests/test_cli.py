@@ -58,7 +58,7 @@ def test_a_fault_of_ours_is_one_line_and_exit_code_one(capsys, monkeypatch):
     assert (code, out) == (1, "") and "ZeroDivisionError" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["prepare", "teachers", "distill", "evaluate", "compare", "results"])
+@pytest.mark.parametrize("command", ["prepare", "teachers", "distill", "evaluate", "compare", "results", "audit", "package"])
 def test_help_is_there(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0 and "--profile" in out

@@ -12,7 +12,16 @@ from medddist import hospitals as sharing
 from medddist import metrics
 from medddist.data.parts import Data, Part
 from medddist.errors import InputError
-from medddist.hospitals import HospitalSettings, by_federated_averaging, by_packages, compare, hospitals, scored, sent_packages, union
+from medddist.hospitals import (
+    HospitalSettings,
+    by_federated_averaging,
+    by_packages,
+    compare,
+    hospitals,
+    scored,
+    sent_packages,
+    union,
+)
 from medddist.networks import initial_parameters
 from medddist.package import open_package
 from medddist.training import train
@@ -31,11 +40,21 @@ def of_two(counts=(60, 24, 36), origins=NAMES) -> Data:
         return Part(pixels, labels.numpy(), 1000 * seed + np.arange(count), np.arange(count) // CLASSES % len(origins))
 
     parts = [part(count, seed) for seed, count in enumerate(counts)]
-    return Data(*parts, ("a", "b", "c"), "two of them " * 2, "made up", origin_names=origins, pixel_mean=(0.4,), pixel_std=(0.16,))
+    return Data(
+        *parts,
+        ("a", "b", "c"),
+        "two of them " * 2,
+        "made up",
+        origin_names=origins,
+        pixel_mean=(0.4,),
+        pixel_std=(0.16,),
+    )
 
 
 def study(out, **changes):
-    settings = HospitalSettings(networks=2, rounds=2, local_epochs=1, changes={"distill.iterations": 2, "teachers.teachers": 1})
+    settings = HospitalSettings(
+        networks=2, rounds=2, local_epochs=1, changes={"distill.iterations": 2, "teachers.teachers": 1}
+    )
     one = tiny_study(out, of_two(), hospitals=settings.model_dump(mode="json"), **changes)
     one.source = "phantom"  # whose images may be sent as they are
     return one
@@ -60,7 +79,9 @@ def test_every_image_is_at_its_hospital_and_test_images_stay_test_images():
     assert list(own) == list(NAMES)
     for k, mine in enumerate(own.values()):
         for learned in (mine.train, mine.validation):
-            assert set(learned.groups) <= set(data.train.groups[data.train.origins == k]) | set(data.validation.groups[data.validation.origins == k])
+            assert set(learned.groups) <= set(data.train.groups[data.train.origins == k]) | set(
+                data.validation.groups[data.validation.origins == k]
+            )
         assert set(mine.test.groups) == set(data.test.groups[data.test.origins == k])
         assert len(mine.train) + len(mine.validation) == 42 and not set(mine.train.groups) & set(mine.validation.groups)
         assert (mine.validation.class_counts(CLASSES) > 0).all() and mine.pixel_mean != data.pixel_mean
@@ -69,11 +90,18 @@ def test_every_image_is_at_its_hospital_and_test_images_stay_test_images():
 
 def test_what_cannot_be_dealt_to_hospitals_is_refused():
     data = of_two()
-    for nameless in (dataclasses.replace(data, origin_names=()), dataclasses.replace(data, train=dataclasses.replace(data.train, origins=None))):
+    for nameless in (
+        dataclasses.replace(data, origin_names=()),
+        dataclasses.replace(data, train=dataclasses.replace(data.train, origins=None)),
+    ):
         with pytest.raises(InputError, match="does not say which of two or more hospitals"):
             hospitals(nameless)
     labels = np.where((data.train.origins == 1) & (data.train.labels == 2), 0, data.train.labels)
-    without = dataclasses.replace(data, train=dataclasses.replace(data.train, labels=labels), validation=dataclasses.replace(data.validation, origins=np.zeros(24, np.int64)))
+    without = dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, labels=labels),
+        validation=dataclasses.replace(data.validation, origins=np.zeros(24, np.int64)),
+    )
     with pytest.raises(InputError, match="^south: has no train image of class c; leave the hospital or the class out$"):
         hospitals(without)
     with pytest.raises(InputError, match="^third: has no test image"):
@@ -99,9 +127,13 @@ def test_a_union_is_all_images_in_one_scaling(packages):
     assert len(both.images) == sum(map(len, opened)) and both.recipe.epochs == opened[0].recipe.epochs
     for part, package in zip(both.images.split([len(package) for package in opened]), opened):
         pixels = package.manifest.pixels
-        torch.testing.assert_close(part * both.std[0] + both.mean[0], package.images * pixels.std[0] + pixels.mean[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            part * both.std[0] + both.mean[0], package.images * pixels.std[0] + pixels.mean[0], atol=1e-5, rtol=0
+        )
     assert both.recipe.learning_rate == pytest.approx(np.sqrt(opened[0].step_size * opened[1].step_size))
-    assert torch.equal(union(opened[:1]).images, opened[0].images) and union(opened[:1]).recipe.learning_rate == pytest.approx(opened[0].step_size)
+    assert torch.equal(union(opened[:1]).images, opened[0].images) and union(
+        opened[:1]
+    ).recipe.learning_rate == pytest.approx(opened[0].step_size)
     uint8 = np.full((1, 1, 2, 2), 51, np.uint8)
     torch.testing.assert_close(both.standardised(uint8), torch.full((1, 1, 2, 2), (0.2 - both.mean[0]) / both.std[0]))
 
@@ -110,7 +142,9 @@ def test_hard_and_soft_labels_go_together(packages):
     hard, other = (open_package(path) for path in packages.values())
     soft = dataclasses.replace(other, targets=torch.full((len(other), CLASSES), 1 / CLASSES))
     targets = union([hard, soft]).targets
-    assert targets.shape == (len(hard) + len(soft), CLASSES) and torch.equal(targets[: len(hard)].argmax(1), hard.targets)
+    assert targets.shape == (len(hard) + len(soft), CLASSES) and torch.equal(
+        targets[: len(hard)].argmax(1), hard.targets
+    )
     torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)))
 
 
@@ -143,7 +177,13 @@ def test_federated_averaging_of_one_hospital_is_training(tmp_path, monkeypatch):
     recipe = one.profile.references.good_recipe.model_copy(update={"epochs": 1, "schedule": "constant"})
     theta = initial_parameters(network, 0, "federated", 1)
     for number in range(settings.rounds):
-        theta = train(network, theta, *sharing._tensors(one, own["north"].train), recipe, (0, "federated", 1, "round", number, "north"))
+        theta = train(
+            network,
+            theta,
+            *sharing._tensors(one, own["north"].train),
+            recipe,
+            (0, "federated", 1, "round", number, "north"),
+        )
     expected = sharing._said(one, own, [theta])[0]
     np.testing.assert_allclose(by_federated_averaging(one, own).probabilities[1], expected, atol=1e-6)
 
@@ -151,7 +191,9 @@ def test_federated_averaging_of_one_hospital_is_training(tmp_path, monkeypatch):
 def test_federated_averaging_weighs_hospitals_by_their_images(tmp_path, monkeypatch):
     one = study(tmp_path)
     own = hospitals(one.data)
-    few = dataclasses.replace(own["south"].train, **{name: getattr(own["south"].train, name)[:10] for name in ("images", "labels", "groups")})
+    few = dataclasses.replace(
+        own["south"].train, **{name: getattr(own["south"].train, name)[:10] for name in ("images", "labels", "groups")}
+    )
     own["south"] = dataclasses.replace(own["south"], train=few)
     many, seen = len(own["north"].train), []
     monkeypatch.setattr(sharing, "train", lambda network, theta, images, *_: theta * 0 + float(len(images)))
@@ -168,7 +210,10 @@ def test_a_row_for_each_way_with_its_cost(one, packages):
         "federated averaging, 2 rounds", "pooled real data",
     ]  # fmt: skip
     cost = {way: (row["sent_bytes"], row["rounds"]) for way, row in rows.items()}
-    assert cost["north alone"] == (0, 0) and cost["all packages"] == (sum(path.stat().st_size for path in packages.values()), 1)
+    assert cost["north alone"] == (0, 0) and cost["all packages"] == (
+        sum(path.stat().st_size for path in packages.values()),
+        1,
+    )
     assert cost["weights, answers averaged"] == (2 * parameters * 4, 1)
     assert cost["federated averaging, 2 rounds"] == (2 * 2 * 2 * parameters * 4, 2)
     assert cost["pooled real data"] == (sum(len(data.train) for data in own.values()) * (8 * 8 + 1), 1)

@@ -8,7 +8,11 @@ from string import Template
 
 from medddist.package.manifest import NOT_MEASURED, Manifest, Score
 
-GROUPS = {"starting": "those it started from", "others": "other training images", "unseen": "unseen ones (negative control)"}
+GROUPS = {
+    "starting": "those it started from",
+    "others": "other training images",
+    "unseen": "unseen ones (negative control)",
+}
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 
 
@@ -22,23 +26,29 @@ def _texts(manifest: Manifest) -> dict[str, str]:
     pixels, recipe = manifest.pixels, manifest.settings.evaluation.recipe
     scaling = (f"mean {mean:.4f}, standard deviation {std:.4f}" for mean, std in zip(pixels.mean, pixels.std))
     said = {name: plain(getattr(manifest, name)) for name in ("description", "creator", "licence", "intended_use")}
-    return said | _origin(manifest) | {
-        "total": str(sum(manifest.images)),
-        "classes": str(len(manifest.class_names)),
-        "size": f"{pixels.image_size_px} x {pixels.image_size_px} pixels in {'grey' if pixels.channels == 1 else 'colour'}",
-        "label_kind": "one class" if manifest.labels == "hard" else "a probability for each class",
-        "source_total": str(sum(map(sum, manifest.source.images.values()))),
-        "test_total": str(sum(manifest.source.images.get("test", ()))),
-        "fingerprint": manifest.source.fingerprint,
-        "scaling": "; ".join(scaling),
-        "depth": str(manifest.settings.network.depth),
-        "width": str(manifest.settings.network.width),
-        "epochs": str(recipe.epochs),
-        "step_size": f"{manifest.step_size:.4g}",
-        "balance": "equally large" if len(set(manifest.images)) == 1 else "as large as the table says",
-        "first_preview": min(name for name in manifest.files if name.endswith(".png")),
-        "made_with": ", ".join(f"{plain(name)} {plain(version or 'of no version')}" for name, version in manifest.made_with.items()),
-    }
+    return (
+        said
+        | _origin(manifest)
+        | {
+            "total": str(sum(manifest.images)),
+            "classes": str(len(manifest.class_names)),
+            "size": f"{pixels.image_size_px} x {pixels.image_size_px} pixels in {'grey' if pixels.channels == 1 else 'colour'}",
+            "label_kind": "one class" if manifest.labels == "hard" else "a probability for each class",
+            "source_total": str(sum(map(sum, manifest.source.images.values()))),
+            "test_total": str(sum(manifest.source.images.get("test", ()))),
+            "fingerprint": manifest.source.fingerprint,
+            "scaling": "; ".join(scaling),
+            "depth": str(manifest.settings.network.depth),
+            "width": str(manifest.settings.network.width),
+            "epochs": str(recipe.epochs),
+            "step_size": f"{manifest.step_size:.4g}",
+            "balance": "equally large" if len(set(manifest.images)) == 1 else "as large as the table says",
+            "first_preview": min(name for name in manifest.files if name.endswith(".png")),
+            "made_with": ", ".join(
+                f"{plain(name)} {plain(version or 'of no version')}" for name, version in manifest.made_with.items()
+            ),
+        }
+    )
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:
@@ -48,7 +58,10 @@ def _origin(manifest: Manifest) -> dict[str, str]:
                 "confidential": "Yes: the images are those of the data set it came from."}  # fmt: skip
     start = {"noise": "They started from noise", "real": "Each started as a copy of a real image"}
     known = start.get(str(manifest.settings.distillation.get("initial_images")), "How they started is not stated")
-    return {"nature": "Images that were learned", "confidential": f"{known}, were calculated from real images, and may resemble them."}
+    return {
+        "nature": "Images that were learned",
+        "confidential": f"{known}, were calculated from real images, and may resemble them.",
+    }
 
 
 def _tables(manifest: Manifest) -> dict[str, str]:
@@ -78,13 +91,19 @@ def _audit(audit: dict) -> str:
         rows += [[attack, group, *_found(row)] for group, row in groups.items()]
     head = table(["attack", "images", "found", "of them, interval", "by chance", "area under the curve"], rows)
     verdict = "; ".join(audit["broken"]) or "Both controls are as they have to be"
-    return f"{plain(verdict)}. Membership in the training images, {audit['settings']['false_positives']:.2g} false positives:\n\n{head}"
+    share = audit["settings"]["false_positives"]
+    return f"{plain(verdict)}. Membership in the training images, {share:.2g} false positives:\n\n{head}"
 
 
 def _found(row: dict) -> list[str]:
     hits, area = row["true_positives"], row["auc"]
     between = lambda of: f"[{of['low']:.3f}, {of['high']:.3f}]"
-    return [f"{hits['count']} of {hits['of']}", between(hits), "{} to {}".format(*row["by_chance"]), f"{area['auc']:.3f} {between(area)}"]
+    return [
+        f"{hits['count']} of {hits['of']}",
+        between(hits),
+        "{} to {}".format(*row["by_chance"]),
+        f"{area['auc']:.3f} {between(area)}",
+    ]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

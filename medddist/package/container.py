@@ -103,7 +103,9 @@ def _require_short_list(file: io.BufferedReader, size: int) -> None:
 
 def _add(sizes: dict[str, int], name: str, size: int) -> None:
     if not NAME.fullmatch(name):
-        raise InputError(f"{shown(name)[:100]}: is no name of a file in a package (letters, digits, - _ . and no folder)")
+        raise InputError(
+            f"{shown(name)[:100]}: is no name of a file in a package (letters, digits, - _ . and no folder)"
+        )
     if name in sizes:
         raise InputError(f"{name}: is there twice")
     sizes[name] = size
@@ -114,16 +116,22 @@ def _add(sizes: dict[str, int], name: str, size: int) -> None:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Folder | Zip]:
     """A package's files, listed and bounded. Raises InputError, without the package's name, for what is not one."""
-    if not path.exists():
-        raise InputError("is not there; give a package's folder or .zip file")
-    if not path.is_dir() and not path.is_file():
-        raise InputError("is neither a folder nor a file; give a package's folder or .zip file")
-    box = _tried(lambda: Folder(path) if path.is_dir() else Zip(path))
+    box = _tried(lambda: _box(path))
     try:
         _tried(box.list)
         yield box
     finally:
         box.close()
+
+
+def _box(path: Path) -> Folder | Zip:
+    if not path.exists():
+        raise InputError("is not there; give a package's folder or .zip file")
+    if path.is_dir():
+        return Folder(path)
+    if path.is_file():
+        return Zip(path)
+    raise InputError("is neither a folder nor a file; give a package's folder or .zip file")
 
 
 def read(box: Folder | Zip, name: str, most: int) -> bytes:
@@ -143,7 +151,9 @@ def _tried(read, where: str = ""):
         return read()
     except InputError:
         raise
-    except Exception as problem:  # of a damaged zip comes anything: BadZipFile, zlib.error, struct.error, NotImplementedError ...
+    except (
+        Exception
+    ) as problem:  # of a damaged zip comes anything: BadZipFile, zlib.error, struct.error, NotImplementedError ...
         reason = f"cannot be read ({problem or type(problem).__name__})"
         raise InputError(shortened(f"{where}: {reason}" if where else reason)) from None
 
@@ -162,7 +172,9 @@ def write(path: Path, files: dict[str, bytes]) -> None:
         else:
             _write_folder(path, files)
     except OSError as problem:
-        raise InputError(f"{shown(path)}: cannot be written ({problem}); give a place with space that can be written to") from None
+        raise InputError(
+            f"{shown(path)}: cannot be written ({problem}); give a place with space that can be written to"
+        ) from None
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

@@ -69,7 +69,9 @@ class Source(Settings):
     """
 
     fingerprint: str = Field(pattern="^[0-9a-f]{32}$")
-    images: dict[Literal["train", "validation", "test"], tuple[Annotated[int, Field(ge=0)], ...]]  # by part, then by class
+    images: dict[
+        Literal["train", "validation", "test"], tuple[Annotated[int, Field(ge=0)], ...]
+    ]  # by part, then by class
 
 
 class Score(Settings):
@@ -140,7 +142,9 @@ class Manifest(Settings):
     def _can_be_trained_on(self):
         network, evaluation = self.settings.network, self.settings.evaluation
         if network.width > MAX_WIDTH or self.pixels.image_size_px < 2**network.depth:
-            raise ValueError(f"settings.network: wider than {MAX_WIDTH}, or too deep for {self.pixels.image_size_px} px")
+            raise ValueError(
+                f"settings.network: wider than {MAX_WIDTH}, or too deep for {self.pixels.image_size_px} px"
+            )
         if evaluation.recipe.epochs > MAX_EPOCHS or evaluation.networks > MAX_NETWORKS:
             raise ValueError(f"settings.evaluation: more than {MAX_EPOCHS} epochs or {MAX_NETWORKS} networks")
         return self
@@ -172,7 +176,9 @@ def manifest_from(content: bytes) -> Manifest:
         raise InputError(f"{MANIFEST}: is not the manifest of a {FORMAT}; ask the sender for the package")
     if values.get("version") != VERSION or isinstance(values["version"], bool):
         version = repr(values.get("version"))[:20]
-        raise InputError(f"{MANIFEST}: has version {shown(version)}, and {VERSION} is known here; install a newer medddist")
+        raise InputError(
+            f"{MANIFEST}: has version {shown(version)}, and {VERSION} is known here; install a newer medddist"
+        )
     try:
         return Manifest.model_validate_json(content, strict=True)  # what the schema says and no more: "5" is no number
     except pydantic.ValidationError as invalid:
@@ -182,7 +188,9 @@ def manifest_from(content: bytes) -> Manifest:
 def strict_json(content: bytes, where: str) -> Any:
     """JSON in UTF-8 without repeated names, NaN or infinite numbers; InputError otherwise."""
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite)
+        return json.loads(
+            content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite
+        )
     except (ValueError, RecursionError) as problem:
         raise InputError(shortened(f"{where}: is not plain JSON ({problem})")) from None
 

@@ -19,7 +19,7 @@ from medddist.training import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Package(Dataset):
-    """A distilled set that was checked: a torch data set of (image (C, S, S), target), targets classes or probabilities (K,)."""
+    """A distilled set that was checked: a torch data set of (image (C, S, S), target), a class or probabilities (K,)."""
 
     manifest: Manifest
     id: str  # SHA-256 of the manifest's bytes
@@ -104,5 +104,3 @@ def _file(box, name: str, manifest: Manifest) -> bytes:
     if hashlib.sha256(content).hexdigest() != announced.sha256:
         raise InputError(f"{name}: is not the file that the manifest describes (its SHA-256 is another); get it again")
     return content
-
-

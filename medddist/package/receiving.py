@@ -29,7 +29,9 @@ from medddist.training import Diverged
 OPSET = 17  # of ONNX: what runtimes of 2022 and later know
 
 
-def trained(package: Package, networks: int | None, device: str, progress: Callable[[int, int], None] | None) -> Trained:
+def trained(
+    package: Package, networks: int | None, device: str, progress: Callable[[int, int], None] | None
+) -> Trained:
     """As the sender trained its own to measure the set: on one kind of machine, to the same bits."""
     keep_freed_memory()
     use_torchs_threads()
@@ -42,7 +44,9 @@ def trained(package: Package, networks: int | None, device: str, progress: Calla
     try:
         found = trained_networks(network, *sets, package.recipe, count, package.manifest.training_seed, progress)
     except Diverged:
-        raise InputError(f"package {package.id[:12]}: training on it diverges at its step size {package.step_size:.3g}; ask the sender") from None
+        raise InputError(
+            f"package {package.id[:12]}: training on it diverges at its step size {package.step_size:.3g}; ask the sender"
+        ) from None
     return Trained(package, network, found)
 
 
@@ -64,7 +68,9 @@ class Trained:
     def scores(self, data: Data, resamples: int = 1000) -> dict[str, Any]:
         """`metrics.score` on the test part of data made by `own_data`."""
         test = data.test
-        return metrics.score(self.probabilities(test.images), test.labels, test.groups, data.class_names, resamples=resamples)
+        return metrics.score(
+            self.probabilities(test.images), test.labels, test.groups, data.class_names, resamples=resamples
+        )
 
     def save(self, folder: str | Path) -> list[Path]:
         """Each network as network_K.safetensors, and network_K.onnx where the package onnx is installed; about.json beside."""
@@ -117,6 +123,8 @@ def own_data(package: Package, source: str | Path, changes: Mapping[str, Any] | 
     Raises InputError for data that `load_data` refuses, and unless its classes are the package's.
     """
     pixels = package.manifest.pixels
+    for name in sorted({"image_size_px", "channels"} & (changes or {}).keys()):
+        raise InputError(f"data.{name}: is the package's, {getattr(pixels, name)}; leave it out")
     values = dict(changes or {}) | {"image_size_px": pixels.image_size_px, "channels": pixels.channels}
     data = load_data(source, parsed(DataSettings, values, "data"), progress=progress)
     if set(data.class_names) != set(package.class_names):

@@ -60,7 +60,9 @@ def require_signature(signature: bytes, manifest: bytes, key_file: Path) -> str:
     try:
         key.verify(signature, manifest)
     except InvalidSignature:
-        raise InputError(f"its signature is not by the key in {shown(key_file)}; ask the sender, and do not use it") from None
+        raise InputError(
+            f"its signature is not by the key in {shown(key_file)}; ask the sender, and do not use it"
+        ) from None
     return fingerprint(key)
 
 

@@ -45,8 +45,8 @@ def write_package(
 ) -> str:
     """The first seed's set of a study as a folder or, by the name's ending, a .zip; the package's ID.
 
-    stated: any of STATED, in the creator's words. sign_with: a private key's file. measure, audit: whether to say what the set is
-    worth and what it gives away. The same study, the same bytes.
+    stated: any of STATED, in the creator's words. sign_with: a private key's file. measure, audit: whether to say what
+    the set is worth and what it gives away. The same study, the same bytes.
     Raises InputError for what cannot be stated, a key that is none, a place that cannot be written to, and, unless
     `allow_copies`, for a set that is still the real images that it started from.
     """
@@ -57,7 +57,10 @@ def write_package(
             "package: the set that was best on validation is the one it started from, real images unchanged; distil longer"
             " (distill.iterations), or say --allow-copies if they may be sent"
         )
-    about |= {"measured": measured(study) if measure else NOT_MEASURED, "audit": audited(study) if audit else NOT_MEASURED}
+    about |= {
+        "measured": measured(study) if measure else NOT_MEASURED,
+        "audit": audited(study) if audit else NOT_MEASURED,
+    }
     files = packed(result.distilled, study.data, about | STATED | dict(stated or {}), sign_with)
     container.write(Path(path), files)
     return package_id(files)
@@ -83,8 +86,16 @@ def settings_of(study: Study) -> dict[str, Any]:
 
 
 def measured(study: Study) -> list[dict[str, Any]]:
-    """The released set and its references on the study's test part."""
-    rows = study.table(MEASURED)
+    """The released set and its references on the study's test part; of several seeds, what the first's set is worth."""
+    alone = type(study)(
+        study.profile.model_copy(update={"seeds": study.profile.seeds[:1]}),
+        study.source,
+        study.out,
+        str(study.device),
+        study.progress,
+    )
+    alone.data = study.data
+    rows = alone.table(MEASURED)
     return [{"label": row["label"]} | {metric: row[metric] for metric in METRICS} for row in rows]
 
 
@@ -96,7 +107,9 @@ def audited(study: Study) -> dict[str, Any]:
     return told | {"broken": broken(told)}
 
 
-def packed(released: Distilled, data: Data, about: Mapping[str, Any], sign_with: str | Path | None = None) -> dict[str, bytes]:
+def packed(
+    released: Distilled, data: Data, about: Mapping[str, Any], sign_with: str | Path | None = None
+) -> dict[str, bytes]:
     """The package's files by name, manifest first."""
     step_size = released.step_size.detach().cpu().float()
     contents = tensors.Contents(released.images.detach().cpu().float(), _targets(released), step_size)
@@ -109,7 +122,12 @@ def packed(released: Distilled, data: Data, about: Mapping[str, Any], sign_with:
         "images": np.bincount(classes, minlength=data.classes).tolist(),
         "labels": "hard" if contents.targets.ndim == 1 else "soft",
         "step_size": step_size.item(),
-        "pixels": {"image_size_px": data.image_size_px, "channels": data.channels, "mean": data.pixel_mean, "std": data.pixel_std},
+        "pixels": {
+            "image_size_px": data.image_size_px,
+            "channels": data.channels,
+            "mean": data.pixel_mean,
+            "std": data.pixel_std,
+        },
         "source": {
             "fingerprint": data.fingerprint,
             "images": {name: part.class_counts(data.classes).tolist() for name, part in data.parts().items()},
@@ -143,7 +161,10 @@ def _manifest(values: dict[str, Any]) -> Manifest:
 
 
 def _listed(files: Mapping[str, bytes]) -> dict[str, dict]:
-    return {name: File(bytes=len(content), sha256=hashlib.sha256(content).hexdigest()).model_dump() for name, content in sorted(files.items())}
+    return {
+        name: File(bytes=len(content), sha256=hashlib.sha256(content).hexdigest()).model_dump()
+        for name, content in sorted(files.items())
+    }
 
 
 def previews(data: Data, images: np.ndarray, classes: np.ndarray) -> dict[str, bytes]:

@@ -29,13 +29,52 @@ import torch
 from packages import with_manifest, zip_of
 
 from medddist.errors import InputError
-from medddist.package import container, open_package
+from medddist.package import open_package
 from medddist.package.manifest import CARD, DATA, MANIFEST, schema
 
 SCHEMA = jsonschema.Draft202012Validator(schema())
 FILES = {soft: packages.files(soft) for soft in (False, True)}
-NASTY = ["../x", "/x", "a/b", "", ".", "..", "x" * 300, "\0", "\x1b[2J", "con", "名", MANIFEST, DATA, "README.MD", "a\\b", "-rf"]
-VALUES = [None, True, -1, 0, 1, 2**31, 2**63, 2**64, 10**40, 1e-320, 1e300, -0.5, "", "0", "x" * 5000, "\x00", "\ud7ff", [], {}, [[]], [1] * 9]
+NASTY = [
+    "../x",
+    "/x",
+    "a/b",
+    "",
+    ".",
+    "..",
+    "x" * 300,
+    "\0",
+    "\x1b[2J",
+    "con",
+    "名",
+    MANIFEST,
+    DATA,
+    "README.MD",
+    "a\\b",
+    "-rf",
+]
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    2**64,
+    10**40,
+    1e-320,
+    1e300,
+    -0.5,
+    "",
+    "0",
+    "x" * 5000,
+    "\x00",
+    "\ud7ff",
+    [],
+    {},
+    [[]],
+    [1] * 9,
+]
 WORST_BYTES = 5_000_000  # that opening a package of 12 kB may allocate
 
 
@@ -82,8 +121,13 @@ def zips_directory(r, files, folder) -> Path:
     content = bytearray(path.read_bytes())
     mark = r.choice([b"PK\1\2", b"PK\3\4", b"PK\5\6"])
     places = [k for k in range(len(content)) if content.startswith(mark, k)]
-    at, width = r.choice(places) + r.randrange(4, {b"PK\1\2": 46, b"PK\3\4": 30, b"PK\5\6": 22}[mark]), r.choice([1, 2, 4])
-    content[at : at + width] = r.choice([bytes(width), b"\xff" * width, r.randrange(256**width).to_bytes(width, "little")])
+    at, width = (
+        r.choice(places) + r.randrange(4, {b"PK\1\2": 46, b"PK\3\4": 30, b"PK\5\6": 22}[mark]),
+        r.choice([1, 2, 4]),
+    )
+    content[at : at + width] = r.choice(
+        [bytes(width), b"\xff" * width, r.randrange(256**width).to_bytes(width, "little")]
+    )
     path.write_bytes(content)
     return path
 
@@ -130,7 +174,9 @@ def tensors_values(r, files, folder) -> Path:
     content = bytearray(files[DATA])
     start = 8 + int.from_bytes(content[:8], "little")
     at = r.randrange(start, len(content) - 3, 4) if (len(content) - start) % 4 == 0 else start
-    content[at : at + 4] = r.choice([b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\0\0\x80\xff", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\x7f\x7f"])
+    content[at : at + 4] = r.choice(
+        [b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\0\0\x80\xff", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\x7f\x7f"]
+    )
     return _written(r, with_manifest(files | {DATA: bytes(content)}), folder)
 
 
@@ -152,9 +198,16 @@ def entries(r, files, folder) -> Path:
     hit = r.choice(sorted(files))
     for name, content in files.items():
         info = zipfile.ZipInfo(r.choice(NASTY) or "x" if name == hit else name)
-        info.create_system, kind = r.choice([0, 3]), r.choice([0, stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO])
+        info.create_system, kind = (
+            r.choice([0, 3]),
+            r.choice([0, stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO]),
+        )
         info.external_attr = ((kind if name == hit else stat.S_IFREG) | 0o777) << 16
-        info.compress_type = r.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]) if name == hit else 0
+        info.compress_type = (
+            r.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+            if name == hit
+            else 0
+        )
         found += [(info, content)] * (2 if name == hit and r.random() < 0.2 else 1)
     return zip_of(folder / "x.zip", found)
 
@@ -210,7 +263,9 @@ def _changed(r: random.Random, value, depth: int = 0):
         return value
     if isinstance(value, list) and value and r.random() < 0.7:
         at = r.randrange(len(value))
-        return r.choice([value[:at], [*value, value[at]], [*value[:at], _changed(r, value[at], depth + 1), *value[at + 1 :]]])
+        return r.choice(
+            [value[:at], [*value, value[at]], [*value[:at], _changed(r, value[at], depth + 1), *value[at + 1 :]]]
+        )
     if isinstance(value, (int, float)) and not isinstance(value, bool) and r.random() < 0.5:
         return r.choice([value + 1, -value, value * 2, value / 3, float(value), str(value)])
     return r.choice([*VALUES, {"a": value}, [value]])
@@ -266,8 +321,14 @@ def outcome(path: Path, files: dict[str, bytes]) -> str:
     assert package.id == hashlib.sha256(given).hexdigest(), "the manifest that was read is the one that is there"
     values = json.loads(given)
     SCHEMA.validate(values)
-    assert package.images.isfinite().all() and 0 < package.step_size == values["step_size"] and len(package) == sum(values["images"])
-    if values["files"] == json.loads(files[MANIFEST])["files"]:  # not listed anew: then the numbers are those that were written
+    assert (
+        package.images.isfinite().all()
+        and 0 < package.step_size == values["step_size"]
+        and len(package) == sum(values["images"])
+    )
+    if (
+        values["files"] == json.loads(files[MANIFEST])["files"]
+    ):  # not listed anew: then the numbers are those that were written
         original = packages.released("soft" in values["labels"])
         assert torch.equal(package.images, original.images) and torch.equal(package.targets, original.targets)
     return "read right"
@@ -276,7 +337,11 @@ def outcome(path: Path, files: dict[str, bytes]) -> str:
 def _manifest_of(path: Path) -> bytes:
     """What a plain reader finds there: an independent one for folders, Python's for a .zip."""
     try:
-        return (path / MANIFEST).read_bytes() if path.is_dir() and not (path / MANIFEST).is_fifo() else zipfile.ZipFile(path).read(MANIFEST)
+        return (
+            (path / MANIFEST).read_bytes()
+            if path.is_dir() and not (path / MANIFEST).is_fifo()
+            else zipfile.ZipFile(path).read(MANIFEST)
+        )
     except Exception:
         return b""
 
@@ -311,7 +376,9 @@ def counts(count: int, seed: int = 0) -> dict:
 if __name__ == "__main__":
     import argparse
 
-    asked = argparse.ArgumentParser(description="Spoil packages at random, open each under watch, and print what became of them.")
+    asked = argparse.ArgumentParser(
+        description="Spoil packages at random, open each under watch, and print what became of them."
+    )
     asked.add_argument("--count", type=int, default=10_000)
     asked.add_argument("--seed", type=int, default=0)
     print(json.dumps(counts(**vars(asked.parse_args())), indent=1))

@@ -41,9 +41,21 @@ def released(soft: bool = False) -> Distilled:
 
 def about() -> dict:
     plain = {"width": 4, "depth": 2}
-    settings = {"network": plain, "evaluation": tiny_evaluation(), "distillation": tiny_distill(), "teachers": tiny_teachers()}
+    settings = {
+        "network": plain,
+        "evaluation": tiny_evaluation(),
+        "distillation": tiny_distill(),
+        "teachers": tiny_teachers(),
+    }
     dumped = {name: one if isinstance(one, dict) else one.model_dump(mode="json") for name, one in settings.items()}
-    return {"seed": 0, "selected_iteration": 3, "measured": "not measured", "audit": "not measured", "settings": dumped, **STATED}
+    return {
+        "seed": 0,
+        "selected_iteration": 3,
+        "measured": "not measured",
+        "audit": "not measured",
+        "settings": dumped,
+        **STATED,
+    }
 
 
 def files(soft: bool = False, sign_with: Path | None = None, **changes) -> dict[str, bytes]:

@@ -105,7 +105,10 @@ def test_a_file_without_hash_or_size_is_refused(content, field):
         manifest_from(json.dumps(values).encode())
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "a\\b", "..", ".hidden", "", "a\nb", "a" * 101, "manifest.json", "manifest.sig"])
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "/etc/passwd", "a/b", "a\\b", "..", ".hidden", "", "a\nb", "a" * 101, "manifest.json", "manifest.sig"],
+)
 def test_a_listed_name_may_not_lead_anywhere(content, name):
     values = json.loads(content)
     values["files"][name] = {"bytes": 1, "sha256": "0" * 64}
@@ -130,14 +133,29 @@ def test_what_is_not_plain_json_is_refused(content, told):
 
 def test_the_card_asks_the_questions_of_a_datasheet(content):
     text = card(manifest_from(content))
-    for section in ("Motivation", "Composition", "Collection process", "Preprocessing", "Uses", "Distribution", "Maintenance", "Audit"):
+    for section in (
+        "Motivation",
+        "Composition",
+        "Collection process",
+        "Preprocessing",
+        "Uses",
+        "Distribution",
+        "Maintenance",
+        "Audit",
+    ):
         assert f"\n## {section}\n" in text
-    assert "anonym" not in text.lower() and "$" not in text and "Not measured." in text and "| a | 2 | 8 | 3 | 6 |" in text
+    assert (
+        "anonym" not in text.lower() and "$" not in text and "Not measured." in text and "| a | 2 | 8 | 3 | 6 |" in text
+    )
 
 
 def test_the_card_says_when_images_are_real_ones_unchanged(content):
     learned, copied, noise = (
-        card(manifest_from(changed(changed(content, "selected_iteration", k), "settings.distillation.initial_images", start)))
+        card(
+            manifest_from(
+                changed(changed(content, "selected_iteration", k), "settings.distillation.initial_images", start)
+            )
+        )
         for k, start in ((3, "real"), (0, "real"), (0, "noise"))
     )
     assert "Real images, unchanged" in copied and "Real images, unchanged" not in learned + noise

@@ -64,7 +64,11 @@ def test_a_folder_and_a_zip_are_one_package(tmp_path):
     container.write(tmp_path / "x.zip", found)
     container.write(tmp_path / "x", found)
     assert open_package(tmp_path / "x.zip").id == open_package(tmp_path / "x").id
-    assert {path.name for path in (tmp_path / "x").iterdir()} == set(found) == set(zipfile.ZipFile(tmp_path / "x.zip").namelist())
+    assert (
+        {path.name for path in (tmp_path / "x").iterdir()}
+        == set(found)
+        == set(zipfile.ZipFile(tmp_path / "x.zip").namelist())
+    )
 
 
 def test_equal_sets_are_equal_bytes():
@@ -80,7 +84,12 @@ def test_a_zip_made_by_other_tools_is_read(tmp_path):
 
 def test_a_package_written_today_stays_readable():
     package = open_package(KEPT, expect=KEPT_ID)
-    assert package.manifest.version == 1 and package.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
+    assert package.manifest.version == 1 and package.class_names == (
+        "COVID",
+        "Lung_Opacity",
+        "Normal",
+        "Viral Pneumonia",
+    )
     assert package.images.shape == (4, 1, 16, 16) and package.targets.tolist() == [0, 1, 2, 3]
     assert package.images.double().sum().item() == pytest.approx(KEPT_SUM, rel=1e-9)
     assert KEPT.stat().st_size < 20_000 and package.manifest.measured[0].accuracy.mean is not None
@@ -186,7 +195,9 @@ def test_a_file_of_another_length(tmp_path, kind, length):
     refused(kind(tmp_path / "x.zip", found), f"{DATA}: has {len(found[DATA])} bytes")
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "C:\\x", "..", "sub/x", "sub/", ".x", "\x1b[2J", "名前"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/../../x", "C:\\x", "..", "sub/x", "sub/", ".x", "\x1b[2J", "名前"]
+)
 def test_a_path_that_climbs_out_or_leads_anywhere(tmp_path, name):
     said = refused(zip_of(tmp_path / "x.zip", [*files().items(), (name, b"x")]))
     assert "no name of a file in a package" in said or "is no plain file" in said
@@ -209,7 +220,12 @@ def test_an_entry_that_is_no_plain_file(tmp_path, kind):
 def test_links_pipes_and_folders_in_a_folder(tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(files()[CARD])
-    spoils = (lambda path: path.symlink_to(secret), lambda path: path.symlink_to("nowhere"), lambda path: path.mkdir(), os.mkfifo)
+    spoils = (
+        lambda path: path.symlink_to(secret),
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: path.mkdir(),
+        os.mkfifo,
+    )
     for number, spoil in enumerate(spoils):
         folder = as_folder(tmp_path / str(number), files())
         (folder / CARD).unlink()
@@ -242,12 +258,16 @@ def test_a_method_that_is_not_read(tmp_path, method):
 
 def test_a_bomb(tmp_path):
     found = with_manifest(files() | {"preview_09.png": bytes(10**7)})
-    refused(zip_of(tmp_path / "x.zip", list(found.items()), zipfile.ZIP_DEFLATED), "preview_09.png: unpacks", "zip bomb")
+    refused(
+        zip_of(tmp_path / "x.zip", list(found.items()), zipfile.ZIP_DEFLATED), "preview_09.png: unpacks", "zip bomb"
+    )
 
 
 def test_a_bomb_that_lies_about_its_size(tmp_path):
     """Its list says 100 bytes: no more are unpacked than that, whatever comes."""
-    found = with_manifest(files() | {"preview_09.png": bytes(10**7)}, lambda m: m["files"]["preview_09.png"].update(bytes=100))
+    found = with_manifest(
+        files() | {"preview_09.png": bytes(10**7)}, lambda m: m["files"]["preview_09.png"].update(bytes=100)
+    )
     path = zip_of(tmp_path / "x.zip", list(found.items()), zipfile.ZIP_DEFLATED)
     content = bytearray(path.read_bytes())
     place = content.rfind(b"preview_09.png") - 46
@@ -258,11 +278,17 @@ def test_a_bomb_that_lies_about_its_size(tmp_path):
 
 
 def test_more_files_than_a_package_has(tmp_path):
-    refused(zip_of(tmp_path / "x.zip", [(f"f{k}", b"") for k in range(MAX_FILES + 1)]), f"{MAX_FILES} files are the most")
-    refused(as_folder(tmp_path / "x", {f"f{k}": b"" for k in range(MAX_FILES + 1)}), f"holds more than {MAX_FILES} files")
+    refused(
+        zip_of(tmp_path / "x.zip", [(f"f{k}", b"") for k in range(MAX_FILES + 1)]), f"{MAX_FILES} files are the most"
+    )
+    refused(
+        as_folder(tmp_path / "x", {f"f{k}": b"" for k in range(MAX_FILES + 1)}), f"holds more than {MAX_FILES} files"
+    )
 
 
-@pytest.mark.parametrize("entries, length, before", [(65_535, 100, b""), (10, 2**20, b""), (10, 100, b"PK\6\7" + bytes(16))])
+@pytest.mark.parametrize(
+    "entries, length, before", [(65_535, 100, b""), (10, 2**20, b""), (10, 100, b"PK\6\7" + bytes(16))]
+)
 def test_a_long_list_is_refused_before_it_is_read(tmp_path, monkeypatch, entries, length, before):
     """By the last record; the third has 64-bit numbers elsewhere, which Python's reader would take instead."""
     path = tmp_path / "x.zip"
