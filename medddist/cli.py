@@ -222,6 +222,10 @@ def _comparison_cells(row: dict) -> str:
             lead = row[what]["balanced_accuracy"]
             told += f"  {what.replace('_', ' ')} {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] {lead.get('verdict', '')}"
     return "".join(f"{cell:>24}" for cell in cells) + told
+
+
+@app.command()
+@study_options(profile="demo")
 @click.option("--seed", type=int, help="Which of the study's sets; by default that of the profile's first seed.")
 def audit(profile, data, out, device, changes, as_json, seed) -> int:
     """Measure what the distilled set gives away: nearest neighbours, and membership with both controls.
