@@ -20,8 +20,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result al
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
 
 
-def study_options(profile: str):
-    """What every step of a study takes."""
+def study_options(profile: str, artifacts: str = "--out"):
+    """What every step of a study takes; `artifacts` is what the folder of its results is called."""
     options = [
         click.option(
             "--profile",
@@ -36,7 +36,7 @@ def study_options(profile: str):
             help="phantom, an .npz in MedMNIST's layout, the radiography database's folder, or a folder of class folders.",
         ),
         click.option(
-            "--out", default="build/artifacts", show_default=True, help="Folder where results are kept and found again."
+            artifacts, default="build/artifacts", show_default=True, help="Folder where results are kept and found again."
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
         click.option(
@@ -178,6 +178,213 @@ def _table_lines(rows: list[dict]) -> list[str]:
         cells = (f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in shown)
         lines.append(f"{row['label']:40}" + "".join(f"{cell:>24}" for cell in cells))
     return lines
+
+
+@app.command()
+@study_options(profile="demo")
+@click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/compare-PROFILE-DATA.json.")
+def compare(profile, data, out, device, changes, as_json, save) -> None:
+    """Compare the distilled images with other ways to learn from few labels.
+
+    Rows of two tables (only released images may be used; all may be seen, unlabelled), of networks that never saw the
+    distillation, and of linear probes on features learned without labels. --save adds what origins give away.
+    """
+    from medddist.compare import Comparison, verdict_lines
+    from medddist.origins import of_origins
+    from medddist.probes import probe_rows
+    from medddist.results import compare_record
+
+    _alone("compare")
+    with _opened_study(profile, data, out, device, changes) as study:
+        comparison = Comparison(study)
+        rows = comparison.rows() + probe_rows(comparison)
+        written = [f"written to {compare_record(study, rows, of_origins(comparison), device, save)}"] if save else []
+    _tell(rows, as_json, [*_comparison_lines(rows), *verdict_lines(rows), *written])
+
+
+def _comparison_lines(rows: list[dict]) -> list[str]:
+    lines = []
+    for row in rows:
+        if not lines or row["table"] != before:
+            lines += ["", row["table"]] if lines else [row["table"]]
+        before = row["table"]
+        lines.append(f"  {row['label']:42}{row['network']:18}" + _comparison_cells(row))
+    return lines
+
+
+def _comparison_cells(row: dict) -> str:
+    if row["status"] != "measured":
+        return f"unavailable: {row['reason']}"
+    cells = (f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in ("accuracy", "balanced_accuracy"))
+    told = f"{row['bytes_released']:>12,} bytes" if "bytes_released" in row else ""
+    for what in ("distilled_lead", "lead_over_random"):
+        if what in row:
+            lead = row[what]["balanced_accuracy"]
+            told += f"  {what.replace('_', ' ')} {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] {lead.get('verdict', '')}"
+    return "".join(f"{cell:>24}" for cell in cells) + told
+
+
+@app.command()
+@study_options(profile="demo")
+@click.option("--seed", type=int, help="Which of the study's sets; by default that of the profile's first seed.")
+def audit(profile, data, out, device, changes, as_json, seed) -> int:
+    """Measure what the distilled set gives away: nearest neighbours, and membership with both controls.
+
+    Exit code 1 where a control is not as it has to be: then the attack is broken, and its figures show nothing.
+    """
+    from medddist.audit import audit as audited
+    from medddist.audit import broken
+
+    _alone("audit")
+    with _opened_study(profile, data, out, device, changes) as study:
+        result = audited(study, seed)
+    _tell(result, as_json, _audit_lines(result))
+    reasons = broken(result)
+    return _say("; ".join(reasons), 1, debug=False) if reasons else 0
+
+
+def _audit_lines(result: dict) -> list[str]:
+    lines = []
+    for space, told in result["neighbours"].items():
+        nearer = told["training_is_nearer"]
+        line = f"nearest in {space}: training {told['to_training']:.3f}, unseen {told['to_unseen']:.3f} (training is nearer for {_share(nearer)})"
+        if "start_is_nearest" in told:
+            line += f"; start {told['to_start']:.3f}, the nearest of all for {_share(told['start_is_nearest'])}"
+        lines.append(line)
+    for attack, of in result["membership"].items():
+        rows = {"positive control": of["positive_control"]["control"], "negative control": of["released"]["unseen"]}
+        rows |= {f"{name} images": of["released"][name] for name in ("starting", "others") if name in of["released"]}
+        lines += [
+            f"{attack} attack, {name}: found {_share(row['true_positives'])}, by chance {row['by_chance'][0]} to {row['by_chance'][1]};"
+            f" AUC {row['auc']['auc']:.3f} [{row['auc']['low']:.3f}, {row['auc']['high']:.3f}]"
+            for name, row in rows.items()
+        ]
+    return lines
+
+
+def _share(told: dict) -> str:
+    return f"{told['count']} of {told['of']} [{told['low']:.3f}, {told['high']:.3f}]"
+
+
+@app.command()
+@study_options(profile="demo", artifacts="--artifacts")
+@click.option("--out", required=True, metavar="PACKAGE", help="The package to write: a .zip file, or a folder.")
+@click.option("--seed", type=int, help="Which of the study's sets; by default that of the profile's first seed.")
+@click.option("--creator", help="Who made it, and how to reach them.")
+@click.option("--licence", help="Under which licence it may be used.")
+@click.option("--intended-use", help="What it was made for.")
+@click.option("--description", help="Its title.")
+@click.option("--sign-with", metavar="KEYFILE", help="Sign it by this private key (of `medddist package-key`).")
+@click.option("--measure/--no-measure", default=True, show_default=True, help="Measure, or find, what the set is worth on test.")
+@click.option("--audit/--no-audit", "with_audit", default=False, show_default=True, help="Measure, or find, what the set gives away.")
+@click.option("--allow-copies", is_flag=True, help="Write it even if the images are still the real ones it started from.")
+def package(profile, data, artifacts, device, changes, as_json, out, seed, sign_with, measure, with_audit, allow_copies, **stated) -> None:
+    """Write the distilled set as a package that can be sent: images, labels, step size, manifest and card."""
+    from medddist.package import open_package, write_package
+
+    _alone("package")
+    seeds = () if seed is None else (f"seeds=[{seed}]",)
+    with _opened_study(profile, data, artifacts, device, changes + seeds) as study:
+        write_package(study, out, {name: text for name, text in stated.items() if text is not None}, sign_with, measure, with_audit, allow_copies)
+    result = _about(out, open_package(out))
+    _tell(result, as_json, _package_lines(result))
+
+
+@app.command()
+@click.argument("package")
+@click.option("--key", metavar="FILE", help="A public key: refuse a package that is not signed by it.")
+@click.option("--expect", metavar="ID", help="Refuse a package of another ID.")
+@JSON
+@DEBUG
+def verify(package, key, expect, as_json) -> None:
+    """Check a package throughout, and say what it is; exit code 2 and the reason for one that is not to be used."""
+    from medddist.package import open_package
+
+    result = _about(package, open_package(package, key, expect))
+    _tell(result, as_json, _package_lines(result))
+
+
+def _about(path: str, package) -> dict:
+    manifest = package.manifest
+    return {
+        "package": path,
+        "id": package.id,
+        "signed": package.signed,
+        "signed_by": package.signed_by,
+        "description": manifest.description,
+        "creator": manifest.creator,
+        "licence": manifest.licence,
+        "class_names": list(manifest.class_names),
+        "images": list(manifest.images),
+        "labels": manifest.labels,
+        "image_size_px": manifest.pixels.image_size_px,
+        "step_size": package.step_size,
+    }
+
+
+def _package_lines(about: dict) -> list[str]:
+    signature = f"by the key {about['signed_by']}" if about["signed_by"] else "not checked: give --key" if about["signed"] else "none"
+    counts = ", ".join(f"{name} {count}" for name, count in zip(about["class_names"], about["images"]))
+    return [
+        f"{about['package']}: whole; {about['description']}, by {about['creator']}, licence: {about['licence']}",
+        f"{sum(about['images'])} images of {about['image_size_px']} px ({counts}), {about['labels']} labels, step size {about['step_size']:.4g}",
+        f"ID {about['id']}",
+        f"signature: {signature}",
+    ]
+
+
+@app.command("package-key")
+@click.argument("folder")
+@JSON
+@DEBUG
+def package_key(folder, as_json) -> None:
+    """Make a pair of keys in FOLDER: private.pem, to sign packages with and to keep; public.pem, for their receivers."""
+    from medddist.package.signature import PRIVATE, PUBLIC, make_keys
+
+    result = {"private": f"{folder}/{PRIVATE}", "public": f"{folder}/{PUBLIC}", "fingerprint": make_keys(folder)}
+    _tell(result, as_json, [f"{result['private']}: keep it to yourself", f"{result['public']}: for receivers, fingerprint {result['fingerprint']}"])
+
+
+@app.command()
+@click.argument("package")
+@click.option("--data", required=True, help="Data of one's own, of the same classes; as in every other command.")
+@click.option("--out", default="build/trained", show_default=True, help="Folder where the networks are kept.")
+@click.option("--key", metavar="FILE", help="A public key: refuse a package that is not signed by it.")
+@click.option("--expect", metavar="ID", help="Refuse a package of another ID.")
+@click.option("--networks", type=click.IntRange(1, 1000), help="How many; by default as many as the sender measured.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="How the data are read, as in data.images=500; may be repeated.")
+@JSON
+@DEBUG
+def train(package, data, out, key, expect, networks, device, changes, as_json) -> None:
+    """Train networks on a package by its own recipe, score them on the test part of one's own data, and keep them."""
+    from medddist.compute import device_named
+    from medddist.package import open_package
+    from medddist.package.receiving import own_data
+
+    _alone("train")
+    device_named(device)  # before data are read, which can take minutes
+    opened, progress = open_package(package, key, expect), Progress()
+    try:
+        mine = own_data(opened, data, _data_changes(changes), lambda done, total, what: progress(what, done, total))
+        networks = opened.train(networks, device, lambda done, total: progress("training networks", done, total))
+    finally:
+        progress.close()
+    files = [str(path) for path in networks.save(out)]
+    result = {"package": opened.id, "files": files, "networks": len(networks.parameters), **networks.scores(mine)}
+    row = result | {"label": f"{len(mine.test)} test images of {mine.source}"}
+    lines = [*_table_lines([row]), f"networks: {out}"]
+    if not any(name.endswith(".onnx") for name in files):
+        lines.append("no ONNX was written: it needs pip install 'medddist[onnx]'")
+    _tell(result, as_json, lines)
+
+
+def _data_changes(assignments: tuple[str, ...]) -> dict[str, Any]:
+    changes = changes_from(assignments)
+    for name in changes:
+        if not name.startswith("data."):
+            raise InputError(f"set: {name}: only how the data are read can be set here, as in data.images=500; the package has the rest")
+    return {name.removeprefix("data."): value for name, value in changes.items()}
 
 
 @app.command()

@@ -285,3 +285,83 @@ def overview(pictures: Mapping[str, np.ndarray], rows: Sequence[Mapping], metric
 
 def _wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, 18))
+
+NETWORKS = {"convnet": "ConvNet", "resnet18": "ResNet-18", "imagenet_resnet18": "ResNet-18", "vit": "small ViT", "none": "no network"}
+
+
+def compared(rows: Sequence[Mapping], metrics: Sequence[str]) -> Figure:
+    """A line a method, a colour a network: mean and 95 % interval on test; distilled images that come first dotted, rows without figures left out."""
+    measured = [row for row in rows if row["status"] == "measured"]
+    names = list(dict.fromkeys(row["label"] for row in measured))
+    networks = list(dict.fromkeys(NETWORKS.get(row["network"], row["network"]) for row in measured))
+    palette = dict(zip(networks, COLOURS))
+    figure, axes = plt.subplots(1, len(metrics), figsize=(4.8 * len(metrics) + 2, 0.36 * len(names) + 1.2), sharey=True, squeeze=False)
+    for panel, metric in zip(axes[0], metrics):
+        frame = pd.DataFrame({"network": NETWORKS.get(row["network"], row["network"]), **row[metric]} for row in measured)
+        apart = frame["network"].map(networks.index) / len(networks) - 0.5 + 0.5 / len(networks)
+        frame["place"] = [names.index(row["label"]) for row in measured] + 0.7 * apart
+        panel.hlines(frame["place"], frame["low"], frame["high"], colors=[palette[name] for name in frame["network"]], lw=2)
+        sns.scatterplot(frame, x="mean", y="place", hue="network", palette=palette, s=45, ax=panel, legend=panel is axes[0, -1])
+        if measured[0]["method"] == "distilled":
+            panel.axvline(measured[0][metric]["mean"], color="0.4", ls=":", lw=1)
+        panel.set(title=metric.replace("_", " "), xlabel="on test, 95 % interval", ylabel="")
+        panel.grid(axis="y", visible=False)
+    axes[0, 0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1, 0.5), title="")
+    figure.tight_layout()
+    return figure
+
+
+def probed(rows: Sequence[Mapping]) -> Figure:
+    """Linear probes: a panel a network, random features dashed."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    figure, axes = plt.subplots(1, len(networks), figsize=(3.4 * len(networks), 3.4), sharey=True, squeeze=False)
+    for panel, network in zip(axes[0], networks):
+        own = [row for row in rows if row["network"] == network]
+        frame = pd.DataFrame({"method": row["label"], **row["balanced_accuracy"]} for row in own)
+        sns.pointplot(frame, x="method", y="mean", linestyle="none", ax=panel)
+        panel.vlines(range(len(frame)), frame["low"], frame["high"], color=COLOURS[0], lw=2.5)
+        panel.axhline(frame["mean"].iloc[0], color="0.3", ls="--", lw=1)
+        panel.set(title=NETWORKS.get(network, network), xlabel="", ylabel="balanced accuracy on test")
+        panel.tick_params(axis="x", rotation=90)
+        panel.margins(x=0.2)
+    figure.tight_layout()
+    return figure
+
+
+def unnamed_bars(percent: Sequence[float], title: str) -> Figure:
+    """Bars that nobody is named for."""
+    figure, axes = plt.subplots(figsize=(5, 1.8))
+    sns.barplot(x=list(percent), y=[f"bar {k + 1}" for k in range(len(percent))], color="0.7", ax=axes)
+    axes.bar_label(axes.containers[0], [f"{value} %" for value in percent], label_type="center", fontsize=9)
+    axes.set(xlim=(0, 100), xlabel="accuracy as read, %", ylabel="", title=title)
+    return figure
+
+
+def membership(attacks: Mapping[str, Mapping[str, Mapping]], false_positives: float) -> Figure:
+    """By attack and group of images: the share that is found, and the area under the curve, with intervals (`audit`'s rows)."""
+    lines = [(f"{group} ({attack})", one) for attack, groups in attacks.items() for group, one in groups.items()]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 0.42 * len(lines) + 1.3), sharey=True)
+    for place, (group, one) in enumerate(lines):
+        colour = DISTILLED if group.startswith("started") else REFERENCE
+        for panel, of, value in ((left, one["true_positives"], "share"), (right, one["auc"], "auc")):
+            panel.plot([of["low"], of["high"]], [place, place], color=colour, lw=2.5, solid_capstyle="round")
+            panel.plot(of[value], place, "o", color=colour, ms=8)
+    left.axvline(false_positives, color="0.3", ls="--", lw=1)
+    right.axvline(0.5, color="0.3", ls="--", lw=1)
+    left.set(xlabel="share found", title="Images found", yticks=range(len(lines)), yticklabels=[name for name, _ in lines], ylim=(len(lines) - 0.5, -0.5))
+    right.set(xlabel="area under the ROC curve", title="Against unseen images")
+    figure.tight_layout()
+    return figure
+
+
+def sharing(rows: Sequence[Mapping], metric: str) -> Figure:
+    """A metric on all hospitals' test parts by what each way to share sends; `hospitals.compare`'s rows."""
+    figure, axes = plt.subplots(figsize=(8, 4.2))
+    for row in rows:
+        of, sent = row["all"][metric], max(row["sent_bytes"], 1000) / 1000
+        colour = DISTILLED if "package" in row["way"] else REFERENCE
+        axes.errorbar(sent, of["mean"], [[of["mean"] - of["low"]], [of["high"] - of["mean"]]], fmt="o", color=colour, capsize=3)
+        axes.annotate(row["way"], (sent, of["mean"]), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel="kB sent (nothing is drawn at 1)", ylabel=metric.replace("_", " "), title="What is reached, by what is sent")
+    return figure

@@ -88,15 +88,47 @@ def paired_difference(
     below 2 / (resamples + 1)): small where the interval of that level excludes zero.
     Raises InputError as `score` does, and for a metric not in METRICS.
     """
-    if metric not in METRICS:
-        raise InputError(f"metric: {metric!r} is not known; take one of {', '.join(METRICS)}")
+    return paired_differences(a, [b], labels, groups, (metric,), resamples, seed)[0][metric]
+
+
+def paired_differences(
+    a: np.ndarray,
+    others: Sequence[np.ndarray],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    wanted: Sequence[str] = ("balanced_accuracy",),
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[dict[str, dict]]:
+    """`paired_difference` of `a` to each of `others`, by metric: the same figures, for which `a` is resampled once."""
+    unknown = [metric for metric in wanted if metric not in METRICS]
+    if unknown:
+        raise InputError(f"metric: {unknown[0]!r} is not known; take one of {', '.join(METRICS)}")
     first = _checked(a, labels, groups, None, resamples, "a")
-    second = _checked(b, labels, groups, first.classes, resamples, "b")
-    difference = _points(first)[metric].mean() - _points(second)[metric].mean()
-    draws = _drawn_means(first, resamples, seed, "a", [metric])[metric]
-    draws = draws - _drawn_means(second, resamples, seed, "b", [metric])[metric]
+    points, draws = _points_of(first, wanted), _drawn_means(first, resamples, seed, "a", list(wanted))
+    found = []
+    for b in others:
+        second = _checked(b, labels, groups, first.classes, resamples, "b")
+        other_points, other_draws = _points_of(second, wanted), _drawn_means(second, resamples, seed, "b", list(wanted))
+        found.append({m: _difference(points[m].mean() - other_points[m].mean(), draws[m] - other_draws[m]) for m in wanted})
+    return found
+
+
+def _difference(value: float, draws: np.ndarray) -> dict:
     low, high = _interval(draws)
-    return {"difference": _plain(difference), "low": low, "high": high, "p_two_sided": _two_sided(draws)}
+    return {"difference": _plain(value), "low": low, "high": high, "p_two_sided": _two_sided(draws)}
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p values corrected for being so many (Holm, Scandinavian Journal of Statistics 1979), in their order; None stays None.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none is smaller than the one before, or above 1.
+    """
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected, floor = [None] * len(p_values), 0.0
+    for rank, (p, place) in enumerate(known):
+        corrected[place] = floor = max(floor, min(1.0, p * (len(known) - rank)))
+    return corrected
 
 
 def resample_groups(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -176,6 +208,14 @@ def _points(test: _Test) -> dict[str, np.ndarray]:
     """Each metric by scikit-learn: (R,), class_ metrics (R, K), confusion (R, K, K)."""
     each = [_points_of_network(p, test.labels) for p in test.probabilities]
     return {name: np.stack([values[name] for values in each]) for name in each[0]}
+
+
+def _points_of(test: _Test, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """The wanted metrics (R,); without an AUROC, which takes long, from the confusion matrices alone."""
+    if "auroc" in wanted:
+        return _points(test)
+    confusions = _confusion_cells(test).sum(1).reshape(test.networks, test.classes, test.classes)
+    return _from_confusions(confusions)
 
 
 def _points_of_network(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from medddist.architectures import ARCHITECTURES, ArchitectureSettings
+from medddist.baselines.condensing import CondenseSettings
+from medddist.baselines.pretraining import PretrainSettings
+from medddist.audit import AuditSettings
 from medddist.data import DataSettings
 from medddist.distill import DistillSettings
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings
+from medddist.hospitals import HospitalSettings
 from medddist.networks import NetworkSettings
 from medddist.settings import Settings, parsed
 from medddist.teachers import TeacherSettings
@@ -38,6 +43,25 @@ class ReferenceSettings(Settings):
     )
 
 
+class CompareSettings(Settings):
+    """How the comparison measures every method; see `compare`."""
+
+    evaluation_seeds: int = Field(5, ge=2)  # each with a draw of labelled images of its own, and fresh networks
+    epochs: int | None = Field(None, ge=1)  # of the evaluation's recipe; None: as many as it has
+    batch_size: int | None = Field(None, ge=1)  # of that recipe; smaller batches take more steps for the same arithmetic
+    learning_rates: tuple[PositiveFloat, ...] = Field((0.01, 0.03, 0.1), min_length=1)  # of that recipe, tried on validation
+    grid: tuple[PositiveFloat, ...] = Field((0.3, 1.0), min_length=1)  # factors of a method's own learning rate, tried on validation
+    tuning_networks: int = Field(1, ge=1)  # a point of the grid
+    contrastive_networks: tuple[Literal["convnet", "resnet18"], ...] = ("convnet", "resnet18")
+    unseen_networks: tuple[Literal[tuple(ARCHITECTURES)], ...] = ("convnet_wide", "convnet_shallow", "resnet18", "vgg11", "alexnet", "vit", "mlp")
+    architectures: ArchitectureSettings = ArchitectureSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    condense: CondenseSettings = CondenseSettings()
+    imagenet_weights: str | None = None  # torchvision's file for ResNet-18; None: its cache
+    resamples: int = Field(2000, ge=100)  # behind each paired difference; a p value is never below 2 / (resamples + 1)
+    phantom_images: int = Field(5000, ge=100)  # that transfer from the phantom to other data learns from
+
+
 class Profile(Settings):
     """All settings of a study. `seeds`: each trains its own teachers and distils from them."""
 
@@ -48,6 +72,9 @@ class Profile(Settings):
     distill: DistillSettings = DistillSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     references: ReferenceSettings = ReferenceSettings()
+    compare: CompareSettings = CompareSettings()
+    audit: AuditSettings = AuditSettings()
+    hospitals: HospitalSettings = HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes for the table over numbers of images a class
     variants: dict[
@@ -64,6 +91,13 @@ class Profile(Settings):
                 f" teachers.kept_epochs {kept}; lower them, or raise it (teachers are then trained anew)"
             )
         return self
+
+    def changed(self, changes: dict[str, Any]) -> Profile:
+        """This profile with changes such as {"distill.iterations": 10}; InputError as `load_profile`."""
+        values = self.model_dump(mode="json")
+        for setting, value in changes.items():
+            _set(values, setting, value)
+        return parsed(Profile, values, f"profile {self.name}")
 
 
 def profile_names() -> list[str]:

@@ -49,6 +49,22 @@ def measure(
     return record, path
 
 
+def compare_record(study: Study, rows: list[dict], origins: dict, device: str, folder: str | Path) -> Path:
+    """The comparison's rows, and `origins.of_origins`, as a file in `folder`, with all that is needed to measure them again."""
+    record = {
+        "profile": study.profile.name,
+        "source": Path(study.source).name,
+        "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
+        "fingerprint": study.data.fingerprint,
+        "rows": rows,
+        "origins": origins,
+        "about": about(device),
+    }
+    path = Path(folder) / f"compare-{study.profile.name}-{Path(study.source).stem}.json"
+    write_json(path, record)
+    return path
+
+
 def _measured(study: Study) -> dict:
     data, metric = study.data, study.profile.distill.selection_metric
     rows = study.table()
@@ -101,7 +117,7 @@ def about(device: str = "auto") -> dict:
         "when": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "machine": {
             "system": platform.system(),
             "processor": _processor(),
@@ -111,7 +127,7 @@ def about(device: str = "auto") -> dict:
     }
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

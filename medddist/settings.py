@@ -36,12 +36,17 @@ def parsed(kind: type[S], values: dict[str, Any], where: str) -> S:
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as invalid:
-        first = invalid.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{where}: {name} is not a setting; known here: {', '.join(_siblings(kind, first['loc']))}") from None
-        given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-        raise InputError(f"{where}: {name or 'settings'}: {_plain(first['msg'])}{given}") from None
+        raise refusal(kind, invalid, where) from None
+
+
+def refusal(kind: type[pydantic.BaseModel], invalid: pydantic.ValidationError, where: str) -> InputError:
+    """The first mistake in one line."""
+    first = invalid.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return InputError(f"{where}: {name} is not a setting; known here: {', '.join(_siblings(kind, first['loc']))}")
+    given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+    return InputError(f"{where}: {name or 'settings'}: {_plain(first['msg'])}{given}")
 
 
 def _plain(message: str) -> str:

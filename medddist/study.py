@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, done, of how m
 
 # Raised by hand when what a step computes changes, so that no result of older code is taken for one of newer code;
 # tests/test_study.py reminds of it when the source of the step's modules has changed.
-VERSIONS = {"teacher": 2, "distill": 2, "scores": 2}
+VERSIONS = {"teacher": 2, "distill": 2, "scores": 2, "pretrain": 1, "compare": 1, "audit": 1}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Study:
 
     # ---- steps -------------------------------------------------------------------------------------------------------
 
-    def _folder(self, step: str, **depends_on) -> Path:
+    def folder(self, step: str, **depends_on) -> Path:
         """Where a step's result is kept: named by all that it depends on, which is written beside it."""
         depends_on = {
             "version": VERSIONS[step],
@@ -123,7 +123,7 @@ class Study:
         """Shared by any number of teachers: the tenth is the same whether ten or a hundred are asked for."""
         each = settings.what()
         del each["teachers"]
-        return self._folder("teacher", settings=each)
+        return self.folder("teacher", settings=each)
 
     def teachers(self, seed: int | None = None) -> list[Trajectory]:
         """All of a seed's teachers; of several processes, each trains its share and waits for the others'."""
@@ -186,7 +186,7 @@ class Study:
         return self.profile.distill.model_copy(update=changes)
 
     def _distill_folder(self, settings: DistillSettings) -> Path:
-        return self._folder(
+        return self.folder(
             "distill",
             settings=settings.what(),
             teachers=self._teacher_settings(settings.seed).what(),
@@ -201,14 +201,20 @@ class Study:
         if method not in METHODS:
             raise InputError(f"method: {method!r} is not known; use one of {', '.join(METHODS)}")
         images_per_class = images_per_class or self.profile.distill.images_per_class
-        folder = self._folder("scores", method=method, **self._score_depends_on(method, images_per_class))
+        folder = self.folder("scores", method=method, **self._score_depends_on(method, images_per_class))
         path = folder / "result.safetensors"
         if not path.exists():
-            said, about = getattr(self, f"_{method}")(images_per_class)
+            with _timed(path):
+                said, about = getattr(self, f"_{method}")(images_per_class)
             save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
         tensors, about = load_tensors(path)
         said = tensors["probabilities"].numpy()
         return Scored(method, said, about, self._scores(said))
+
+    def seconds_of_scores(self, method: str) -> float | None:
+        """Seconds that `scored` took when it computed, with the steps it lacked; None where that was not noted."""
+        depends_on = self._score_depends_on(method, self.profile.distill.images_per_class)
+        return _seconds(self.folder("scores", method=method, **depends_on) / "result.safetensors") or None
 
     def _score_depends_on(self, method: str, images_per_class: int) -> dict:
         profile = self.profile

@@ -12,6 +12,8 @@ TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
     "distill.iterations=2", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=1",
     "distill.images_per_class=2", "evaluate.recipe.epochs=2", "references.good_recipe.epochs=1",
+    "compare.evaluation_seeds=2", "compare.epochs=1", "compare.learning_rates=[0.03]", "compare.unseen_networks=[mlp]",
+    "compare.pretrain.inside_steps=2", "compare.pretrain.released_steps=1", "compare.resamples=100",
 ]  # fmt: skip
 
 
@@ -56,7 +58,7 @@ def test_a_fault_of_ours_is_one_line_and_exit_code_one(capsys, monkeypatch):
     assert (code, out) == (1, "") and "ZeroDivisionError" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["prepare", "teachers", "distill", "evaluate", "results"])
+@pytest.mark.parametrize("command", ["prepare", "teachers", "distill", "evaluate", "compare", "results", "audit", "package"])
 def test_help_is_there(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0 and "--profile" in out
@@ -100,6 +102,20 @@ def test_the_steps_from_the_command_line(capsys, tmp_path):
     assert code == 0 and [row["method"] for row in rows][0] == "distilled"
     assert {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "per_class", "confusion"} <= rows[0].keys()
     assert all(row["accuracy"]["low"] <= row["accuracy"]["mean"] <= row["accuracy"]["high"] for row in rows)
+
+
+@pytest.mark.slow
+def test_the_comparison_from_the_command_line(capsys, tmp_path):
+    code, out, _ = run(capsys, "compare", *options(tmp_path / "out"), "--json", "--save", str(tmp_path))
+    rows, record = json.loads(out), json.loads((tmp_path / "compare-smoke-phantom.json").read_text())
+    assert code == 0 and record["rows"] == rows and record["about"]["packages"]["torch"]
+    assert {row["table"] for row in rows} == {"released", "inside", "unseen", "probe"}
+    missing = {row["method"] for row in rows if row["status"] == "unavailable"}
+    assert "transfer_phantom" in missing and "transfer_site" not in missing and all(row["reason"] for row in rows if row["method"] in missing)
+    assert all({"accuracy", "balanced_accuracy", "per_class"} <= row.keys() for row in rows if row["status"] == "measured")
+    assert record["origins"].keys() == {"by_origin", "probes", "class_from_origin", "confounding"} and len(record["origins"]["confounding"]) == 4
+    code, out, _ = run(capsys, "compare", *options(tmp_path / "out"))
+    assert code == 0 and "BEHIND" in out and "unavailable: the data is the phantom itself" in out
 
 
 def test_results_are_a_record_with_all_that_is_needed_to_measure_again(capsys, tmp_path):

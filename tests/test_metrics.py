@@ -374,3 +374,26 @@ def test_paired_differences_refused():
         paired_difference(P, P[:, :, :3], LABELS, GROUPS)
     with pytest.raises(InputError, match="a: shape"):
         paired_difference(P[0], P, LABELS, GROUPS)
+
+
+@pytest.mark.parametrize(
+    "p_values, expected",
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # 3 * 0.01; 2 * 0.03; 0.04, raised to the one before
+        ([0.04, 0.01, 0.03, 0.005], [0.06, 0.03, 0.06, 0.02]),
+        ([0.5, 0.9], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([], []),
+        ([0.02, None, 0.03], [0.04, None, 0.04]),
+        ([0.02, 0.02], [0.04, 0.04]),
+    ],
+)
+def test_holms_correction_by_hand(p_values, expected):
+    assert metrics.holm(p_values) == [None if p is None else pytest.approx(p) for p in expected]
+
+
+def test_differences_to_several_are_those_to_each():
+    (a, labels, groups), (b, *_), (c, *_) = (made_up(seed=0, networks=n, signal=signal) for n, signal in ((3, 1.0), (2, 0.5), (4, 2.0)))
+    found = metrics.paired_differences(a, [b, c], labels, groups, ("accuracy", "auroc"), resamples=50)
+    for one, other in zip(found, (b, c)):
+        assert one == {m: paired_difference(a, other, labels, groups, m, resamples=50) for m in ("accuracy", "auroc")}

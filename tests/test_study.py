@@ -404,13 +404,21 @@ def test_the_parts_are_tensors_for_the_network(out):
 
 # ---- the reminder ----------------------------------------------------------------------------------------------------
 
-STEPS = {"teacher": ["teachers"], "distill": ["distill"], "scores": ["evaluate", "study"]}
+STEPS = {
+    "teacher": ["teachers"],
+    "distill": ["distill"],
+    "scores": ["evaluate", "study"],
+    "pretrain": ["compare"],
+    "compare": ["compare", "probes", "origins"],
+    "audit": ["audit"],
+}
 # What they hold decides nothing that is computed: messages, names of files, choice of device.
 NO_RESULTS = {"errors", "files", "settings", "compute", "profile", "metrics", "data"}
 
 
 def tree_of(module: str) -> ast.Module:
-    return ast.parse((Path(medddist.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+    path = Path(medddist.__file__).parent.joinpath(*module.split("."))
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8"))
 
 
 def imported(module: str) -> set[str]:
@@ -418,13 +426,13 @@ def imported(module: str) -> set[str]:
     found, left = set(), [module]
     while left:
         now = left.pop()
-        if now in found | NO_RESULTS:
+        if now.split(".")[0] in NO_RESULTS or now in found:
             continue
         found.add(now)
         for node in ast.walk(tree_of(now)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "medddist":
                 inner = node.module.split(".")[1:]
-                left += inner[:1] or [name.name for name in node.names]
+                left += [".".join(inner)] if inner else [name.name for name in node.names]
     return found
 
 
@@ -483,6 +491,8 @@ def test_the_reminder_knows_every_step_and_its_modules():
     }
     assert {"matching", "distill", "evaluate", "processes", *found["teacher"]["modules"]} == found["distill"]["modules"].keys()
     assert {"study", *found["distill"]["modules"]} == found["scores"]["modules"].keys()
+    baselines = {f"baselines.{path.stem}" for path in (Path(medddist.__file__).parent / "baselines").glob("[!_]*.py")}
+    assert {"architectures", "compare", *baselines, *found["scores"]["modules"]} <= found["pretrain"]["modules"].keys()
 
 
 def test_the_reminder_is_for_what_code_does():

@@ -1,0 +1,122 @@
+"""README.md of a package: a datasheet (Gebru et al. 2021) filled in from the manifest and from nothing else."""
+
+from __future__ import annotations
+
+import html
+from importlib import resources
+from string import Template
+
+from medddist.package.manifest import NOT_MEASURED, Manifest, Score
+
+GROUPS = {
+    "starting": "those it started from",
+    "others": "other training images",
+    "unseen": "unseen ones (negative control)",
+}
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
+
+
+def card(manifest: Manifest) -> str:
+    """Markdown. Depends on everything in the manifest but `files`, of which the card is one."""
+    template = Template(resources.files("medddist.package").joinpath("card.md").read_text(encoding="utf-8"))
+    return template.substitute(_texts(manifest) | _tables(manifest))
+
+
+def _texts(manifest: Manifest) -> dict[str, str]:
+    pixels, recipe = manifest.pixels, manifest.settings.evaluation.recipe
+    scaling = (f"mean {mean:.4f}, standard deviation {std:.4f}" for mean, std in zip(pixels.mean, pixels.std))
+    said = {name: plain(getattr(manifest, name)) for name in ("description", "creator", "licence", "intended_use")}
+    return (
+        said
+        | _origin(manifest)
+        | {
+            "total": str(sum(manifest.images)),
+            "classes": str(len(manifest.class_names)),
+            "size": f"{pixels.image_size_px} x {pixels.image_size_px} pixels in {'grey' if pixels.channels == 1 else 'colour'}",
+            "label_kind": "one class" if manifest.labels == "hard" else "a probability for each class",
+            "source_total": str(sum(map(sum, manifest.source.images.values()))),
+            "test_total": str(sum(manifest.source.images.get("test", ()))),
+            "fingerprint": manifest.source.fingerprint,
+            "scaling": "; ".join(scaling),
+            "depth": str(manifest.settings.network.depth),
+            "width": str(manifest.settings.network.width),
+            "epochs": str(recipe.epochs),
+            "step_size": f"{manifest.step_size:.4g}",
+            "balance": "equally large" if len(set(manifest.images)) == 1 else "as large as the table says",
+            "first_preview": min(name for name in manifest.files if name.endswith(".png")),
+            "made_with": ", ".join(
+                f"{plain(name)} {plain(version or 'of no version')}" for name, version in manifest.made_with.items()
+            ),
+        }
+    )
+
+
+def _origin(manifest: Manifest) -> dict[str, str]:
+    """What the images are, and how near to real ones they began."""
+    if manifest.copies_real_images:
+        return {"nature": "**Real images, unchanged**: the distillation's start was the best on validation",
+                "confidential": "Yes: the images are those of the data set it came from."}  # fmt: skip
+    start = {"noise": "They started from noise", "real": "Each started as a copy of a real image"}
+    known = start.get(str(manifest.settings.distillation.get("initial_images")), "How they started is not stated")
+    return {
+        "nature": "Images that were learned",
+        "confidential": f"{known}, were calculated from real images, and may resemble them.",
+    }
+
+
+def _tables(manifest: Manifest) -> dict[str, str]:
+    parts = manifest.source.images
+    counts = [
+        [plain(name), str(manifest.images[k]), *(str(of_part[k]) for of_part in parts.values())]
+        for k, name in enumerate(manifest.class_names)
+    ]
+    measured = manifest.measured
+    if measured != NOT_MEASURED:
+        scores = [[plain(row.label), *(_interval(getattr(row, name)) for name in METRICS)] for row in measured]
+        measured = table(["trained on", *(name.replace("_", " ") for name in METRICS)], scores)
+    return {
+        "class_table": table(["class", "images here", *(f"{part} images it stands for" for part in parts)], counts),
+        "measured": measured,
+        "audit": "Not measured." if manifest.audit == NOT_MEASURED else _audit(manifest.audit),
+    }
+
+
+def _audit(audit: dict) -> str:
+    """`audit.audit`'s figures, and whether its controls let them be believed."""
+    rows = []
+    for attack, of in audit["membership"].items():
+        groups = {"real ones, networks trained on them (positive control)": of["positive_control"]["control"]} | {
+            GROUPS[group]: row for group, row in of["released"].items()
+        }
+        rows += [[attack, group, *_found(row)] for group, row in groups.items()]
+    head = table(["attack", "images", "found", "of them, interval", "by chance", "area under the curve"], rows)
+    verdict = "; ".join(audit["broken"]) or "Both controls are as they have to be"
+    share = audit["settings"]["false_positives"]
+    return f"{plain(verdict)}. Membership in the training images, {share:.2g} false positives:\n\n{head}"
+
+
+def _found(row: dict) -> list[str]:
+    hits, area = row["true_positives"], row["auc"]
+    between = lambda of: f"[{of['low']:.3f}, {of['high']:.3f}]"
+    return [
+        f"{hits['count']} of {hits['of']}",
+        between(hits),
+        "{} to {}".format(*row["by_chance"]),
+        f"{area['auc']:.3f} {between(area)}",
+    ]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _interval(score: Score) -> str:
+    if score.mean is None:
+        return "not defined"
+    return f"{score.mean:.3f}" + ("" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]")
+
+
+def plain(text: str) -> str:
+    """Text that cannot become a tag, a table's border or a link of its own."""
+    return html.escape(text, quote=False).translate(str.maketrans({c: f"\\{c}" for c in "|[]`*_"}))

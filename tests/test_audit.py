@@ -1,0 +1,315 @@
+"""What is found against what was planted; the figures against outside references; a broken attack says that it is broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from medddist import audit, cli, membership
+from medddist.audit import AuditSettings, broken, candidates, in_shadow
+from medddist.data.parts import Data, Part
+from medddist.errors import InputError
+from medddist.membership import attacked, auc, is_at_chance, is_found, log_odds, row, share, threshold
+from medddist.neighbours import neighbours
+from medddist.networks import initial_parameters
+from medddist.seeds import generator
+from small import CLASSES, SIZE_PX, labelled, tiny_network
+from test_study import tiny_study
+
+QUICK = {
+    "networks": 2,
+    "references": 2,
+    "others": 30,
+    "false_positives": 0.1,
+    "recipe": {"epochs": 60, "batch_size": 6},
+}
+
+
+def puzzling(count: int = 150) -> Data:
+    """Noise whose class cannot be seen, so that only who was trained on an image knows it; two images a patient."""
+
+    def part(count: int, seed: int) -> Part:
+        rng = np.random.default_rng(seed)
+        pixels = rng.integers(0, 256, (count, 1, SIZE_PX, SIZE_PX)).astype(np.uint8)
+        return Part(pixels, np.arange(count) // 2 % CLASSES, 1000 * seed + np.arange(count) // 2)
+
+    return Data(
+        part(count, 1),
+        part(30, 2),
+        part(count, 3),
+        ("a", "b", "c"),
+        "puzzling" * 4,
+        "made up",
+        pixel_mean=(0.5,),
+        pixel_std=(0.29,),
+    )
+
+
+def study(out, **changes):
+    quick = {name: value for name, value in changes.items() if name in AuditSettings.model_fields}
+    others = {name: value for name, value in changes.items() if name not in quick}
+    return tiny_study(
+        out,
+        puzzling(),
+        **{"network.width": 8, "audit": AuditSettings(**QUICK | quick).model_dump(mode="json")} | others,
+    )
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("audit")
+
+
+@pytest.fixture(scope="module")
+def told(out) -> dict:
+    return audit.audit(study(out))
+
+
+# ---- the statistics --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count, of", [(0, 20), (3, 20), (20, 20), (7, 80)])
+def test_a_shares_interval_is_clopper_and_pearsons(count, of):
+    told = share(count, of, 0.999)
+    low = stats.beta.ppf(0.0005, count, of - count + 1) if count else 0
+    high = stats.beta.ppf(0.9995, count + 1, of - count) if count < of else 1
+    assert (told["low"], told["high"], told["share"]) == pytest.approx((low, high, count / of))
+
+
+def test_an_area_is_scikit_learns_and_its_interval_covers(rng=np.random.default_rng(0)):
+    ties = rng.integers(0, 5, 40).astype(float), rng.integers(1, 6, 30).astype(float)
+    expected = roc_auc_score([0] * 40 + [1] * 30, np.concatenate(ties))
+    assert auc(ties[1], ties[0], 0.95)["auc"] == pytest.approx(expected)
+    truth, held = stats.norm.cdf(1 / np.sqrt(2)), 0
+    for _ in range(400):
+        of = auc(rng.normal(1, 1, 40), rng.normal(0, 1, 60), 0.95)
+        held += of["low"] <= truth <= of["high"]
+    assert 0.91 <= held / 400 <= 0.98
+
+
+def test_unseen_images_are_found_as_often_as_chance_says(rng=np.random.default_rng(1)):
+    """The threshold is itself drawn: the number found is beta-binomial, and its mean at most the false positives asked for."""
+    outside, shares = 0, []
+    for _ in range(3000):
+        at = threshold(rng.standard_cauchy(99), 0.03)
+        found = int((rng.standard_cauchy(50) > at.score).sum())
+        low, high = at.by_chance(50, 0.95)
+        outside += not low <= found <= high
+        shares.append(found / 50)
+    assert at.rank == 3 and np.mean(shares) == pytest.approx(0.03, abs=0.002) and 0.005 < outside / 3000 <= 0.05
+
+
+@pytest.mark.parametrize(
+    "unseen, false_positives, rank", [(99, 0.01, 1), (199, 0.01, 2), (98, 0.01, None), (9, 0.1, 1), (999, 0.001, 1)]
+)
+def test_a_threshold_needs_enough_unseen_images(unseen, false_positives, rank):
+    scores = np.arange(unseen, dtype=float)
+    if rank is None:
+        with pytest.raises(
+            InputError, match=r"^audit.false_positives: 0.01 cannot be seen with 98 unseen images; raise it to 0.01"
+        ):
+            threshold(scores, false_positives)
+    else:
+        assert threshold(scores, false_positives).score == unseen - rank
+
+
+def test_members_that_score_higher_are_found_and_others_are_not(rng=np.random.default_rng(2)):
+    scores = {
+        "starting": rng.normal(3, 1, 80),
+        "others": rng.normal(0, 1, 200),
+        "unseen_a": rng.normal(0, 1, 199),
+        "unseen_b": rng.normal(0, 1, 200),
+    }
+    told = attacked(scores, 0.01)
+    assert (
+        is_found(told["starting"])
+        and not is_found(told["others"])
+        and not is_found(told["unseen"])
+        and is_at_chance(told["unseen"])
+    )
+    other = attacked(scores | {"unseen_b": rng.normal(3, 1, 200)}, 0.01)
+    assert not is_at_chance(other["unseen"]), "unseen images that can be told from one another are no control"
+
+
+def test_log_odds_are_of_the_own_class():
+    network, (images, labels) = tiny_network(), labelled(10)
+    thetas = [initial_parameters(network, k) for k in range(2)]
+    p = torch.stack([network(theta, images).double().softmax(1) for theta in thetas]).gather(
+        2, labels.expand(2, -1)[..., None]
+    )[..., 0]
+    np.testing.assert_allclose(log_odds(network, thetas, images, labels), (p / (1 - p)).log().mean(0), rtol=1e-4)
+    sure = [theta * 1e3 for theta in thetas]
+    assert np.isfinite(log_odds(network, sure, images, labels)).all(), "where probabilities round to 1"
+
+
+# ---- nearest neighbours ----------------------------------------------------------------------------------------------
+
+
+def test_neighbours_are_those_by_hand():
+    (train, train_labels), (test, test_labels), (released, labels) = labelled(60, 0), labelled(30, 1), labelled(9, 2)
+    start = torch.tensor([int((train_labels == k).nonzero()[j]) for j, k in enumerate(labels)])
+    released[:4] = train[start[:4]] + 0.01
+    found = neighbours((released, labels), (train, train_labels), (test, test_labels), start, generator(0))
+    for k in range(9):
+        distance = lambda others: ((others - released[k]) ** 2).mean((1, 2, 3)).sqrt()  # noqa: B023
+        own, other = distance(train), distance(test)
+        own[train_labels != labels[k]], other[test_labels != labels[k]] = 9, 9
+        assert found.nearest_training[k] == own.argmin() and found.nearest_unseen[k] == other.argmin()
+        assert found.start[k] == pytest.approx(own[start[k]].item(), rel=1e-5) and found.start_is_nearest[k] == (
+            own.argmin() == start[k]
+        )
+        assert found.unseen[k] == pytest.approx(other.min().item(), rel=1e-5), (
+            "all ten of a class, against ten training images"
+        )
+        own[start] = 9
+        assert found.training[k] >= own.min() - 1e-6
+    assert found.start_is_nearest[:4].all() and found.start[:4].max() < 0.011
+
+
+def test_a_set_from_noise_has_no_start():
+    pair = labelled(30)
+    found = neighbours(
+        (pair[0][:3], pair[1][:3]), pair, labelled(30, 1), torch.empty(0, dtype=torch.int64), generator(0)
+    )
+    assert found.start is None and found.start_is_nearest is None and found.training.max() < 1e-6
+
+
+# ---- who is asked about ----------------------------------------------------------------------------------------------
+
+
+def test_candidates_are_balanced_and_in_one_group_each(tmp_path):
+    one = study(tmp_path)
+    result = one.distillation()
+    asked = candidates(one, result, one.profile.audit)
+    groups = [asked.starting, asked.control, asked.others, asked.left]
+    assert torch.cat(groups).sort().values.tolist() == list(range(150)) and torch.equal(
+        asked.starting, result.initial_indices
+    )
+    labels = one.data.train.labels
+    assert all(len(set(np.bincount(labels[group]))) == 1 for group in groups[:3]) and len(asked.control) == len(
+        asked.starting
+    )
+    assert set(np.bincount(one.data.test.labels[asked.unseen])) == {50} and len(set(asked.unseen.tolist())) == 150
+    shared = set(one.data.test.groups[asked.unseen_a]) & set(one.data.test.groups[asked.unseen_b])
+    assert len(shared) <= CLASSES, "a patient's images are on one side, but for one a class"
+    again = candidates(one, result, one.profile.audit)
+    assert all(torch.equal(getattr(asked, name), getattr(again, name)) for name in ("control", "others", "unseen_a"))
+
+
+def test_too_few_images_are_refused(tmp_path):
+    with pytest.raises(InputError, match="^audit: there are too few images of the smallest class"):
+        audit.audit(tiny_study(tmp_path, puzzling(16)))
+
+
+# ---- a study ---------------------------------------------------------------------------------------------------------
+
+
+def test_members_are_found_where_only_membership_can_tell(told):
+    assert broken(told) == []
+    released, control = (told["membership"]["loss"][name] for name in ("released", "positive_control"))
+    assert is_found(control["control"]) and is_at_chance(control["unseen"]) and is_at_chance(released["unseen"])
+    assert not is_found(released["others"]) and released["starting"]["true_positives"]["of"] == 6
+    assert control["control"]["auc"]["level"] == 0.999 and released["starting"]["auc"]["level"] == 0.95
+    assert told["neighbours"]["pixels"]["start_is_nearest"]["count"] == 6
+    json.dumps(told, allow_nan=False)
+
+
+def test_it_is_kept_and_anew_when_something_counts(tmp_path, monkeypatch):
+    calls = []
+    real = audit.trained_networks
+    monkeypatch.setattr(audit, "trained_networks", lambda *a, **b: (calls.append(1), real(*a, **b))[1])
+    first = audit.audit(study(tmp_path))
+    asked = len(calls)
+    assert audit.audit(study(tmp_path)) == first and len(calls) == asked
+    audit.audit(study(tmp_path, networks=1))
+    assert len(calls) == 2 * asked
+
+
+def test_images_of_the_test_part_that_can_be_told_apart_break_the_attack(tmp_path, monkeypatch):
+    """As when half of them are in the training part after all."""
+    real = membership.log_odds
+    shifted = lambda *a: (lambda of: of + 100 * (np.arange(len(of)) >= len(of) - 75))(real(*a))  # unseen_b comes last
+    calls = iter(range(100))
+    monkeypatch.setattr(audit, "log_odds", lambda *a: shifted(*a) if next(calls) == 0 else real(*a))
+    assert any(
+        "tells unseen images of the released from one another" in reason
+        for reason in broken(audit.audit(study(tmp_path)))
+    )
+
+
+# ---- shadows ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_image_is_in_one_shadow_of_a_pair_and_patients_are_not_divided():
+    groups = np.random.default_rng(0).integers(0, 50, 200)
+    for pair in (0, 2):
+        a, b = (in_shadow(groups, 7, pair + k) for k in (0, 1))
+        assert (a ^ b).all() and 60 < a.sum() < 140
+        assert all(len(set(a[groups == group])) == 1 for group in np.unique(groups))
+    assert not np.array_equal(in_shadow(groups, 7, 0), in_shadow(groups, 7, 2)) and not np.array_equal(
+        in_shadow(groups, 8, 0), in_shadow(groups, 7, 0)
+    )
+
+
+def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch):
+    changes = {"shadows": 2, "shadow_networks": 2, "shadow_changes": {"distill.iterations": 2}}
+    one = study(tmp_path, **changes)
+    asked = candidates(one, one.distillation(), one.profile.audit)
+    first, second = (audit.shadow(one, number, asked) for number in (0, 1))
+    assert (
+        first.profile.distill.iterations == 2
+        and len({one.data.fingerprint, first.data.fingerprint, second.data.fingerprint}) == 3
+    )
+    assert len(first.data.train) + len(second.data.train) == 300 and first.data.pixel_mean == one.data.pixel_mean
+    inside, scores = audit.shadow_scores(one, 0, asked, 0)
+    assert inside.shape == scores["distilled"].shape == scores["control"].shape == (len(asked.training) + 150,)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as now, pytest.raises(KeyboardInterrupt):
+        now.setattr(audit, "_scored_by_shadow", interrupted)  # the first shadow is there; the second is not
+        audit.audit(one)
+    calls = []
+    real = audit._scored_by_shadow
+    monkeypatch.setattr(audit, "_scored_by_shadow", lambda *a: (calls.append(1), real(*a))[1])
+    told = audit.audit(one)
+    assert (
+        len(calls) == 1
+        and set(told["membership"]) == {"loss", "lira"}
+        and told == audit.audit(study(tmp_path, **changes))
+    )
+
+
+def test_an_odd_number_of_shadows_is_refused():
+    with pytest.raises(ValueError, match="multiple of 2"):
+        AuditSettings(shadows=3)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate, code", [(0.05, 0), (0.0, 1)])
+def test_the_command_fails_where_a_control_does(capsys, told, out, monkeypatch, rate, code):
+    """Networks that learn nothing are no attack."""
+    one = study(out, recipe=QUICK["recipe"] | {"learning_rate": rate})
+    monkeypatch.setattr("medddist.study.Study", lambda *a, **b: one)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["audit", "--profile", "smoke", "--json"])
+    said = capsys.readouterr()
+    assert ended.value.code == code, said.err
+    assert json.loads(said.out)["membership"]["loss"]["positive_control"]["control"]
+    assert said.err.count("\n") == code and said.err.startswith(
+        "medddist: error: the loss attack is broken: " if code else ""
+    )
+
+
+def test_a_rows_figures_are_of_its_scores():
+    of = row(np.array([3.0, 1.0]), np.arange(3.0), membership.Threshold(2.5, 1, 3), 0.95)
+    assert of["true_positives"]["count"] == 1 and of["auc"]["auc"] == pytest.approx((3 + 1.5) / 6)
