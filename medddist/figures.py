@@ -211,7 +211,7 @@ def images_a_class(table: pd.DataFrame, metric: str) -> Figure:
         value = of_method.iloc[0]
         axes.axhline(value["mean"], color="0.3", ls=("--", ":", "-.")[place % 3], label=label)
         axes.axhspan(value["low"], value["high"], color="0.3", alpha=0.12, lw=0)
-    ticks = sorted(set(sizes["images_per_class"]))
+    ticks = sorted(set(sizes["images_per_class"].astype(int)))
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.minorticks_off()

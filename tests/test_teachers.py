@@ -162,8 +162,8 @@ MOMENTS = {
     "before a checkpoint is flushed": [["flush", 3]],
     "before a checkpoint has its name": [["rename", 4]],
     "once a checkpoint has its name": [["renamed", 4]],
-    "before the teacher has its name": [["rename", 7]],
-    "once the teacher has its name": [["renamed", 7]],
+    "before the teacher has its name": [["rename", 6]],
+    "once the teacher has its name": [["renamed", 6]],
     "while scoring": [["epoch", 4]],
     "all in a row": [["epoch", 1], ["rename", 1], ["renamed", 2], ["flush", 2], ["progress", 2], ["rename", 2]],
 }
@@ -195,7 +195,7 @@ def test_an_interrupted_teacher_goes_on_and_does_not_start_again(tmp_path):
         trained(tmp_path / "a", progress=stopped, save_every_seconds=0.0)
     told = []
     resumed = trained(tmp_path / "a", progress=lambda epoch, epochs: told.append(epoch))
-    assert told == [4, 5]
+    assert told == [4]
     assert resumed.path.read_bytes() == trained(tmp_path / "b").path.read_bytes()
 
 
@@ -208,7 +208,7 @@ def test_killed_at_any_time_equals_uninterrupted(tmp_path):
     ]
     for case in cases:
         recipe = case["settings"]["recipe"] | {"epochs": 60}
-        case["settings"] = {"recipe": recipe, "kept_epochs": 4}
+        case["settings"] = {"recipe": recipe, "kept_epochs": 60}
     whole = [cases[0] | {"folder": f"{cases[0]['folder']}-whole", "moments": []}]
     killed_and_resumed(whole + cases)
     for case in cases:

@@ -180,6 +180,7 @@ def _of_bench(row: dict) -> str:
 
 def main() -> None:
     (ROOT / "book" / "results_measured.txt").write_text(real_results(), encoding="utf-8")
+    figures.set_style()
     for name, rows in sweeps().items():
         drawn = figures.show(figures.images_a_class(rows, "balanced_accuracy"), "")
         (ROOT / "book" / "assets" / f"{name}.png").write_bytes(drawn.content)
