@@ -156,23 +156,23 @@ def test_divergence_leaves_no_teacher(tmp_path):
 MOMENTS = {
     "at the start": [["progress", 1]],
     "after epoch 3": [["progress", 4]],
-    "after the last epoch": [["progress", 5]],
-    "after every epoch": [["progress", 1]] * 5,
+    "after the last epoch": [["progress", 6]],
+    "after every epoch": [["progress", 1]] * 6,
     "twice at the same place": [["progress", 3], ["epoch", 1], ["epoch", 1]],
     "before a checkpoint is flushed": [["flush", 3]],
     "before a checkpoint has its name": [["rename", 4]],
     "once a checkpoint has its name": [["renamed", 4]],
-    "before the teacher has its name": [["rename", 6]],
-    "once the teacher has its name": [["renamed", 6]],
+    "before the teacher has its name": [["rename", 7]],
+    "once the teacher has its name": [["renamed", 7]],
     "while scoring": [["epoch", 4]],
     "all in a row": [["epoch", 1], ["rename", 1], ["renamed", 2], ["flush", 2], ["progress", 2], ["rename", 2]],
 }
 
 
 def scenario(folder: Path, moments: list, *, save_every_seconds=0.0) -> dict:
-    recipe = tiny_recipe(epochs=5, momentum=0.9, schedule="cosine", sampling="balanced").model_dump(mode="json")
+    recipe = tiny_recipe(epochs=6, momentum=0.9, schedule="cosine", sampling="balanced").model_dump(mode="json")
     return {
-        "run": "teacher", "folder": str(folder), "settings": {"recipe": recipe, "kept_epochs": 4},
+        "run": "teacher", "folder": str(folder), "settings": {"recipe": recipe, "kept_epochs": 5},
         "moments": moments, "save_every_seconds": save_every_seconds,
     }  # fmt: skip
 
