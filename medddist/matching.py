@@ -137,6 +137,7 @@ def matching_gradient(
         _, g, found = gradient_and_kept(network, thetas[-1], x, distilled.targets[batch], bfloat16=bfloat16)
         thetas.append(thetas[-1] - alpha * g)
         kept.append(found if number >= len(run.batches) - kept_steps else None)
+        del found  # or it would lie there beside the next step's
     missed, distance = thetas.pop() - run.target, (run.start - run.target).square().sum()
     slope, towards = torch.zeros_like(alpha), 2 * missed / distance
     for batch, draws in zip(reversed(run.batches), reversed(run.draws)):
