@@ -191,13 +191,15 @@ def compare(profile, data, out, device, changes, as_json, save) -> None:
     """
     from medddist.compare import Comparison, verdict_lines
     from medddist.origins import of_origins
+    from medddist.parallel import workers_for
     from medddist.probes import probe_rows
     from medddist.results import compare_record
 
     _alone("compare")
     with _opened_study(profile, data, out, device, changes) as study:
         comparison = Comparison(study)
-        rows = comparison.rows() + probe_rows(comparison)
+        workers = workers_for(study)
+        rows = comparison.rows(workers=workers) + probe_rows(comparison, workers)
         written = [f"written to {compare_record(study, rows, of_origins(comparison), device, save)}"] if save else []
     _tell(rows, as_json, [*_comparison_lines(rows), *verdict_lines(rows), *written])
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from medddist.contenders import CONDENSED, CORESETS, LABELS, SELF_SUPERVISED, Cl
 from medddist.data.cache import file_digest
 from medddist.evaluate import mean_validation_scores
 from medddist.networks import Network
+from medddist.parallel import ahead
 from medddist.study import Study
 from medddist.training import Diverged, predict, train
 from medddist.trajectories import load_tensors, save_tensors
@@ -67,9 +69,14 @@ class Comparison(Contenders):
         unseen = [Entry("unseen", m, n) for n in self.settings.unseen_networks for m in ("distilled", "random_real")]
         return [*released, *(Entry("inside", *row) for row in inside), *unseen]
 
-    def rows(self, tables: Sequence[str] = tuple(TABLES)) -> list[dict]:
-        """A row an entry: scores or why there are none, what it took, what leaves, and the distilled images' lead over it."""
+    def rows(self, tables: Sequence[str] = tuple(TABLES), workers: int = 1) -> list[dict]:
+        """A row an entry: scores or why there are none, what it took, what leaves, and the distilled images' lead over it.
+
+        With several workers as many rows are measured at once; see `parallel.ahead`.
+        """
         entries = [entry for entry in self.entries() if entry.table in tables]
+        if workers > 1:
+            ahead(self.study, _measured_in_a_worker, self._missing(entries), workers, "comparing, several at once")
         rows, measured = [], {}
         for done, entry in enumerate(entries):
             self.study.progress(f"comparing: {LABELS[entry.method]}, {entry.network}", done, len(entries))
@@ -82,6 +89,19 @@ class Comparison(Contenders):
         self.study.progress("comparing", len(entries), len(entries))
         self._add_leads(dict(zip(entries, rows)), measured)
         return rows
+
+    def _missing(self, entries: list[Entry]) -> list[Entry]:
+        """Rows with no result yet, once each. What several of them need, the distillations, is there afterwards."""
+        for seed in self.profile.seeds:
+            self.study.distillation(seed)
+        found = dict.fromkeys(one_of_its_names(entry) for entry in entries if entry.method not in OF_THE_STUDY)
+        return [entry for entry in found if not self._is_kept(entry)]
+
+    def _is_kept(self, entry: Entry) -> bool:
+        try:
+            return self._path(entry).exists()
+        except Unavailable:
+            return True
 
     def _told(self, entry: Entry, found: Measured) -> dict:
         return found.scores | found.about | self._what_leaves(entry)
@@ -132,12 +152,15 @@ class Comparison(Contenders):
         return Measured(scored.probabilities, {"seconds": self.study.seconds_of_scores(method), "chosen": scored.about}, scored.scores)
 
     def _kept(self, entry: Entry) -> Measured:
-        path = self.study.folder("compare", **self._depends_on(entry)) / "result.safetensors"
+        path = self._path(entry)
         if not path.exists():
             save_tensors(path, *self._measure(entry))
         tensors, about = load_tensors(path)
         said = tensors["probabilities"].numpy()
         return Measured(said, about, self.study._scores(said))
+
+    def _path(self, entry: Entry) -> Path:
+        return self.study.folder("compare", **self._depends_on(entry)) / "result.safetensors"
 
     def _depends_on(self, entry: Entry) -> dict:
         profile, method = self.profile, entry.method
@@ -208,6 +231,13 @@ class Comparison(Contenders):
     def _trained(self, network: Network, ready: Ready, rate: float, *seed: int | str) -> Tensor:
         recipe = self.recipe.model_copy(update={"learning_rate": rate})
         return train(network, ready.start, ready.images, ready.labels, recipe, (self.seed, "compare", *seed))
+
+
+def _measured_in_a_worker(study: Study, entry: Entry) -> None:
+    try:
+        Comparison(study).measured(entry)
+    except Unavailable:  # said where the row is asked for
+        pass
 
 
 def one_of_its_names(entry: Entry) -> Entry:

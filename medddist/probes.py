@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from medddist.baselines.distribution_matching import features
 from medddist.compare import Comparison
 from medddist.contenders import LABELS, SELF_SUPERVISED, Entry
 from medddist.networks import Network
+from medddist.parallel import ahead
+from medddist.study import Study
 from medddist.trajectories import load_tensors, save_tensors
 
 STRENGTHS = (1e-3, 1e-2, 1e-1)  # scikit-learn's C, the inverse of the penalty; chosen on validation
@@ -47,15 +50,18 @@ def said_by(probe: Pipeline, rows: np.ndarray, classes: int) -> np.ndarray:
     return said
 
 
-def probe_rows(comparison: Comparison) -> list[dict]:
+def probe_rows(comparison: Comparison, workers: int = 1) -> list[dict]:
     """A row a network for random features, and one for each method that learned that network's without labels.
 
     All training images are seen without labels by the methods, and with labels by the probe. `lead_over_random` is paired
     on test groups, random features crossed over the evaluation seeds' initial weights, and corrected over all rows by Holm.
+    Several workers probe as many rows at once; see `parallel.ahead`.
     """
     inside = [entry for entry in comparison.entries() if entry.table == "inside" and entry.method in SELF_SUPERVISED]
     networks = list(dict.fromkeys(entry.network for entry in inside))
     entries = [entry for n in networks for entry in [Entry("probe", "random", n), *(e for e in inside if e.network == n)]]
+    missing = [entry for entry in entries if not _path(comparison, entry).exists()]
+    ahead(comparison.study, _probed_in_a_worker, missing, workers, "probing, several at once")
     rows, said = [], {}
     for done, entry in enumerate(entries):
         comparison.study.progress(f"probing {entry.method}, {entry.network}", done, len(entries))
@@ -82,18 +88,26 @@ def _add_leads(comparison: Comparison, rows: dict[Entry, dict], said: dict[Entry
 
 def probed(comparison: Comparison, entry: Entry) -> tuple[np.ndarray, dict]:
     """((R, N, K) of probes on the test part, {chosen, ...}) of one row; the pretraining's factor is chosen on validation too."""
-    study, settings = comparison.study, comparison.settings
-    depends_on = {
-        "probe": entry.method, "network_name": entry.network, "architectures": settings.architectures.what(),
-        "evaluation_seeds": settings.evaluation_seeds, "grid": list(settings.grid), "seed": comparison.seed,
-        "pretrain": settings.pretrain.what() if entry.method in SELF_SUPERVISED else None,
-    }  # fmt: skip
-    path = study.folder("compare", **depends_on) / "result.safetensors"
+    path = _path(comparison, entry)
     if not path.exists():
         said, about = _probe(comparison, entry)
         save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
     tensors, about = load_tensors(path)
     return tensors["probabilities"].numpy(), about
+
+
+def _probed_in_a_worker(study: Study, entry: Entry) -> None:
+    probed(Comparison(study), entry)
+
+
+def _path(comparison: Comparison, entry: Entry) -> Path:
+    settings = comparison.settings
+    depends_on = {
+        "probe": entry.method, "network_name": entry.network, "architectures": settings.architectures.what(),
+        "evaluation_seeds": settings.evaluation_seeds, "grid": list(settings.grid), "seed": comparison.seed,
+        "pretrain": settings.pretrain.what() if entry.method in SELF_SUPERVISED else None,
+    }  # fmt: skip
+    return comparison.study.folder("compare", **depends_on) / "result.safetensors"
 
 
 def _probe(comparison: Comparison, entry: Entry) -> tuple[np.ndarray, dict]:

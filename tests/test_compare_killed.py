@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
     def start(out: Path) -> subprocess.Popen:
         command = [sys.executable, "-m", "medddist", "compare", *options(out), "--json"]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "2"})
 
     kept = lambda out: {path: path.stat().st_mtime_ns for path in (out / "compare").rglob("result.safetensors")}
     out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"

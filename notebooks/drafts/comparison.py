@@ -65,6 +65,7 @@ from medddist import figures
 from medddist.architectures import ARCHITECTURES
 from medddist.compare import Comparison, verdict_lines
 from medddist.origins import of_origins
+from medddist.parallel import workers_for
 from medddist.probes import probe_rows
 
 figures.set_style()
@@ -77,7 +78,8 @@ for table, what in (("released", "(a)"), ("inside", "(b)")):
     print(f"a preparation in {what} processes at most {comparison.budget(table):,} images")
 
 # %%
-rows = comparison.rows()
+workers = workers_for(study)
+rows = comparison.rows(workers=workers)
 tables = {table: [row for row in rows if row["table"] == table] for table in ("released", "inside", "unseen")}
 
 
@@ -138,7 +140,7 @@ figures.show(picture, "Accuracy and balanced accuracy of other networks on disti
 # A random ConvNet's features are good already, since its last maps keep where things are; ResNet-18's and the ViT's are averaged over the image.
 
 # %%
-probes = probe_rows(comparison)
+probes = probe_rows(comparison, workers)
 display(figures.show(figures.probed(probes), "Balanced accuracy of linear probes on random and on self-supervised features, by network"))
 for row in probes:
     if "lead_over_random" in row:
