@@ -52,7 +52,7 @@ class CompareSettings(Settings):
     learning_rates: tuple[PositiveFloat, ...] = Field((0.01, 0.03, 0.1), min_length=1)  # of that recipe, tried on validation
     grid: tuple[PositiveFloat, ...] = Field((0.3, 1.0), min_length=1)  # factors of a method's own learning rate, tried on validation
     tuning_networks: int = Field(1, ge=1)  # a point of the grid
-    contrastive_networks: tuple[Literal["convnet", "resnet18"], ...] = ("convnet", "resnet18")
+    contrastive_networks: tuple[Literal["convnet", "resnet18", "vit"], ...] = ("convnet", "resnet18", "vit")
     unseen_networks: tuple[Literal[tuple(ARCHITECTURES)], ...] = ("convnet_wide", "convnet_shallow", "resnet18", "vgg11", "alexnet", "vit", "mlp")
     architectures: ArchitectureSettings = ArchitectureSettings()
     pretrain: PretrainSettings = PretrainSettings()

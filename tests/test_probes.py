@@ -58,7 +58,7 @@ def test_every_method_is_held_against_random_features_of_its_network(out):
     rows = probe_rows(tiny(out))
     json.dumps(rows, allow_nan=False)
     found = {(row["method"], row["network"]): row for row in rows}
-    assert len(found) == len(rows) == 3 + 7
+    assert len(found) == len(rows) == 3 + 10
     for (method, network), row in found.items():
         assert row["table"] == "probe" and 0 <= row["balanced_accuracy"]["mean"] <= 1
         if method == "random":
@@ -77,7 +77,7 @@ def test_probes_are_read_when_asked_again_and_share_the_pretraining(out, monkeyp
 
     monkeypatch.setattr(probes, "linear_probe", refuse)
     monkeypatch.setattr(contenders, "pretrain", refuse)
-    assert len(probe_rows(tiny(out))) == 10
+    assert len(probe_rows(tiny(out))) == 13
     one = tiny(out)
     for method, kind in contenders.SELF_SUPERVISED.items():
         if issubclass(kind, BYOL):
