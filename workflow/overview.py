@@ -79,7 +79,6 @@ def real_results() -> str:
 
 def _results_of_variant(name: str, measured: dict) -> list[str]:
     counts, metric = measured["data"]["counts"], measured["metric"]
-    cell = lambda s: f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"  # noqa: E731
     lines = [
         f"## {name}", "",
         f"{sum(counts['train']):,} training, {sum(counts['validation']):,} validation and {sum(counts['test']):,} test images; choices by"
@@ -89,7 +88,7 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     for row in measured["rows"]:
         lead = row.get("distilled_lead", {}).get(metric)
         told = f"{lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
-        lines.append(f"| {row['label']} | {cell(row['accuracy'])} | {cell(row['balanced_accuracy'])} | {cell(row['auroc'])} | {told} |")
+        lines.append(f"| {row['label']} | {_cell(row['accuracy'])} | {_cell(row['balanced_accuracy'])} | {_cell(row['auroc'])} | {told} |")
     share = measured["summary"]["share_of_full_good"]
     lines += ["", f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do."]
     minutes = [(s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60 for s in measured["by_seed"].values()]
@@ -212,7 +211,7 @@ def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
         told += [f"| `{name}` | " + " | ".join(f"{size} a class" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
         for label, of_method in rows.groupby("label", sort=False):
             by_size = {int(size): row for size, row in zip(of_method["images_per_class"].fillna(0), of_method.to_dict("records"))}
-            cell = lambda row: f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if row else ""  # noqa: E731
+            cell = lambda row: _cell(row) if row else ""  # noqa: E731
             told.append(f"| {label} | " + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes) + " |")
         told.append("")
     return "\n".join(told)
