@@ -94,7 +94,7 @@ sweep: $(INSTALLED)
 publish:
 	@$(MAKE) --no-print-directory book PROFILE=demo DATA=phantom
 	@$(PY) workflow/notebook.py publish build/demo/notebooks notebooks
-	@$(PY) workflow/overview.py
+	@$(PY) -m workflow.overview
 
 clean:
 	rm -rf build book/_build
