@@ -9,7 +9,7 @@ what may not be sent.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from medddist.metrics import score
 from medddist.networks import initial_parameters
 from medddist.settings import Settings
 from medddist.training import Recipe, train
+from medddist.trajectories import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from medddist.package.reading import Package
@@ -224,9 +225,13 @@ def by_packages(
 ) -> Shared:
     """Networks of the packages' kind trained on all of them together."""
     one, network, settings = union(packages), study.network(), study.profile.hospitals
-    images, targets = one.images.to(study.device), one.targets.to(study.device)
-    seed = (settings.seed, "hospitals", *(package.id for package in packages))
-    trained = trained_networks(network, images, targets, one.recipe, settings.networks, seed, _report(study, way))
+    ids = [package.id for package in packages]
+
+    def train_all() -> list[Tensor]:
+        images, targets, seed = one.images.to(study.device), one.targets.to(study.device), (settings.seed, "hospitals", *ids)
+        return trained_networks(network, images, targets, one.recipe, settings.networks, seed, _report(study, way))
+
+    trained = _kept(study, train_all, packages=ids, recipe=one.recipe.what())
     return Shared(
         way, sent_bytes, 1, probabilities(network, trained, one.standardised(_test(own).images).to(study.device))
     )
@@ -246,7 +251,7 @@ def by_weights(study: Study, own: Mapping[str, Data]) -> Shared:
 
 def by_data(study: Study, own: Mapping[str, Data]) -> Shared:
     """All real data in one place."""
-    trained = _trained(study, *_pooled(study, own), "pooled data")
+    trained = _trained(study, lambda: _pooled(study, own), "pooled data", _fingerprints(own))
     sent = sum(data.train.images.size + LABEL_BYTES * len(data.train) for data in own.values())
     return Shared("pooled real data", sent, 1, _said(study, own, trained))
 
@@ -257,8 +262,16 @@ def by_federated_averaging(study: Study, own: Mapping[str, Data]) -> Shared:
     recipe = study.profile.references.good_recipe.model_copy(
         update={"epochs": settings.local_epochs, "schedule": "constant"}
     )
+    told = {"rounds": settings.rounds, "recipe": recipe.what(), "hospitals": _fingerprints(own)}
+    trained = _kept(study, lambda: _averaged_in_rounds(study, own, recipe), **told)
+    sent = 2 * settings.rounds * len(own) * network.parameter_count * FLOAT_BYTES  # there and back
+    return Shared(f"federated averaging, {settings.rounds} rounds", sent, settings.rounds, _said(study, own, trained))
+
+
+def _averaged_in_rounds(study: Study, own: Mapping[str, Data], recipe: Recipe) -> list[Tensor]:
+    settings, network, trained = study.profile.hospitals, study.network(), []
     parts = {name: _tensors(study, data.train) for name, data in own.items()}
-    total, trained = sum(len(labels) for _, labels in parts.values()), []
+    total = sum(len(labels) for _, labels in parts.values())
     for run in range(settings.networks):
         theta = initial_parameters(network, settings.seed, "federated", run).to(study.device)
         for number in range(settings.rounds):
@@ -269,26 +282,35 @@ def by_federated_averaging(study: Study, own: Mapping[str, Data]) -> Shared:
                 "federated averaging", run * settings.rounds + number + 1, settings.networks * settings.rounds
             )
         trained.append(theta)
-    sent = 2 * settings.rounds * len(own) * network.parameter_count * FLOAT_BYTES  # there and back
-    return Shared(f"federated averaging, {settings.rounds} rounds", sent, settings.rounds, _said(study, own, trained))
+    return trained
 
 
 def _on_own_data(study: Study, data: Data, name: str) -> list[Tensor]:
-    return _trained(study, *_tensors(study, data.train), name)
+    return _trained(study, lambda: _tensors(study, data.train), name, [data.fingerprint])
 
 
-def _trained(study: Study, images: Tensor, labels: Tensor, name: str) -> list[Tensor]:
-    settings = study.profile.hospitals
+def _trained(study: Study, labelled: Callable[[], tuple[Tensor, Tensor]], name: str, fingerprints: list[str]) -> list[Tensor]:
+    settings, recipe = study.profile.hospitals, study.profile.references.good_recipe
     seed = (settings.seed, "hospitals", name)
-    return trained_networks(
-        study.network(),
-        images,
-        labels,
-        study.profile.references.good_recipe,
-        settings.networks,
-        seed,
-        _report(study, name),
+    train_all = lambda: trained_networks(
+        study.network(), *labelled(), recipe, settings.networks, seed, _report(study, name)
     )
+    return _kept(study, train_all, name=name, hospitals=fingerprints, recipe=recipe.what())
+
+
+def _kept(study: Study, train_all: Callable[[], list[Tensor]], **depends_on) -> list[Tensor]:
+    """Networks, theta (P,) each, read where they were trained before: alone and for their weights they are the same."""
+    settings = study.profile.hospitals
+    folder = study.folder("hospitals", networks=settings.networks, seed=settings.seed, **depends_on)
+    path = folder / "result.safetensors"
+    if not path.exists():
+        save_tensors(path, {"thetas": torch.stack(train_all())}, {})
+    tensors, _ = load_tensors(path)
+    return list(tensors["thetas"].to(study.device))
+
+
+def _fingerprints(own: Mapping[str, Data]) -> list[str]:
+    return [data.fingerprint for data in own.values()]
 
 
 def _said(study: Study, own: Mapping[str, Data], trained: list[Tensor]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -157,11 +158,11 @@ def test_packages_that_do_not_go_together_are_refused(packages):
         union([])
 
 
-def test_a_withdrawn_package_leaves_nothing_behind(one, packages):
+def test_a_withdrawn_package_leaves_nothing_behind(one, packages, tmp_path):
     own, (first, second) = hospitals(one.data), (open_package(path) for path in packages.values())
     without = by_packages(one, own, [second], "without", 1)
-    disturbed = dataclasses.replace(first, images=first.images + 1)
-    again = by_packages(one, own, [second], "without", 1)
+    disturbed = dataclasses.replace(first, images=first.images + 1, id="0" * 64)
+    again = by_packages(study(tmp_path), own, [second], "never had it", 1)
     assert np.array_equal(without.probabilities, again.probabilities)
     both, other = (by_packages(one, own, [a, second], "both", 2).probabilities for a in (first, disturbed))
     assert not np.array_equal(both, other) and not np.array_equal(both, without.probabilities)
@@ -219,6 +220,17 @@ def test_a_row_for_each_way_with_its_cost(one, packages):
     assert cost["pooled real data"] == (sum(len(data.train) for data in own.values()) * (8 * 8 + 1), 1)
     for row in rows.values():
         assert row["hospitals"].keys() == set(NAMES) and 0 <= row["all"]["accuracy"]["mean"] <= 1
+
+
+def test_what_was_trained_is_read_when_asked_again(one, packages, monkeypatch):
+    rows = compare(one, packages)
+
+    def refuse(*given):
+        raise AssertionError("trained anew")
+
+    monkeypatch.setattr(sharing, "train", refuse)
+    monkeypatch.setattr(sharing, "trained_networks", refuse)
+    assert json.dumps(compare(one, packages)) == json.dumps(rows)
 
 
 def test_each_hospitals_scores_are_of_its_own_test_images(one):

@@ -411,6 +411,7 @@ STEPS = {
     "pretrain": ["compare"],
     "compare": ["compare", "probes", "origins"],
     "audit": ["audit"],
+    "hospitals": ["hospitals"],
 }
 # What they hold decides nothing that is computed: messages, names of files, choice of device.
 NO_RESULTS = {"errors", "files", "settings", "compute", "profile", "metrics", "data"}
