@@ -69,15 +69,27 @@ def app() -> None:
 
 
 @contextlib.contextmanager
-def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...]):
-    """A study with progress on standard error, its bar closed whatever happens."""
+def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None):
+    """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
     from medddist.study import Study  # not above: --help need not wait for torch
 
     progress = Progress()
     try:
-        yield Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+        study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+        if about_to and not processes.rank():
+            _announce(study, about_to)
+        yield study
     finally:
         progress.close()
+
+
+def _announce(study, command: str) -> None:
+    """Time, memory and disk in one line on standard error; refused where memory or disk are clearly short."""
+    from medddist.estimates import told_before
+
+    line = told_before(study, command)
+    if line:
+        print(f"medddist: {command}: {line}", file=sys.stderr)
 
 
 def _alone(step: str) -> None:
@@ -116,9 +128,26 @@ def prepare(profile, data, out, device, changes, as_json) -> None:
 
 @app.command()
 @study_options(profile="demo")
+def estimate(profile, data, out, device, changes, as_json) -> None:
+    """Say how long each step will take, and how much memory and disk, by a few steps measured on this machine.
+
+    What is kept already counts as nothing. Every command says the same in a line before it starts.
+    """
+    from medddist.estimates import as_rows, estimate_lines, estimates
+
+    _alone("estimate")
+    with _opened_study(profile, data, out, device, changes) as study:
+        found = estimates(study)
+        result = as_rows(study, found)
+        lines = estimate_lines(study, found)
+    _tell(result, as_json, lines)
+
+
+@app.command()
+@study_options(profile="demo")
 def teachers(profile, data, out, device, changes, as_json) -> None:
     """Train the teachers and keep their trajectories; under torchrun, each process trains, and the first tells, its share."""
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "teachers") as study:
         found = [(seed, one) for seed in study.profile.seeds for one in study.train_teachers(seed)]
     result = [
         {
@@ -141,7 +170,7 @@ def teachers(profile, data, out, device, changes, as_json) -> None:
 @study_options(profile="demo")
 def distill(profile, data, out, device, changes, as_json) -> None:
     """Distil the training images, with teachers where there are none yet; under torchrun, segments are dealt out."""
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "distill") as study:
         found = [(seed, study.distillation(seed), study.distillation_path(seed)) for seed in study.profile.seeds]
     result = [
         {
@@ -166,7 +195,7 @@ def distill(profile, data, out, device, changes, as_json) -> None:
 def evaluate(profile, data, out, device, changes, as_json) -> None:
     """Score the distilled images and their references on the test part."""
     _alone("evaluate")
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "evaluate") as study:
         rows = study.table()
     _tell(rows, as_json, _table_lines(rows))
 
@@ -195,7 +224,7 @@ def compare(profile, data, out, device, changes, as_json, save) -> None:
     from medddist.results import compare_record
 
     _alone("compare")
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "compare") as study:
         comparison = Comparison(study)
         rows = comparison.rows() + probe_rows(comparison)
         written = [f"written to {compare_record(study, rows, of_origins(comparison), device, save)}"] if save else []
@@ -236,7 +265,7 @@ def audit(profile, data, out, device, changes, as_json, seed) -> int:
     from medddist.audit import broken
 
     _alone("audit")
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "audit") as study:
         result = audited(study, seed)
     _tell(result, as_json, _audit_lines(result))
     reasons = broken(result)
