@@ -7,6 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -104,8 +105,47 @@ def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
 
 
 @app.command()
+@click.argument("folder")
+@click.option("--write", metavar="FILE", help="The profile to write; by default FOLDER's name with .yaml, here.")
+@click.option("--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="How long teachers, distill and evaluate may take together.")
+@click.option("--report", metavar="FILE", help="Also write what was found as an HTML page with pictures.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@JSON
+@DEBUG
+def init(folder, write, minutes, report, device, as_json) -> None:
+    """Look at FOLDER, say what is in it, and write a profile that fits its images and this machine.
+
+    FOLDER is whatever --data takes elsewhere. Says classes, counts, sizes, copies, files that cannot be read, and what but a disease
+    may give the class away; and how long a run will take. Trains nothing.
+    """
+    from medddist.compute import device_named
+    from medddist.machine import told_bytes, told_time
+    from medddist.report import write_report
+    from medddist.starting import fitting_profile, name_of, write_profile
+    from medddist.survey import survey_lines, surveyed
+
+    progress, name = Progress(), name_of(folder)
+    path = Path(write or f"{name}.yaml")
+    if path.exists():
+        raise InputError(f"{path}: is there already; remove it, or name another file with --write")
+    try:
+        found = surveyed(folder, progress)
+    finally:
+        progress.close()
+    made, about = fitting_profile(found, name, device_named(device), minutes)
+    write_profile(made, path, found.source, about)
+    takes = f"a run takes about {told_time(about['seconds'])} and {told_bytes(about['memory_bytes'])} of memory here"
+    lines = [*survey_lines(found), *about["chosen"], f"written to {path}: {takes}", f"next: medddist evaluate --profile {path} --data {folder}"]
+    if report:
+        write_report(found, Path(report), [takes])
+        lines.append(f"the page with pictures: {report}")
+    _tell({"found": found.as_json(), "profile": str(path), **about}, as_json, lines)
+
+
+@app.command()
 @study_options(profile="demo")
-def prepare(profile, data, out, device, changes, as_json) -> None:
+@click.option("--report", is_flag=False, flag_value="", metavar="[FILE]", help="Also look at the files as `init` does, and write a page with pictures; by default below --out.")
+def prepare(profile, data, out, device, changes, as_json, report) -> None:
     """Read the data, split it, and say what is there."""
     with _opened_study(profile, data, out, device, changes) as study:
         counts = {name: part.class_counts(study.data.classes).tolist() for name, part in study.data.parts().items()}
@@ -123,7 +163,23 @@ def prepare(profile, data, out, device, changes, as_json) -> None:
         f"{name}: {sum(row)} images, " + ", ".join(f"{c} {n}" for c, n in zip(study.data.class_names, row))
         for name, row in counts.items()
     ]
-    _tell(result, as_json, lines + [f"note: {note}" for note in study.data.notes])
+    lines += [f"note: {note}" for note in study.data.notes]
+    if report is not None:
+        result["report"] = _reported(data, report or f"{out}/report/{study.data.source}.html")
+        lines.append(f"the page with pictures: {result['report']}")
+    _tell(result, as_json, lines)
+
+
+def _reported(data: str, path: str) -> str:
+    from medddist.report import write_report
+    from medddist.survey import surveyed
+
+    progress = Progress()
+    try:
+        write_report(surveyed(data, progress), Path(path))
+    finally:
+        progress.close()
+    return path
 
 
 @app.command()
