@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -59,13 +60,71 @@ def study_options(profile: str, artifacts: str = "--out"):
     return decorate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+SECTIONS = {  # headings of `medddist --help`, and what each command is for in a few words
+    "Start": {
+        "init": "look at a folder of images, write a profile that fits",
+        "new-study": "a folder with these notebooks, set to your data",
+        "prepare": "read the data, deal them into parts, say what is there",
+        "estimate": "time, memory and disk of each step, before it starts",
+    },
+    "Distil and measure": {
+        "teachers": "train networks on the real images, keep their paths",
+        "distill": "make a few images that train a network alike",
+        "evaluate": "score them on test beside random real images",
+        "compare": "and beside other ways to learn from few labels",
+        "audit": "what they give away: nearest images, membership",
+    },
+    "Send and receive": {
+        "package": "write the distilled set as a file to send",
+        "verify": "check such a file throughout",
+        "train": "train networks on it, score them on your own images",
+        "package-key": "make a pair of keys, to sign and to check",
+    },
+    "Figures of record": {
+        "results": "measure a profile in all its variants, as JSON",
+        "bench": "speed and memory, as ratios to a reference",
+    },
+}
+
+
+class _InSections(click.Group):
+    """Commands under headings, in the order in which they are used; one without a heading comes last, under another."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        listed = {name for section in SECTIONS.values() for name in section}
+        others = {name: self.commands[name].get_short_help_str(60) for name in sorted(set(self.commands) - listed)}
+        for title, section in (SECTIONS | {"More": others}).items():
+            rows = [(name, told) for name, told in section.items() if name in self.commands]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_spacing=3)
+
+
+@click.group(cls=_InSections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="medddist")
 def app() -> None:
     """Dataset distillation for sharing medical images.
 
-    Distil a data set into a few synthetic images, and measure what they are worth. Each command computes what it needs,
-    keeps it under --out, and reads it when asked again; a command that was stopped goes on.
+    Distil a data set into a few synthetic images, and measure what they are worth and what they give away. Each command computes
+    what it needs, says before how long that takes, keeps it under --out, and reads it when asked again; one that was stopped goes on.
+
+    \b
+    With images of your own, one folder a class:
+      medddist init my_images                              what is there; writes my_images.yaml
+      medddist evaluate --profile my_images.yaml --data my_images
+      medddist package --profile my_images.yaml --data my_images --out set.zip
+
+    \b
+    Without images, on a phantom that is calculated:
+      medddist evaluate --profile smoke
+
+    Exit codes: 0 done; 2 a mistake in what was given, in one line that says what to do; 1 anything else, --debug shows where.
+
+    \b
+    Completion of commands and options:
+      bash   eval "$(_MEDDDIST_COMPLETE=bash_source medddist)"    in ~/.bashrc
+      zsh    eval "$(_MEDDDIST_COMPLETE=zsh_source medddist)"     in ~/.zshrc
+      fish   _MEDDDIST_COMPLETE=fish_source medddist | source     in config.fish
     """
 
 
@@ -135,11 +194,39 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     made, about = fitting_profile(found, name, device_named(device), minutes)
     write_profile(made, path, found.source, about)
     takes = f"a run takes about {told_time(about['seconds'])} and {told_bytes(about['memory_bytes'])} of memory here"
-    lines = [*survey_lines(found), *about["chosen"], f"written to {path}: {takes}", f"next: medddist evaluate --profile {path} --data {folder}"]
+    lines = [*survey_lines(found), *about["chosen"], f"written to {path}: {takes}", f"next: medddist evaluate --profile {shlex.quote(str(path))} --data {shlex.quote(folder)}"]
     if report:
         write_report(found, Path(report), [takes])
         lines.append(f"the page with pictures: {report}")
     _tell({"found": found.as_json(), "profile": str(path), **about}, as_json, lines)
+
+
+@app.command("new-study")
+@click.argument("folder")
+@click.option("--data", required=True, help="Data of one's own, as in every other command.")
+@click.option("--profile", help="smoke, demo, real, paper, or a .yaml file; by default one made to fit, as by `init`.")
+@click.option("--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="As in `init`.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@DEBUG
+def new_study(folder, data, profile, minutes, device) -> None:
+    """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make book` builds there."""
+    from medddist.compute import device_named
+    from medddist.new_study import PROFILE, require_room_for, write_study
+    from medddist.starting import fitting_profile, name_of, write_profile
+    from medddist.survey import surveyed
+
+    target, progress = Path(folder), Progress()
+    require_room_for(target)
+    if data != "phantom" and not Path(data).exists():
+        raise InputError(f"{data}: no such folder or .npz file; give 'phantom', a folder of images or an .npz")
+    source = data if data == "phantom" else str(Path(data).resolve())
+    try:
+        made, about = (load_profile(profile), {}) if profile else fitting_profile(surveyed(data, progress), name_of(data), device_named(device), minutes)
+    finally:
+        progress.close()
+    write_profile(made, target / PROFILE, source, about)
+    write_study(target, source, f"Dataset distillation of {name_of(data)}")
+    _tell({}, False, [f"{folder}: a study of {source}", f"next: make -C {shlex.quote(folder)} book"])
 
 
 @app.command()

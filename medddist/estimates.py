@@ -360,11 +360,23 @@ def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
 def told_before(study: Study, command: str) -> str:
     """One line on what a command is about to compute; "" where it only reads.
 
-    Raises InputError, naming a setting that would fit, where memory or disk are clearly short.
+    Raises InputError, naming a setting that would fit, where memory or disk are clearly short; and, before teachers are trained, what
+    would be refused after them.
     """
+    study.network()
+    if "distill" in NEEDS[command]:
+        _require_enough_images(study)
     found = estimates(study, NEEDS[command])
     require_room(study, [one for one in found if one.seconds])
     return warning_line(found)
+
+
+def _require_enough_images(study: Study) -> None:
+    data, wanted = study.data, study.profile.distill.images_per_class
+    counts = dict(zip(data.class_names, data.train.class_counts(data.classes).tolist()))
+    smallest = min(counts, key=counts.get)
+    if wanted > counts[smallest]:
+        raise InputError(f"distill.images_per_class: {wanted} is more than the {counts[smallest]} training images of the class {smallest!r}; lower it")
 
 
 def require_room(study: Study, found: list[Estimate]) -> None:

@@ -79,17 +79,18 @@ def total_seconds(speeds: Speeds, profile: Profile, shape: Shape) -> float:
 
 
 def write_profile(profile: Profile, path: Path, source: str, about: dict) -> None:
-    """The profile as YAML that says at its top what it is for, needs and takes. Raises InputError for a file that is there already."""
+    """The profile as YAML that says at its top what it is for and, where that is known, what it needs and takes. Raises InputError for a file that is there already."""
     path = Path(path)
     if path.exists():
         raise InputError(f"{path}: is there already; remove it, or name another file with --write")
-    head = [
-        f"# {profile.name}: made by `medddist init` for {source}.",
-        f"# Needs: {machine.told_bytes(about['memory_bytes'])} of memory. Takes: about {machine.told_time(about['seconds'])} where it was made"
-        " (teachers, distill, evaluate).",
-        "# Chosen here, all else is as in the package's demo:",
-        *(f"# - {line}" for line in about["chosen"]),
-    ]
+    head = [f"# {profile.name}: made by medddist for {source}."]
+    if about:
+        head += [
+            f"# Needs: {machine.told_bytes(about['memory_bytes'])} of memory. Takes: about {machine.told_time(about['seconds'])} where it was made"
+            " (teachers, distill, evaluate).",
+            "# Chosen here, all else is as in the package's demo:",
+            *(f"# - {line}" for line in about["chosen"]),
+        ]
     values = profile.model_dump(mode="json", exclude_defaults=True)
     text = "\n".join(" ".join(line.split()) for line in head) + "\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     write_bytes(path, text.encode())

@@ -114,7 +114,8 @@ def _of_files(listed: Listing, source: str, progress: Progress) -> Survey:
         raise InputError(f"{source}: no image of the class {missing[0]!r} can be read ({unreadable[0][1]}); replace the files")
     files = [file for file, of in zip(listed.files, readable) if of]
     columns = {"size in pixels": [one.size for one in seen], "format and mode": [one.kind for one in seen]}
-    columns |= {"beginning of the file's name": [_prefix(file.name) for file in files], "folder below the class": [_inner(file) for file in files]}
+    names = {"beginning of the file's name": [_prefix(file.name) for file in files], "folder below the class": [_inner(file) for file in files]}
+    columns |= {what: values for what, values in names.items() if not _repeats(values, labels)}
     origins = np.array(listed.origin_names, object)[listed.origins[readable]] if listed.origin_names else None
     pictures, hashes = np.stack([one.picture for one in seen]), splits.numbered(np.array([one.hash for one in seen], np.uint64))
     return _survey(source, listed.class_names, pictures, labels, groups, hashes, origins, columns, _counted(columns), unreadable, listed.notes)
@@ -189,16 +190,20 @@ def _survey(source, class_names, pictures, labels, groups, hashes, origins, colu
 def _told_by(what: str, values: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict | None:
     """How well a property alone tells the class: on each half of the images by what is commonest in the other half.
 
-    None where it has one value alone, or merely repeats the class, as COVID-12.png in the folder COVID does.
+    None where it has one value alone.
     """
     values = splits.numbered(values)
-    pairs = np.unique(np.stack([values, labels]), axis=1).shape[1]
-    if values.max() == 0 or pairs == values.max() + 1 == labels.max() + 1:
+    if values.max() == 0:
         return None
     first, guess = _half(groups), np.full(len(labels), -1)
     for here in (first, ~first):
         guess[~here] = _commonest(values, labels, here)[values[~here]]
     return _trait(what, labels, guess, int(values.max()) + 1)
+
+
+def _repeats(values: list[str], labels: np.ndarray) -> bool:
+    """Names that are the class in other words, as COVID-12.png in the folder COVID is: no network sees them, and they name no source."""
+    return len(set(zip(values, labels.tolist()))) == len(set(values)) == len(np.unique(labels))
 
 
 def _commonest(values: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
