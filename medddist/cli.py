@@ -7,9 +7,9 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,11 +18,14 @@ from medddist.errors import InputError
 from medddist.profile import changes_from, load_profile
 from medddist.progress import Progress
 
+if TYPE_CHECKING:
+    from medddist.study import Study
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output.")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
 
 
-def study_options(profile: str, artifacts: str = "--out"):
+def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable], Callable]:
     """What every step of a study takes; `artifacts` is what the folder of its results is called."""
     options = [
         click.option(
@@ -129,7 +132,7 @@ def app() -> None:
 
 
 @contextlib.contextmanager
-def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None):
+def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None) -> Iterator[Study]:
     """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
     from medddist.study import Study  # not above: --help need not wait for torch
 
@@ -143,7 +146,7 @@ def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple
         progress.close()
 
 
-def _announce(study, command: str) -> None:
+def _announce(study: Study, command: str) -> None:
     """Time, memory and disk in one line on standard error; refused where memory or disk are clearly short."""
     from medddist.estimates import told_before
 

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +121,7 @@ def _of_files(listed: Listing, source: str, progress: Progress) -> Survey:
     return _survey(source, listed.class_names, pictures, labels, groups, hashes, origins, columns, _counted(columns), unreadable, listed.notes)
 
 
-def _seen_in_order(listed: Listing, progress: Progress):
+def _seen_in_order(listed: Listing, progress: Progress) -> Iterator[_Seen | InputError]:
     """A `_Seen` or the `InputError` of each file."""
 
     def one(file: Path) -> _Seen | InputError:
