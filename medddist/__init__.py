@@ -1,9 +1,42 @@
-"""Dataset distillation for medical dataset sharing: a study that can be re-run, and the small library under it."""
+"""Dataset distillation for medical dataset sharing: a study that can be re-run, and the small library under it.
 
+The public names are those of `__all__`; they keep their meaning as CONTRIBUTING.md says. All else may change in any release.
+
+    from medddist import Study, load_profile
+    study = Study(load_profile("demo", {"distill.iterations": 50}), "phantom")
+    released = study.distillation().distilled        # images (N, C, H, W), labels, step size
+    rows = study.table()                             # what they are worth, beside their references
+"""
+
+from __future__ import annotations
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 # Threads that wait sleep: on a machine that is shared, spinning ones make a step several times slower. OpenMP reads this when
 # torch loads it, so it stands before every other import; what the user set stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+if TYPE_CHECKING:
+    from medddist.data import load_data
+    from medddist.errors import InputError
+    from medddist.package import open_package
+    from medddist.profile import load_profile
+    from medddist.study import Study
+
 __version__ = "0.1.0"
+__all__ = ["InputError", "Study", "__version__", "load_data", "load_profile", "open_package"]
+
+_WHERE = {"InputError": "errors", "Study": "study", "load_data": "data", "load_profile": "profile", "open_package": "package"}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name is imported when it is first asked for: `medddist --help` need not wait for torch."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,11 +18,14 @@ from medddist.errors import InputError
 from medddist.profile import changes_from, load_profile
 from medddist.progress import Progress
 
+if TYPE_CHECKING:
+    from medddist.study import Study
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output.")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
 
 
-def study_options(profile: str, artifacts: str = "--out"):
+def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable], Callable]:
     """What every step of a study takes; `artifacts` is what the folder of its results is called."""
     options = [
         click.option(
@@ -58,26 +63,96 @@ def study_options(profile: str, artifacts: str = "--out"):
     return decorate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+SECTIONS = {  # headings of `medddist --help`, and what each command is for in a few words
+    "Start": {
+        "init": "look at a folder of images, write a profile that fits",
+        "new-study": "a folder with these notebooks, set to your data",
+        "prepare": "read the data, deal them into parts, say what is there",
+        "estimate": "time, memory and disk of each step, before it starts",
+    },
+    "Distil and measure": {
+        "teachers": "train networks on the real images, keep their paths",
+        "distill": "make a few images that train a network alike",
+        "evaluate": "score them on test beside random real images",
+        "compare": "and beside other ways to learn from few labels",
+        "audit": "what they give away: nearest images, membership",
+    },
+    "Send and receive": {
+        "package": "write the distilled set as a file to send",
+        "verify": "check such a file throughout",
+        "train": "train networks on it, score them on your own images",
+        "package-key": "make a pair of keys, to sign and to check",
+    },
+    "Figures of record": {
+        "results": "measure a profile in all its variants, as JSON",
+        "bench": "speed and memory, as ratios to a reference",
+    },
+}
+
+
+class _InSections(click.Group):
+    """Commands under headings, in the order in which they are used; one without a heading comes last, under another."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        listed = {name for section in SECTIONS.values() for name in section}
+        others = {name: self.commands[name].get_short_help_str(60) for name in sorted(set(self.commands) - listed)}
+        for title, section in (SECTIONS | {"More": others}).items():
+            rows = [(name, told) for name, told in section.items() if name in self.commands]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_spacing=3)
+
+
+@click.group(cls=_InSections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="medddist")
 def app() -> None:
     """Dataset distillation for sharing medical images.
 
-    Distil a data set into a few synthetic images, and measure what they are worth. Each command computes what it needs,
-    keeps it under --out, and reads it when asked again; a command that was stopped goes on.
+    Distil a data set into a few synthetic images, and measure what they are worth and what they give away. Each command computes
+    what it needs, says before how long that takes, keeps it under --out, and reads it when asked again; one that was stopped goes on.
+
+    \b
+    With images of your own, one folder a class:
+      medddist init my_images                              what is there; writes my_images.yaml
+      medddist evaluate --profile my_images.yaml --data my_images
+      medddist package --profile my_images.yaml --data my_images --out set.zip
+
+    \b
+    Without images, on a phantom that is calculated:
+      medddist evaluate --profile smoke
+
+    Exit codes: 0 done; 2 a mistake in what was given, in one line that says what to do; 1 anything else, --debug shows where.
+
+    \b
+    Completion of commands and options:
+      bash   eval "$(_MEDDDIST_COMPLETE=bash_source medddist)"    in ~/.bashrc
+      zsh    eval "$(_MEDDDIST_COMPLETE=zsh_source medddist)"     in ~/.zshrc
+      fish   _MEDDDIST_COMPLETE=fish_source medddist | source     in config.fish
     """
 
 
 @contextlib.contextmanager
-def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...]):
-    """A study with progress on standard error, its bar closed whatever happens."""
+def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None) -> Iterator[Study]:
+    """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
     from medddist.study import Study  # not above: --help need not wait for torch
 
     progress = Progress()
     try:
-        yield Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+        study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+        if about_to and not processes.rank():
+            _announce(study, about_to)
+        yield study
     finally:
         progress.close()
+
+
+def _announce(study: Study, command: str) -> None:
+    """Time, memory and disk in one line on standard error; refused where memory or disk are clearly short."""
+    from medddist.estimates import told_before
+
+    line = told_before(study, command)
+    if line:
+        print(f"medddist: {command}: {line}", file=sys.stderr)
 
 
 def _alone(step: str) -> None:
@@ -92,8 +167,75 @@ def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
 
 
 @app.command()
+@click.argument("folder")
+@click.option("--write", metavar="FILE", help="The profile to write; by default FOLDER's name with .yaml, here.")
+@click.option("--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="How long teachers, distill and evaluate may take together.")
+@click.option("--report", metavar="FILE", help="Also write what was found as an HTML page with pictures.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@JSON
+@DEBUG
+def init(folder, write, minutes, report, device, as_json) -> None:
+    """Look at FOLDER, say what is in it, and write a profile that fits its images and this machine.
+
+    FOLDER is whatever --data takes elsewhere. Says classes, counts, sizes, copies, files that cannot be read, and what but a disease
+    may give the class away; and how long a run will take. Trains nothing.
+    """
+    from medddist.compute import device_named
+    from medddist.machine import told_bytes, told_time
+    from medddist.report import write_report
+    from medddist.starting import fitting_profile, name_of, write_profile
+    from medddist.survey import survey_lines, surveyed
+
+    progress, name = Progress(), name_of(folder)
+    path = Path(write or f"{name}.yaml")
+    if path.exists():
+        raise InputError(f"{path}: is there already; remove it, or name another file with --write")
+    try:
+        found = surveyed(folder, progress)
+    finally:
+        progress.close()
+    made, about = fitting_profile(found, name, device_named(device), minutes)
+    write_profile(made, path, found.source, about)
+    takes = f"a run takes about {told_time(about['seconds'])} and {told_bytes(about['memory_bytes'])} of memory here"
+    lines = [*survey_lines(found), *about["chosen"], f"written to {path}: {takes}", f"next: medddist evaluate --profile {shlex.quote(str(path))} --data {shlex.quote(folder)}"]
+    if report:
+        write_report(found, Path(report), [takes])
+        lines.append(f"the page with pictures: {report}")
+    _tell({"found": found.as_json(), "profile": str(path), **about}, as_json, lines)
+
+
+@app.command("new-study")
+@click.argument("folder")
+@click.option("--data", required=True, help="Data of one's own, as in every other command.")
+@click.option("--profile", help="smoke, demo, real, paper, or a .yaml file; by default one made to fit, as by `init`.")
+@click.option("--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="As in `init`.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@DEBUG
+def new_study(folder, data, profile, minutes, device) -> None:
+    """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make book` builds there."""
+    from medddist.compute import device_named
+    from medddist.new_study import PROFILE, require_room_for, write_study
+    from medddist.starting import fitting_profile, name_of, write_profile
+    from medddist.survey import surveyed
+
+    target, progress = Path(folder), Progress()
+    require_room_for(target)
+    if data != "phantom" and not Path(data).exists():
+        raise InputError(f"{data}: no such folder or .npz file; give 'phantom', a folder of images or an .npz")
+    source = data if data == "phantom" else str(Path(data).resolve())
+    try:
+        made, about = (load_profile(profile), {}) if profile else fitting_profile(surveyed(data, progress), name_of(data), device_named(device), minutes)
+    finally:
+        progress.close()
+    write_profile(made, target / PROFILE, source, about)
+    write_study(target, source, f"Dataset distillation of {name_of(data)}")
+    _tell({}, False, [f"{folder}: a study of {source}", f"next: make -C {shlex.quote(folder)} book"])
+
+
+@app.command()
 @study_options(profile="demo")
-def prepare(profile, data, out, device, changes, as_json) -> None:
+@click.option("--report", is_flag=False, flag_value="", metavar="[FILE]", help="Also look at the files as `init` does, and write a page with pictures; by default below --out.")
+def prepare(profile, data, out, device, changes, as_json, report) -> None:
     """Read the data, split it, and say what is there."""
     with _opened_study(profile, data, out, device, changes) as study:
         counts = {name: part.class_counts(study.data.classes).tolist() for name, part in study.data.parts().items()}
@@ -111,14 +253,47 @@ def prepare(profile, data, out, device, changes, as_json) -> None:
         f"{name}: {sum(row)} images, " + ", ".join(f"{c} {n}" for c, n in zip(study.data.class_names, row))
         for name, row in counts.items()
     ]
-    _tell(result, as_json, lines + [f"note: {note}" for note in study.data.notes])
+    lines += [f"note: {note}" for note in study.data.notes]
+    if report is not None:
+        result["report"] = _reported(data, report or f"{out}/report/{study.data.source}.html")
+        lines.append(f"the page with pictures: {result['report']}")
+    _tell(result, as_json, lines)
+
+
+def _reported(data: str, path: str) -> str:
+    from medddist.report import write_report
+    from medddist.survey import surveyed
+
+    progress = Progress()
+    try:
+        write_report(surveyed(data, progress), Path(path))
+    finally:
+        progress.close()
+    return path
+
+
+@app.command()
+@study_options(profile="demo")
+def estimate(profile, data, out, device, changes, as_json) -> None:
+    """Say how long each step will take, and how much memory and disk, by a few steps measured on this machine.
+
+    What is kept already counts as nothing. Every command says the same in a line before it starts.
+    """
+    from medddist.estimates import as_rows, estimate_lines, estimates
+
+    _alone("estimate")
+    with _opened_study(profile, data, out, device, changes) as study:
+        found = estimates(study)
+        result = as_rows(study, found)
+        lines = estimate_lines(study, found)
+    _tell(result, as_json, lines)
 
 
 @app.command()
 @study_options(profile="demo")
 def teachers(profile, data, out, device, changes, as_json) -> None:
     """Train the teachers and keep their trajectories; under torchrun, each process trains, and the first tells, its share."""
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "teachers") as study:
         found = [(seed, one) for seed in study.profile.seeds for one in study.train_teachers(seed)]
     result = [
         {
@@ -141,7 +316,7 @@ def teachers(profile, data, out, device, changes, as_json) -> None:
 @study_options(profile="demo")
 def distill(profile, data, out, device, changes, as_json) -> None:
     """Distil the training images, with teachers where there are none yet; under torchrun, segments are dealt out."""
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "distill") as study:
         found = [(seed, study.distillation(seed), study.distillation_path(seed)) for seed in study.profile.seeds]
     result = [
         {
@@ -166,7 +341,7 @@ def distill(profile, data, out, device, changes, as_json) -> None:
 def evaluate(profile, data, out, device, changes, as_json) -> None:
     """Score the distilled images and their references on the test part."""
     _alone("evaluate")
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "evaluate") as study:
         rows = study.table()
     _tell(rows, as_json, _table_lines(rows))
 
@@ -196,7 +371,7 @@ def compare(profile, data, out, device, changes, as_json, save) -> None:
     from medddist.results import compare_record
 
     _alone("compare")
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "compare") as study:
         comparison = Comparison(study)
         workers = workers_for(study)
         rows = comparison.rows(workers=workers) + probe_rows(comparison, workers)
@@ -238,7 +413,7 @@ def audit(profile, data, out, device, changes, as_json, seed) -> int:
     from medddist.audit import broken
 
     _alone("audit")
-    with _opened_study(profile, data, out, device, changes) as study:
+    with _opened_study(profile, data, out, device, changes, "audit") as study:
         result = audited(study, seed)
     _tell(result, as_json, _audit_lines(result))
     reasons = broken(result)

@@ -62,9 +62,21 @@ def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
     """
     if out:
         return Path(out).expanduser()
+    return _top(start) / "build" / "artifacts"
+
+
+def _top(start: Path | None = None) -> Path:
+    """The clone, or the study of one's own, that `start` lies in; `start` itself where there is none."""
     here = (start or Path.cwd()).resolve()
-    clones = (folder for folder in (here, *here.parents) if (folder / "workflow" / "Snakefile").is_file())
-    return next(clones, here) / "build" / "artifacts"
+    return next((folder for folder in (here, *here.parents) if (folder / "workflow" / "Snakefile").is_file()), here)
+
+
+def profile_file(name: str, start: Path | None = None) -> str:
+    """A profile's name as it is; the path of a .yaml that is not here is looked for at the top of the clone or study."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and not path.is_absolute() and not ((start or Path.cwd()) / path).exists():
+        return str(_top(start) / path)
+    return name
 
 
 def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
@@ -72,7 +84,7 @@ def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
 
     `changes`: further ones, which a notebook derives from other parameters of its own.
     """
-    profile = load_profile(given.profile, changes_from(given.overrides.split()) | dict(changes or {}))
+    profile = load_profile(profile_file(given.profile), changes_from(given.overrides.split()) | dict(changes or {}))
     return Study(profile, given.data, artifacts_folder(given.out), progress=Progress())
 
 

@@ -98,7 +98,8 @@ class Study:
 
     def network(self) -> Network:
         """The profile's ConvNet, on the device."""
-        network = convnet(self.profile.network, self.data.channels, self.data.classes, self.data.image_size_px)
+        with _section("network", self.profile.network):
+            network = convnet(self.profile.network, self.data.channels, self.data.classes, self.data.image_size_px)
         network.module.to(self.device)
         return network
 

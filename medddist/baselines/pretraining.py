@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -112,7 +112,7 @@ def pretrain(
     return Pretrained(flat(method.encoder), losses, {"start": before, "end": spread(method, some)})
 
 
-def batches(count: int, batch_size: int, steps: int, seed: tuple[int | str, ...]):
+def batches(count: int, batch_size: int, steps: int, seed: tuple[int | str, ...]) -> Iterator[Tensor]:
     """`steps` batches of indices: shuffled passes without the last, smaller batch; all images where they are fewer."""
     size, given, passes = min(batch_size, count), 0, 0
     while given < steps:

@@ -45,11 +45,11 @@ def decoded(path: Path) -> np.ndarray:
     except Exception as problem:  # decoders of damaged files raise anything: IndexError, struct.error, zlib.error ...
         reason = " ".join(f"{problem}".replace(str(path), "it").split()) or type(problem).__name__
         raise InputError(
-            f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set skip_unreadable=true to "
+            f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set data.skip_unreadable=true to "
             "leave it out"
         ) from None
     if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
-        raise InputError(f"{shown(path)}: has pixels that are NaN or infinite; replace it or set skip_unreadable=true")
+        raise InputError(f"{shown(path)}: has pixels that are NaN or infinite; replace it or set data.skip_unreadable=true")
     return pixels
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,6 +17,9 @@ from medddist.networks import Network, convnet
 from medddist.package import container, tensors
 from medddist.package.manifest import DATA, MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, Manifest, manifest_from
 from medddist.training import Recipe
+
+if TYPE_CHECKING:
+    from medddist.package.receiving import Trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +54,7 @@ class Package(Dataset):
         pixels = self.manifest.pixels
         return convnet(self.manifest.settings.network, pixels.channels, len(self.class_names), pixels.image_size_px)
 
-    def train(self, networks: int | None = None, device: str = "auto", progress=None):
+    def train(self, networks: int | None = None, device: str = "auto", progress: Callable[[int, int], None] | None = None) -> Trained:
         """Networks trained on the set by its own recipe, as `receiving.Trained`; by default as many as the sender measured."""
         from medddist.package.receiving import trained
 

@@ -1,0 +1,103 @@
+"""A first profile for somebody's own images: one of the package's, made to fit the images, this machine and the time that there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from medddist import machine
+from medddist.errors import InputError
+from medddist.estimates import Shape, Speeds, distill_seconds, evaluate_seconds, memory_bytes, teacher_seconds
+from medddist.files import write_bytes
+from medddist.profile import Profile, load_profile
+from medddist.settings import parsed
+from medddist.study import METHODS
+from medddist.survey import Survey
+
+BASE = "demo"
+SIZES = ((10, 400), (8, 300), (6, 200), (4, 100), (3, 60), (2, 40))  # teachers and iterations, the first that there is time for is taken
+FEWEST_TRAINING_IMAGES = 500  # of all classes, below which no more are left out to save time
+TEST, VALIDATION = 0.2, 0.1  # `DataSettings`' fractions
+
+
+def fitting_profile(found: Survey, name: str, device: torch.device, minutes: float) -> tuple[Profile, dict]:
+    """(a profile for a survey's images, {seconds, memory_bytes, chosen}) so that teachers, distill and evaluate take up to `minutes`.
+
+    It is `demo` with fewer images a class where the smallest class has few, and as many teachers and iterations as there is time
+    for; where even the fewest take longer, training images are left out. `chosen` says each of these in a line.
+    Raises InputError where a class is too small for any study.
+    """
+    changes, chosen = _to_the_images(found)
+    base = load_profile(BASE, changes).model_copy(update={"name": name})
+    shape = _shape(found, base)
+    for _ in range(32):
+        speeds = Speeds(base, shape, device)
+        for teachers, iterations in SIZES:
+            profile = base.changed({"teachers.teachers": teachers, "distill.iterations": iterations, "distill.select_every": max(iterations // 4, 1)})
+            seconds = total_seconds(speeds, profile, shape)
+            if seconds <= 60 * minutes:
+                break
+        if seconds <= 60 * minutes or shape.train // 2 < FEWEST_TRAINING_IMAGES:
+            break
+        shape = _shape(found, base := base.changed({"data.images": shape.train // 2}))
+    chosen.append(f"{teachers} teachers and {iterations} iterations: what {minutes:g} min are enough for here")
+    if profile.data.images:
+        chosen.append(f"{profile.data.images} training images of all, to save time: set data.images to null to use all")
+    memory = max(memory_bytes(profile, shape, step, machine.resident_bytes()) for step in ("teachers", "distill", "evaluate"))
+    return profile, {"seconds": seconds, "memory_bytes": memory, "chosen": chosen}
+
+
+def _to_the_images(found: Survey) -> tuple[dict, list[str]]:
+    smallest = min(found.counts, key=found.counts.get)
+    training = int(found.counts[smallest] * (1 - TEST) * (1 - VALIDATION))
+    per_class = min(20, training // 4)
+    if per_class < 1:
+        raise InputError(f"{found.source}: class {smallest!r} has {found.counts[smallest]} images, 6 are the least to start with; add images")
+    changes = {"distill.images_per_class": per_class, "data.images": None}
+    chosen = [f"{per_class} distilled images a class: {smallest}, the smallest class, has about {training} for training"]
+    if 2 * per_class * len(found.class_names) < 40:
+        changes["distill.batch_size"] = per_class * len(found.class_names)
+    if found.unreadable:
+        changes["data.skip_unreadable"] = True
+        chosen.append(f"skip_unreadable: {len(found.unreadable)} files cannot be read")
+    return changes, chosen
+
+
+def _shape(found: Survey, profile: Profile) -> Shape:
+    total = len(found.labels)
+    test, validation = int(total * TEST), int(total * (1 - TEST) * VALIDATION)
+    train = min(total - test - validation, profile.data.images or total)
+    return Shape(train, validation, test, len(found.class_names), profile.data.channels, profile.data.image_size_px)
+
+
+def total_seconds(speeds: Speeds, profile: Profile, shape: Shape) -> float:
+    """Of teachers, distillation and evaluation together."""
+    one_seed = profile.teachers.teachers * teacher_seconds(speeds, profile, shape) + distill_seconds(speeds, profile, shape)
+    return len(profile.seeds) * one_seed + evaluate_seconds(speeds, profile, shape, METHODS)
+
+
+def write_profile(profile: Profile, path: Path, source: str, about: dict) -> None:
+    """The profile as YAML that says at its top what it is for and, where that is known, what it needs and takes. Raises InputError for a file that is there already."""
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path}: is there already; remove it, or name another file with --write")
+    head = [f"# {profile.name}: made by medddist for {source}."]
+    if about:
+        head += [
+            f"# Needs: {machine.told_bytes(about['memory_bytes'])} of memory. Takes: about {machine.told_time(about['seconds'])} where it was made"
+            " (teachers, distill, evaluate).",
+            "# Chosen here, all else is as in the package's demo:",
+            *(f"# - {line}" for line in about["chosen"]),
+        ]
+    values = profile.model_dump(mode="json", exclude_defaults=True)
+    text = "\n".join(" ".join(line.split()) for line in head) + "\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    write_bytes(path, text.encode())
+    parsed(Profile, yaml.safe_load(text), str(path))  # what was written is what is read
+
+
+def name_of(source: str | Path) -> str:
+    """A profile's name from a data source's: letters, digits and underscores."""
+    stem = Path(source).resolve().stem if str(source) != "phantom" else "phantom"
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in stem).strip("_") or "study"

@@ -1,0 +1,121 @@
+"""From a folder of images to a profile that can be run, and to a study of one's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from medddist import cli, starting
+from medddist.errors import InputError
+from medddist.estimates import Speeds
+from medddist.new_study import PROFILE, with_defaults, write_study
+from medddist.notebooks import profile_file
+from medddist.profile import load_profile
+from medddist.starting import SIZES, fitting_profile, name_of, total_seconds, write_profile, _shape
+from medddist.survey import surveyed
+from test_mistakes import pictures
+
+
+class Steady(Speeds):
+    """A machine on which every step takes as long as the test says."""
+
+    seconds = 0.001
+
+    def training_step(self, batch, name="convnet"):
+        return self.seconds
+
+    student_step = prediction = lambda self: self.seconds
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    pictures(folder, healthy=60, ill=30)
+    return surveyed(folder)
+
+
+@pytest.mark.parametrize("seconds, minutes, size", [(1e-6, 60, SIZES[0]), (10.0, 1, SIZES[-1])])
+def test_as_many_teachers_and_iterations_as_there_is_time_for(found, monkeypatch, seconds, minutes, size):
+    monkeypatch.setattr(starting, "Speeds", Steady)
+    monkeypatch.setattr(Steady, "seconds", seconds)
+    made, about = fitting_profile(found, "mine", torch.device("cpu"), minutes)
+    assert (made.teachers.teachers, made.distill.iterations) == size
+    assert made.distill.images_per_class == 5  # a quarter of the 21 that the smaller class has for training
+    assert about["seconds"] == total_seconds(Steady(made, _shape(found, made), None), made, _shape(found, made))
+
+
+def test_too_few_images_are_refused(found, monkeypatch):
+    monkeypatch.setattr(type(found), "counts", {"healthy": 60, "ill": 5})
+    with pytest.raises(InputError, match="class 'ill' has 5 images, 6 are the least"):
+        fitting_profile(found, "mine", torch.device("cpu"), 60)
+
+
+def test_the_profile_that_is_written_is_read_as_it_was_and_never_written_over(tmp_path):
+    profile = load_profile("demo", {"distill.iterations": 7})
+    write_profile(profile, tmp_path / "demo.yaml", "images\nof mine", {"memory_bytes": 1e9, "seconds": 60, "chosen": ["a", "b"]})
+    assert load_profile(str(tmp_path / "demo.yaml")) == profile
+    assert (tmp_path / "demo.yaml").read_text().startswith("# demo: made by medddist for images of mine.\n")
+    with pytest.raises(InputError, match="is there already"):
+        write_profile(profile, tmp_path / "demo.yaml", "x", {})
+
+
+def test_names_are_plain(tmp_path):
+    assert [name_of(path) for path in ("phantom", tmp_path / "my images", tmp_path / "x.npz", tmp_path / "…")] == ["phantom", "my_images", "x", "study"]
+
+
+def test_init_and_the_report_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "images", a=12, b=12)
+    assert cli._exit_code(["init", "images", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["found"]["counts"] == {"a": 12, "b": 12} and told["profile"] == "images.yaml" and told["seconds"] > 0
+    assert load_profile("images.yaml").name == "images"
+    assert cli._exit_code(["init", "images"]) == 2
+
+
+# ---- a study of one's own ----------------------------------------------------------------------------------------------
+
+
+def test_the_notebooks_defaults_are_ones_own_and_nothing_else_changes():
+    script = 'profile: str = "demo"  # help\ndata: str = "phantom"  # help\nother: str = "profile: str"\n'
+    changed = with_defaults(script, profile="study.yaml", data='C:\\my "images"')
+    assert changed == 'profile: str = "study.yaml"  # help\ndata: str = "C:\\\\my \\"images\\""  # help\nother: str = "profile: str"\n'
+    with pytest.raises(ValueError, match="0 lines declare"):
+        with_defaults("x = 1\n", data="phantom")
+
+
+def test_a_study_has_all_that_its_book_names(tmp_path):
+    write_study(tmp_path, "/data/my $ images", "Mine")
+    contents = yaml.safe_load((tmp_path / "_toc.yml").read_text())
+    chapters = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
+    assert "notebooks/01_data" in chapters and "method" in chapters and "results" not in chapters
+    assert {f"notebooks/{script.stem}" for script in (tmp_path / "notebooks").glob("*.py")} == {c for c in chapters if "/" in c}
+    assert 'data: str = "/data/my $ images"' in (tmp_path / "notebooks" / "01_data.py").read_text()
+    assert "DATA ?= /data/my $$ images" in (tmp_path / "Makefile").read_text()
+    assert "OWNER" not in (tmp_path / "README.md").read_text() and "launch_buttons" not in (tmp_path / "_config.yml").read_text()
+    assert all((tmp_path / "book" / name).exists() for name in ("_config.yml", "_toc.yml", "notebooks", "assets/tex-svg.js"))
+
+
+def test_a_notebook_finds_the_studys_profile_from_where_it_lies(tmp_path):
+    write_study(tmp_path, "phantom", "Mine")
+    (tmp_path / PROFILE).write_text("name: study\n")
+    assert profile_file(PROFILE, tmp_path / "notebooks") == str(tmp_path / PROFILE)
+    assert profile_file(PROFILE, tmp_path) == PROFILE and profile_file("demo", tmp_path) == "demo"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_study_of_ones_own_builds_its_book(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DATA", "PROFILE", "OUT")}
+    command = [sys.executable, "-m", "medddist", "new-study", str(tmp_path / "mine"), "--data", "phantom", "--profile", "smoke"]
+    subprocess.run(command, check=True, env=environment)
+    done = subprocess.run(["make", "-C", str(tmp_path / "mine"), "book"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = {page.stem for page in (tmp_path / "mine" / "build" / "study" / "html" / "notebooks").glob("*.html")}
+    assert pages == {script.stem for script in (tmp_path / "mine" / "notebooks").glob("*.py")}
