@@ -26,15 +26,6 @@ def make(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, text=True, **options)
 
 
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
-    """The strict build of the committed book, and the folder of its HTML."""
-    output = tmp_path_factory.mktemp("book")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going"]
-    done = subprocess.run([*command, "--path-output", output, "book"], cwd=ROOT, capture_output=True, text=True)
-    return done, output / "_build" / "html"
-
-
 def test_the_committed_book_builds_without_a_warning(strict):
     done, html = strict
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
