@@ -50,21 +50,34 @@ def found(study: Study) -> str:
 
 
 ANSWERED = ("distilled", "random_balanced", "random_natural", "full_good", "majority")
+ANSWER = {
+    "head": ("trained on", "images", "balanced accuracy", "accuracy"),
+    "note": "Real radiographs (`results/{file}`, {variant} teachers), {test:,} test images, 95 % intervals.",
+}
+ANSWER_JA = {
+    "head": ("学習に用いたもの", "枚数", "均衡正解率", "正解率"),
+    "note": "実際の胸部X線画像（`results/{file}`、教師は {variant}）、テスト画像 {test:,} 枚、角括弧内は95%区間。",
+    "distilled": "蒸留画像",
+    "random_balanced": "無作為な実画像（クラスごとに同数）",
+    "random_natural": "無作為な実画像（元の比率）",
+    "full_good": "全学習画像",
+    "majority": "常に最多クラスと答える",
+}
 
 
-def answer() -> str:
+def answer(words: dict = ANSWER) -> str:
     """The first variant of each record on real radiographs in one short table: what is trained on, and what it is worth."""
     told = []
     for path, record in real_records():
         variant, measured = next(iter(record["variants"].items()))
-        sent = len(measured["data"]["class_names"]) * measured["settings"]["distill"]["images_per_class"]
-        images = {"distilled": sent, "random_balanced": sent, "random_natural": sent, "full_good": sum(measured["data"]["counts"]["train"]), "majority": 0}
+        counts, sent = measured["data"]["counts"], len(measured["data"]["class_names"]) * measured["settings"]["distill"]["images_per_class"]
+        images = {"full_good": sum(counts["train"]), "majority": 0}
         rows = {row["method"]: row for row in measured["rows"]}
-        told += ["| trained on | images | balanced accuracy | accuracy |", "|---|--:|---|---|"]
+        told += ["| " + " | ".join(words["head"]) + " |", "|---|--:|---|---|"]
         for method in filter(rows.get, ANSWERED):
-            row = rows[method]
-            told.append(f"| {row['label']} | {images[method]:,} | {_with_interval(row['balanced_accuracy'])} | {_with_interval(row['accuracy'])} |")
-        told += ["", f"Real radiographs (`results/{path.name}`, {variant} teachers), {sum(measured['data']['counts']['test']):,} test images, 95 % intervals.", ""]
+            scores = " | ".join(_with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy"))
+            told.append(f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} | {scores} |")
+        told += ["", words["note"].format(file=path.name, variant=variant, test=sum(counts["test"])), ""]
     return "\n".join(told)
 
 
@@ -213,7 +226,7 @@ def _of_bench(row: dict) -> str:
 
 def write_records() -> None:
     """Pages and pictures that come from results/ alone."""
-    pages = {"results_measured": real_results(), "answer_measured": answer(), "sweeps_measured": sweep_pages(sweeps())}
+    pages = {"results_measured": real_results(), "answer_measured": answer(), "answer_measured_ja": answer(ANSWER_JA), "sweeps_measured": sweep_pages(sweeps())}
     pages |= {"performance_measured": performance(("gradient", "paper", "teachers")), "ways_measured": performance(("ways",))}
     pages |= {"scaling_measured": performance(("scaling",)), "cost_measured": costs()}
     for name, text in pages.items():
