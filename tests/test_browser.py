@@ -104,10 +104,11 @@ def seen(browser, pages) -> dict[tuple[str, int], dict]:
     shots = ROOT / "build" / "screenshots"
     shots.mkdir(parents=True, exist_ok=True)
     found = {}
-    for width, height in WIDTHS_PX.items():
-        resize(browser, width, height)
-        for name, page in pages.items():
-            found[name, width] = look_at(browser, page)
+    for name, page in pages.items():
+        loaded = load(browser, page)
+        for width, height in WIDTHS_PX.items():
+            resize(browser, width, height)
+            found[name, width] = loaded | facts(browser)
             if name in LOOKED_AT:
                 browser.save_screenshot(str(shots / f"{name.replace('/', '-')}-{width}.png"))
     return found
@@ -119,17 +120,22 @@ def resize(browser, width: int, height: int) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
-def look_at(browser, page: Path) -> dict:
+def load(browser, page: Path) -> dict:
+    """The page with its mathematics drawn: what it asked for, and what the console said."""
     browser.get(page.as_uri())
     browser.execute_script(DRAWN)
-    shown = browser.execute_script(FACTS)
     browser.execute_script(AT_ONCE)
+    said = [line["message"] for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
+    events = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
+    return {"console": said, "asked": [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]}
+
+
+def facts(browser) -> dict:
+    """What the page shows at the width that it has."""
+    shown = browser.execute_script(FACTS)
     for theme in ("dark", "light"):
         browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
         shown[f"faint_{theme}"] = browser.execute_script(FAINT, CONTRAST)
-    shown["console"] = [line["message"] for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
-    events = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
-    shown["asked"] = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return shown
 
 
@@ -144,7 +150,7 @@ def test_every_page_was_looked_at(seen, pages, capsys):
     with capsys.disabled():
         print(
             f"\nbrowser: {len(pages)} pages at {len(WIDTHS_PX)} widths, {sum(len(shown['links']) for shown in once)} links,"
-            f" {counts['figures']} figures, {counts['equations']} equations, {sum(len(shown['console']) for shown in seen.values())} errors"
+            f" {counts['figures']} figures, {counts['equations']} equations, {sum(len(shown['console']) for shown in once)} errors"
         )
     assert len(seen) == len(WIDTHS_PX) * len(pages) and len(pages) > 15 and min(counts.values()) > 20
 

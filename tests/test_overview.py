@@ -40,7 +40,7 @@ def test_a_sweep_is_a_picture_and_a_table_for_each_data_source(root):
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["distilled images", "all images"]
         assert list(axes.lines[0].get_ydata()) == pytest.approx([0.1, 0.1 * 10**0.5])
         figures.plt.close(axes.figure)
-    page = overview.sweep_pages(found)
+    page = overview.sweep_pages(found).replace("\N{NO-BREAK SPACE}", " ")
     assert page.count("```{image}") == 2 and page.count(":alt: Balanced accuracy by images a class") == 2
     assert "| distilled images | 0.100 [0.050, 0.400] | 0.316 [0.050, 0.400] |" in page
     assert "| all images | 0.900 [0.800, 0.950] | 0.900 [0.800, 0.950] |" in page
@@ -77,7 +77,7 @@ def real_record() -> dict:
 
 def test_the_answer_is_the_first_variant_of_each_record(root):
     (root / "results" / "real-x.json").write_text(json.dumps(real_record()))
-    page = overview.answer()
+    page = overview.answer().replace("\N{NO-BREAK SPACE}", " ")
     assert "| the distilled | 10 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in page and "| the full_good | 1,234 |" in page
     assert "the initial" not in page and "(`results/real-x.json`, v teachers), 40 test images" in page
 

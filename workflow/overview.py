@@ -82,7 +82,7 @@ def answer(words: dict = ANSWER) -> str:
 
 
 def _with_interval(score: dict) -> str:
-    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    return f"{score['mean']:.3f} [{score['low']:.3f},\N{NO-BREAK SPACE}{score['high']:.3f}]"
 
 
 def real_records() -> list[tuple[Path, dict]]:
@@ -102,7 +102,6 @@ def real_results() -> str:
 
 def _results_of_variant(name: str, measured: dict) -> list[str]:
     counts, metric = measured["data"]["counts"], measured["metric"]
-    cell = _with_interval
     lines = [
         f"## {name}", "",
         f"{sum(counts['train']):,} training, {sum(counts['validation']):,} validation and {sum(counts['test']):,} test images; choices by"
@@ -112,7 +111,7 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     for row in measured["rows"]:
         lead = row.get("distilled_lead", {}).get(metric)
         told = f"{lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
-        lines.append(f"| {row['label']} | {cell(row['accuracy'])} | {cell(row['balanced_accuracy'])} | {cell(row['auroc'])} | {told} |")
+        lines.append(f"| {row['label']} | {_with_interval(row['accuracy'])} | {_with_interval(row['balanced_accuracy'])} | {_with_interval(row['auroc'])} | {told} |")
     share = measured["summary"]["share_of_full_good"]
     lines += ["", f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do."]
     minutes = [(s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60 for s in measured["by_seed"].values()]
@@ -157,7 +156,7 @@ def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
         told += [f"| `{name}` | " + " | ".join(f"{size} a class" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
         for label, of_method in rows.groupby("label", sort=False):
             by_size = {int(size): row for size, row in zip(of_method["images_per_class"].fillna(0), of_method.to_dict("records"))}
-            cell = lambda row: f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if row else ""  # noqa: E731
+            cell = lambda row: _with_interval(row) if row else ""  # noqa: E731
             told.append(f"| {label} | " + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes) + " |")
         told.append("")
     return "\n".join(told)

@@ -17,7 +17,8 @@ FONTS = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')  # icons are drawn
 
 
 def set_context(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
-    """Light or dark as the reader's system is, unless chosen; no script of thebe's."""
+    """Light or dark as the reader's system is, unless chosen; the page's own language; no script of thebe's."""
+    context["language"] = "ja" if pagename.endswith("_ja") else context["language"]
     context["default_mode"] = context.get("default_mode") or "auto"
     context["script_files"] = [script for script in context["script_files"] if not _of_thebe(script)]
 
@@ -34,8 +35,9 @@ def remove_preloads(app: Sphinx, failed: Exception | None) -> None:
 
 
 def as_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Docstrings are plain text with names between backticks: nothing else in them is markup."""
-    parts = (line.split("`") for line in lines)
+    """Docstrings are plain text with names between backticks, and `name: what it is` on a line of its own: nothing else in them is markup."""
+    apart = (part for line in lines for part in (["", line] if re.match(r"[a-z]\w*: ", line) else [line]))
+    parts = (line.split("`") for line in apart)
     lines[:] = ["".join(f"``{part}``" if k % 2 else re.sub(r"([\\*|_])", r"\\\1", part) for k, part in enumerate(line)) for line in parts]
 
 
