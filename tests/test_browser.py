@@ -21,6 +21,7 @@ CONTRAST = 4.5  # WCAG 2.2, level AA, for text of ordinary size; 3 for large
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver here: the book was not looked at in a browser"),
 ]
 

@@ -110,7 +110,7 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     ]  # fmt: skip
     for row in measured["rows"]:
         lead = row.get("distilled_lead", {}).get(metric)
-        told = f"{lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
+        told = f"{lead['difference']:+.3f} [{lead['low']:+.3f},\N{NO-BREAK SPACE}{lead['high']:+.3f}]" if lead else ""
         lines.append(f"| {row['label']} | {_with_interval(row['accuracy'])} | {_with_interval(row['balanced_accuracy'])} | {_with_interval(row['auroc'])} | {told} |")
     share = measured["summary"]["share_of_full_good"]
     lines += ["", f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do."]
