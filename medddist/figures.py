@@ -220,6 +220,26 @@ def images_a_class(table: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
+def growth(rows: Sequence[Mapping], base: Mapping[str, int]) -> Figure:
+    """How time and memory of an iteration grow with one setting alone: ratios to `base`, both axes in powers of two; `bench scaling`'s rows."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for panel, what in zip(panels, ("seconds an iteration", "peak MiB")):
+        for colour, (name, start) in zip(COLOURS, base.items()):
+            own = [row for row in rows if row["what"] == what and list(row["setting"]) == [name]]
+            x, y = [1, *(row["setting"][name] / start for row in own)], [1, *(row["ratio"] for row in own)]
+            panel.plot(x, y, "o-", color=colour, label=f"{name.replace('_', ' ')} (1 is {start})")
+            panel.vlines(x[1:], [row["ratio_low"] for row in own], [row["ratio_high"] for row in own], color=colour, lw=2, alpha=0.5)
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log", base=2)
+        panel.set(title=what, xlabel="times the setting")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter("{x:g}")
+    panels[0].set_ylabel("times the cost")
+    panels[1].legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
 def overlays(pictures: Sequence[np.ndarray], heats: Mapping[str, Sequence[np.ndarray]], names: Sequence[str], outlines=None) -> Figure:
     """Pictures (C, H, W) in [0, 1] and heat maps (H, W) over them by row; outlines: (H, W) bool or None for each."""
     rows = {"image": None} | dict(heats)
@@ -270,7 +290,7 @@ def overview(pictures: Mapping[str, np.ndarray], rows: Sequence[Mapping], metric
     figure, axes = plt.subplots(1, len(pictures) + 1, figsize=(2.9 * len(pictures) + 4.6, 3.2), width_ratios=[1] * len(pictures) + [1.1], layout="constrained")
     for panel, (name, images) in zip(axes, pictures.items()):
         panel.imshow(_mosaic(images, round(len(images) ** 0.5), 1), cmap="gray", vmin=0, vmax=255)
-        panel.set_title(name, fontsize=11)
+        panel.set_title(_wrapped(name), fontsize=11)
         panel.axis("off")
     means = [row[metric]["mean"] for row in rows]
     bars = axes[-1].barh([_wrapped(row["label"]) for row in rows], means, color=[DISTILLED if row["method"] == "distilled" else REFERENCE for row in rows])
@@ -284,7 +304,7 @@ def overview(pictures: Mapping[str, np.ndarray], rows: Sequence[Mapping], metric
 
 
 def _wrapped(label: str) -> str:
-    return "\n".join(textwrap.wrap(label, 18))
+    return "\n".join(textwrap.wrap(label, 22))
 
 NETWORKS = {"convnet": "ConvNet", "resnet18": "ResNet-18", "imagenet_resnet18": "ResNet-18", "vit": "small ViT", "none": "no network"}
 

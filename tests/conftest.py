@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data here: real radiographs are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def strict(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
+    """The strict build of the committed book, and the folder of its HTML."""
+    output = tmp_path_factory.mktemp("book")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going"]
+    done = subprocess.run([*command, "--path-output", output, "book"], cwd=ROOT, capture_output=True, text=True)
+    return done, output / "_build" / "html"

@@ -26,15 +26,6 @@ def make(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, text=True, **options)
 
 
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
-    """The strict build of the committed book, and the folder of its HTML."""
-    output = tmp_path_factory.mktemp("book")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going"]
-    done = subprocess.run([*command, "--path-output", output, "book"], cwd=ROOT, capture_output=True, text=True)
-    return done, output / "_build" / "html"
-
-
 def test_the_committed_book_builds_without_a_warning(strict):
     done, html = strict
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
@@ -53,13 +44,44 @@ def test_pages_load_nothing_from_a_network(strict):
     assert "_static/tex-svg.js" in (html / "method.html").read_text(encoding="utf-8")
 
 
-def test_colab_and_binder_open_the_notebook_in_the_repository(strict):
+def test_launch_buttons_open_their_notebook_in_the_repository(strict):
     _, html = strict
-    page = (html / "notebooks" / "01_data.html").read_text(encoding="utf-8")
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
-    place = repository["url"].removeprefix("https://github.com/")
-    assert f"https://colab.research.google.com/github/{place}/blob/main/notebooks/01_data.ipynb" in page
-    assert f"https://mybinder.org/v2/gh/{place}/main?urlpath=lab/tree/notebooks/01_data.ipynb" in page
+    place, branch = repository["url"].removeprefix("https://github.com/"), repository["branch"]
+    for script in (ROOT / "notebooks").glob("[0-9]*.py"):
+        page = (html / "notebooks" / f"{script.stem}.html").read_text(encoding="utf-8")
+        assert f"https://colab.research.google.com/github/{place}/blob/{branch}/notebooks/{script.stem}.ipynb" in page
+        assert f"https://mybinder.org/v2/gh/{place}/{branch}?urlpath=lab/tree/notebooks/{script.stem}.ipynb" in page
+
+
+def test_every_address_in_the_repository_is_a_file_of_it(strict):
+    _, html = strict
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    place, branch = (re.escape(text) for text in (repository["url"].removeprefix("https://github.com/"), repository["branch"]))
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in html.rglob("*.html"))
+    in_github = rf"/{place}/(?:blob|edit|tree)/{branch}/([^\"?#]+)"
+    named = set(re.findall(in_github, pages)) | set(re.findall(rf"/v2/gh/{place}/{branch}\?urlpath=lab/tree/([^\"&#]+)", pages))
+    assert len(named) >= len(list((ROOT / "notebooks").glob("[0-9]*.py"))) and not [path for path in named if not (ROOT / path).is_file()]
+
+
+@pytest.mark.parametrize("found, installs", [(None, 1), (object(), 0)])
+def test_a_notebook_installs_the_library_where_it_is_missing_and_only_there(monkeypatch, found, installs):
+    for script in (ROOT / "notebooks").glob("[0-9]*.py"):
+        (cell,) = [cell for cell in script.read_text(encoding="utf-8").split("# %%") if "find_spec" in cell]
+        ran = []
+        with monkeypatch.context() as patched:
+            patched.setattr("importlib.util.find_spec", lambda name: found)
+            patched.setattr("subprocess.run", lambda command, check, ran=ran: ran.append(command))
+            exec(cell.partition("\n")[2].partition("from medddist")[0], {})
+        assert [command[-1] for command in ran] == ["git+<repository>"] * installs
+
+
+@pytest.mark.parametrize("name", ["book", "newest"])
+def test_workflows_call_what_is_there(name):
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))["jobs"]
+    ran = " ".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
+    assert jobs and all((ROOT / path).exists() for path in re.findall(r"(?:^| )(\.ci/\w+|tests/\w+\.py)", ran))
+    assert ("make test" in ran) == (name == "newest") and (".ci/run" in ran) == (name == "book")
 
 
 def test_the_repositorys_address_stands_in_one_place():

@@ -40,7 +40,7 @@ def test_a_sweep_is_a_picture_and_a_table_for_each_data_source(root):
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["distilled images", "all images"]
         assert list(axes.lines[0].get_ydata()) == pytest.approx([0.1, 0.1 * 10**0.5])
         figures.plt.close(axes.figure)
-    page = overview.sweep_pages(found)
+    page = overview.sweep_pages(found).replace("\N{NO-BREAK SPACE}", " ")
     assert page.count("```{image}") == 2 and page.count(":alt: Balanced accuracy by images a class") == 2
     assert "| distilled images | 0.100 [0.050, 0.400] | 0.316 [0.050, 0.400] |" in page
     assert "| all images | 0.900 [0.800, 0.950] | 0.900 [0.800, 0.950] |" in page
@@ -66,3 +66,24 @@ def test_costs_grow_with_what_is_multiplied():
     assert value(1, 1) == pytest.approx(10 * value(0, 1), rel=0.03) and value(1, 2) == value(0, 2)
     assert value(2, 2) == pytest.approx(10 * value(0, 2), rel=0.03) and value(2, 5) == pytest.approx(10 * value(0, 5), rel=0.05)
     assert 8 < value(3, 2) / value(0, 2) < 11
+
+
+def real_record() -> dict:
+    score = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    rows = [{"method": name, "label": f"the {name}", "accuracy": score, "balanced_accuracy": score} for name in ("distilled", "full_good", "initial")]
+    data = {"class_names": ["a", "b"], "counts": {"train": [1000, 234], "test": [30, 10]}}
+    return {"variants": {"v": {"rows": rows, "data": data, "settings": {"distill": {"images_per_class": 5}}}, "w": {}}}
+
+
+def test_the_answer_is_the_first_variant_of_each_record(root):
+    (root / "results" / "real-x.json").write_text(json.dumps(real_record()))
+    page = overview.answer().replace("\N{NO-BREAK SPACE}", " ")
+    assert "| the distilled | 10 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in page and "| the full_good | 1,234 |" in page
+    assert "the initial" not in page and "(`results/real-x.json`, v teachers), 40 test images" in page
+
+
+def test_growth_is_drawn_as_ratios():
+    row = {"what": "peak MiB", "setting": {"images": 80}, "ratio": 2.2, "ratio_low": 2.0, "ratio_high": 2.4}
+    _, memory = figures.growth([row, row | {"setting": {"images": 80, "width": 64}}], {"images": 40}).axes
+    assert list(memory.lines[0].get_xdata()) == [1, 2] and list(memory.lines[0].get_ydata()) == [1, 2.2]
+    figures.plt.close(memory.figure)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP_LEVEL = ("_config.yml", "_toc.yml", "README.md", "CITATION.cff")  # what pages may refer to
+TOP_LEVEL = ("_config.yml", "_toc.yml", "README.md", "CITATION.cff", "CHANGELOG.md")  # what pages may refer to
 FOLDERS = ("book", "results")
 
 

@@ -1,17 +1,20 @@
-"""The first page's picture and its findings, from the default study and from the figures of record.
+"""What pages show of the default study and of the figures of record: pictures, tables and sentences with numbers.
 
-    python -m workflow.overview
+    python -m workflow.overview            # all; the default study is computed where it is not there yet
+    python -m workflow.overview records    # what comes from results/ alone, in seconds
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from medddist import figures
+from medddist.benchmarks import SMALL
 from medddist.costs import activation_bytes, forward_flops, iteration_flops, training_flops
 from medddist.profile import load_profile
 from medddist.progress import Progress
@@ -39,45 +42,67 @@ def found(study: Study) -> str:
     rows = {row["method"]: row for row in study.table()}
     lead = rows["random_balanced"]["distilled_lead"]["balanced_accuracy"]
     value = lambda method: f"{rows[method]['balanced_accuracy']['mean']:.3f}"  # noqa: E731
-    lines = [
+    return (
         f"On the phantom (`demo`), networks trained on {4 * study.profile.distill.images_per_class} distilled images reach a balanced"
         f" accuracy of {value('distilled')} on test, on as many random real images {value('random_balanced')}, on all images"
         f" {value('full_good')}. The lead over random real images is {lead['difference']:+.3f}, 95 % interval"
-        f" [{lead['low']:+.3f}, {lead['high']:+.3f}]."
-    ]
-    records = sorted((ROOT / "results").glob("real-*.json"))
-    lines += [_of_record(json.loads(path.read_text(encoding="utf-8"))) for path in records]
-    return "\n\n".join(lines) + "\n"
+        f" [{lead['low']:+.3f}, {lead['high']:+.3f}].\n"
+    )
 
 
-def _of_record(record: dict) -> str:
-    told = [f"On real radiographs (`results/{record['profile']}-{Path(record['source']).stem}.json`):", ""]
-    for variant, measured in record["variants"].items():
-        s, rows = measured["summary"], {row["method"]: row for row in measured["rows"]}
-        lead, metric = s["lead_over_it"], s["metric"]
-        told.append(
-            f"- teachers `{variant}`: {metric.replace('_', ' ')} {s['distilled']:.3f} by the distilled images,"
-            f" {rows[s['better_random_reference']][metric]['mean']:.3f} by the better random real reference"
-            f" (lead {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]),"
-            f" {rows['full_good'][metric]['mean']:.3f} by all images; the majority class alone has accuracy"
-            f" {rows['majority']['accuracy']['mean']:.3f}."
-        )
+ANSWERED = ("distilled", "random_balanced", "random_natural", "full_good", "majority")
+ANSWER = {
+    "head": ("trained on", "images", "balanced accuracy", "accuracy"),
+    "note": "Real radiographs (`results/{file}`, {variant} teachers), {test:,} test images, 95 % intervals.",
+}
+ANSWER_JA = {
+    "head": ("学習に用いたもの", "枚数", "均衡正解率", "正解率"),
+    "note": "実際の胸部X線画像（`results/{file}`、教師は {variant}）、テスト画像 {test:,} 枚、角括弧内は95%区間。",
+    "distilled": "蒸留画像",
+    "random_balanced": "無作為な実画像（クラスごとに同数）",
+    "random_natural": "無作為な実画像（元の比率）",
+    "full_good": "全学習画像",
+    "majority": "常に最多クラスと答える",
+}
+
+
+def answer(words: dict = ANSWER) -> str:
+    """The first variant of each record on real radiographs in one short table: what is trained on, and what it is worth."""
+    told = []
+    for path, record in real_records():
+        variant, measured = next(iter(record["variants"].items()))
+        counts, sent = measured["data"]["counts"], len(measured["data"]["class_names"]) * measured["settings"]["distill"]["images_per_class"]
+        images = {"full_good": sum(counts["train"]), "majority": 0}
+        rows = {row["method"]: row for row in measured["rows"]}
+        told += ["| " + " | ".join(words["head"]) + " |", "|---|--:|---|---|"]
+        for method in filter(rows.get, ANSWERED):
+            scores = " | ".join(_with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy"))
+            told.append(f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} | {scores} |")
+        told += ["", words["note"].format(file=path.name, variant=variant, test=sum(counts["test"])), ""]
     return "\n".join(told)
+
+
+def _with_interval(score: dict) -> str:
+    return f"{score['mean']:.3f} [{score['low']:.3f},\N{NO-BREAK SPACE}{score['high']:.3f}]"
+
+
+def real_records() -> list[tuple[Path, dict]]:
+    return [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted((ROOT / "results").glob("real-*.json"))]
 
 
 def real_results() -> str:
     """A table a variant of each record on real radiographs."""
     told = []
-    for path in sorted((ROOT / "results").glob("real-*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+    for path, record in real_records():
         for variant, measured in record["variants"].items():
             told += _results_of_variant(f"{path.stem}, variant {variant}", measured)
+            told += ["```{image} " + f"assets/{_confusions_of(path, variant)}.png", f":alt: Confusion matrices on {path.stem}, variant {variant}: rows are"
+                     " true classes, columns predicted ones, as shares of the row", ":width: 100%", "```", ""]  # fmt: skip
     return "\n".join(told)
 
 
 def _results_of_variant(name: str, measured: dict) -> list[str]:
     counts, metric = measured["data"]["counts"], measured["metric"]
-    cell = lambda s: f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"  # noqa: E731
     lines = [
         f"## {name}", "",
         f"{sum(counts['train']):,} training, {sum(counts['validation']):,} validation and {sum(counts['test']):,} test images; choices by"
@@ -86,14 +111,31 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     ]  # fmt: skip
     for row in measured["rows"]:
         lead = row.get("distilled_lead", {}).get(metric)
-        told = f"{lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
-        lines.append(f"| {row['label']} | {cell(row['accuracy'])} | {cell(row['balanced_accuracy'])} | {cell(row['auroc'])} | {told} |")
+        told = f"{lead['difference']:+.3f} [{lead['low']:+.3f},\N{NO-BREAK SPACE}{lead['high']:+.3f}]" if lead else ""
+        lines.append(f"| {row['label']} | {_with_interval(row['accuracy'])} | {_with_interval(row['balanced_accuracy'])} | {_with_interval(row['auroc'])} | {told} |")
     share = measured["summary"]["share_of_full_good"]
     lines += ["", f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do."]
     minutes = [(s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60 for s in measured["by_seed"].values()]
     each = ", ".join(f"{one[metric]:.3f}" for one in measured["by_seed"].values())
     lines += ["", f"By seed, the distilled images: {each}. Teachers and distillation of a seed took {min(minutes):.0f} to {max(minutes):.0f} minutes.", ""]
     return lines
+
+
+def _confusions_of(path: Path, variant: str) -> str:
+    return f"confusion-{path.stem}-{variant}"
+
+
+def record_pictures() -> dict[str, figures.Shown]:
+    """By file name: each sweep, the confusion matrices of each variant of a record, and how cost grows. Numbers alone, no radiograph."""
+    drawn = {name: figures.show(figures.images_a_class(rows, "balanced_accuracy"), "") for name, rows in sweeps().items()}
+    for path, record in real_records():
+        for variant, measured in record["variants"].items():
+            shown = {row["label"]: np.array(row["confusion"]) for row in measured["rows"] if row["method"] in SHOWN}
+            drawn[_confusions_of(path, variant)] = figures.show(figures.confusions(shown, measured["data"]["class_names"]), "")
+    scaling = ROOT / "results" / "bench-scaling.json"
+    if scaling.exists():
+        drawn["growth"] = figures.show(figures.growth(json.loads(scaling.read_text(encoding="utf-8"))["rows"], GROWING), "")
+    return drawn | comparison_page.pictures(comparison_page.records(ROOT / "results"))
 
 
 def sweeps() -> dict[str, pd.DataFrame]:
@@ -115,11 +157,14 @@ def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
         told += [f"| `{name}` | " + " | ".join(f"{size} a class" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
         for label, of_method in rows.groupby("label", sort=False):
             by_size = {int(size): row for size, row in zip(of_method["images_per_class"].fillna(0), of_method.to_dict("records"))}
-            cell = lambda row: f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if row else ""  # noqa: E731
+            cell = lambda row: _with_interval(row) if row else ""  # noqa: E731
             told.append(f"| {label} | " + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes) + " |")
         told.append("")
     return "\n".join(told)
 
+
+# what `medddist bench scaling` changes alone, and from where
+GROWING = {name: getattr(SMALL, name) for name in ("student_steps", "images", "image_size_px", "width")}
 
 # name, profile's network and counts: teachers, kept epochs, real training images, iterations, images a step, student steps
 SCALES = {
@@ -179,21 +224,23 @@ def _of_bench(row: dict) -> str:
     return f"| {row['what']} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
 
 
-def main() -> None:
-    (ROOT / "book" / "results_measured.txt").write_text(real_results(), encoding="utf-8")
-    figures.set_style()
-    for name, rows in sweeps().items():
-        drawn = figures.show(figures.images_a_class(rows, "balanced_accuracy"), "")
-        (ROOT / "book" / "assets" / f"{name}.png").write_bytes(drawn.content)
-    (ROOT / "book" / "sweeps_measured.txt").write_text(sweep_pages(sweeps()), encoding="utf-8")
-    pages = {"performance": performance(("gradient", "paper", "teachers")), "ways": performance(("ways",))}
-    records = comparison_page.records(ROOT / "results")
-    for name, drawn in comparison_page.pictures(records).items():
-        (ROOT / "book" / "assets" / f"{name}.png").write_bytes(drawn.content)
-    pages["comparison"] = comparison_page.text(records)
-    pages |= {"scaling": performance(("scaling",)), "cost": costs()}
+def write_records() -> None:
+    """Pages and pictures that come from results/ alone."""
+    pages = {"results_measured": real_results(), "answer_measured": answer(), "answer_measured_ja": answer(ANSWER_JA), "sweeps_measured": sweep_pages(sweeps())}
+    pages |= {"performance_measured": performance(("gradient", "paper", "teachers")), "ways_measured": performance(("ways",))}
+    pages |= {"scaling_measured": performance(("scaling",)), "cost_measured": costs()}
+    pages["comparison_measured"] = comparison_page.text(comparison_page.records(ROOT / "results"))
     for name, text in pages.items():
-        (ROOT / "book" / f"{name}_measured.txt").write_text(text, encoding="utf-8")
+        (ROOT / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
+    for name, drawn in record_pictures().items():
+        (ROOT / "book" / "assets" / f"{name}.png").write_bytes(drawn.content)
+
+
+def main() -> None:
+    figures.set_style()
+    write_records()
+    if sys.argv[1:] == ["records"]:
+        return
     study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress())
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(found(study), encoding="utf-8")
