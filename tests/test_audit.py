@@ -180,6 +180,17 @@ def test_a_set_from_noise_has_no_start():
     assert found.start is None and found.start_is_nearest is None and found.training.max() < 1e-6
 
 
+def test_of_an_average_the_nearest_of_its_images_is_its_start():
+    (train, train_labels), unseen = labelled(60), labelled(30, 1)
+    own = (train_labels == 0).nonzero().flatten()
+    start = torch.stack([own[:4], own[4:8]])
+    released = train[own[[2, 9]]] + 0.01  # one near an image of its average, one near another
+    found = neighbours((released, train_labels[own[:2]]), (train, train_labels), unseen, start, generator(0))
+    by_hand = (train[start[1]] - released[1]).square().mean((1, 2, 3)).sqrt().min()
+    assert found.start.tolist() == pytest.approx([0.01, by_hand.item()], rel=1e-3) and found.start_is_nearest.tolist() == [True, False]
+    assert found.training[0] > 0.1, "images behind any average are not among those that none started from"
+
+
 # ---- who is asked about ----------------------------------------------------------------------------------------------
 
 
@@ -200,6 +211,19 @@ def test_candidates_are_balanced_and_in_one_group_each(tmp_path):
     assert len(shared) <= CLASSES, "a patient's images are on one side, but for one a class"
     again = candidates(one, result, one.profile.audit)
     assert all(torch.equal(getattr(asked, name), getattr(again, name)) for name in ("control", "others", "unseen_a"))
+
+
+def test_images_behind_averages_are_asked_about_in_equal_numbers(tmp_path):
+    one = study(tmp_path, **{"distill.initial_images": "average", "distill.averaged_images": 4})
+    result = one.distillation()
+    asked = candidates(one, result, one.profile.audit)
+    behind = set(result.initial_indices.flatten().tolist())
+    labels = one.data.train.labels
+    assert set(asked.starting.tolist()) <= behind and len(set(np.bincount(labels[asked.starting]))) == 1
+    assert len(asked.starting) > 6 and not behind & set(torch.cat([asked.control, asked.others, asked.left]).tolist())
+    told = audit.audit(one)
+    assert told["membership"]["loss"]["released"]["starting"]["true_positives"]["of"] == len(asked.starting)
+    assert told["neighbours"]["pixels"]["start_is_nearest"]["of"] == 6
 
 
 def test_too_few_images_are_refused(tmp_path):

@@ -56,10 +56,11 @@ def _origin(manifest: Manifest) -> dict[str, str]:
     if manifest.copies_real_images:
         return {"nature": "**Real images, unchanged**: the distillation's start was the best on validation",
                 "confidential": "Yes: the images are those of the data set it came from."}  # fmt: skip
-    start = {"noise": "They started from noise", "real": "Each started as a copy of a real image"}
+    start = {"noise": "They started from noise", "real": "Each started as a copy of a real image",
+             "average": "Each started as an average of real images"}  # fmt: skip
     known = start.get(str(manifest.settings.distillation.get("initial_images")), "How they started is not stated")
     return {
-        "nature": "Images that were learned",
+        "nature": "Images that were learned" if manifest.selected_iteration else "The images that distillation started from, unchanged",
         "confidential": f"{known}, were calculated from real images, and may resemble them.",
     }
 

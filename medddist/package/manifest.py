@@ -152,7 +152,7 @@ class Manifest(Settings):
     @property
     def copies_real_images(self) -> bool:
         """Whether the images are the real ones that distillation started from, unchanged."""
-        return self.selected_iteration == 0 and self.settings.distillation.get("initial_images") != "noise"
+        return self.selected_iteration == 0 and self.settings.distillation.get("initial_images") not in ("noise", "average")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

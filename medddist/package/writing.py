@@ -52,7 +52,7 @@ def write_package(
     """
     result = study.distillation()
     about = settings_of(study) | {"selected_iteration": result.selected_iteration}
-    if not (allow_copies or study.source == "phantom" or result.selected_iteration or not len(result.initial_indices)):
+    if not (allow_copies or study.source == "phantom" or result.selected_iteration or study.profile.distill.initial_images != "real"):
         raise InputError(
             "package: the set that was best on validation is the one it started from, real images unchanged; distil longer"
             " (distill.iterations), or say --allow-copies if they may be sent"
