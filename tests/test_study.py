@@ -486,6 +486,7 @@ def test_the_reminder_knows_every_step_and_its_modules():
         "derivatives",
         "kernels",
         "networks",
+        "privacy",
         "seeds",
         "teachers",
         "training",
