@@ -267,6 +267,26 @@ def _share(told: dict) -> str:
 
 
 @app.command()
+@study_options(profile="demo")
+@click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/leakage-DATA.json.")
+def leakage(profile, data, out, device, changes, as_json, save) -> None:
+    """Measure accuracy against leakage: starts from real images, averages and noise, and DP-SGD, with few and many images.
+
+    Each point is a study of its own, kept and gone on with; which there are, and how small they are, is in the profile's
+    `leakage`.
+    """
+    from medddist.leakage import leakage as measured
+    from medddist.leakage import lines
+    from medddist.results import leakage_record
+
+    _alone("leakage")
+    with _opened_study(profile, data, out, device, changes) as study:
+        rows = measured(study)
+        written = [f"written to {leakage_record(study, rows, device, save)}"] if save else []
+    _tell(rows, as_json, [*lines(rows), *written])
+
+
+@app.command()
 @study_options(profile="demo", artifacts="--artifacts")
 @click.option("--out", required=True, metavar="PACKAGE", help="The package to write: a .zip file, or a folder.")
 @click.option("--seed", type=int, help="Which of the study's sets; by default that of the profile's first seed.")

@@ -18,6 +18,7 @@ from medddist.distill import DistillSettings
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings
 from medddist.hospitals import HospitalSettings
+from medddist.leakage import LeakageSettings
 from medddist.networks import NetworkSettings
 from medddist.privacy import refuse_unprotected
 from medddist.settings import Settings, parsed
@@ -75,6 +76,7 @@ class Profile(Settings):
     references: ReferenceSettings = ReferenceSettings()
     compare: CompareSettings = CompareSettings()
     audit: AuditSettings = AuditSettings()
+    leakage: LeakageSettings = LeakageSettings()
     hospitals: HospitalSettings = HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes for the table over numbers of images a class

@@ -120,6 +120,43 @@ def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
     return "\n".join(told)
 
 
+def leakages() -> dict[str, dict]:
+    """The records in results/leakage-*.json by their names."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "results").glob("leakage-*.json"))}
+
+
+def leakage_pages(found: dict[str, dict]) -> str:
+    """Each record's picture and its table, in MyST."""
+    told = []
+    for name, record in found.items():
+        told += [f"```{{image}} assets/{name}.png", f":alt: Balanced accuracy by the area under the attack's curve ({name})", ":width: 100%", "```", ""]
+        told += [f"| `{name}` | images a class | balanced accuracy | images started from: found, AUC | other training images: found, AUC |", "|---" * 5 + "|"]
+        told += [_of_leakage(row) for row in record["rows"]]
+        broken = [f"- {figures.leakage_name(row)}, {row['images_per_class']} a class: {reason}" for row in record["rows"] for reason in row["broken"]]
+        told += ["", *(["Where a control was not as it has to be:", "", *broken, ""] if broken else ["All controls were as they have to be.", ""])]
+        told += [f"Guaranteed: epsilon {p['epsilon']:.3g} at delta {p['delta']:g} for one {p['unit']}, over {p['composed']['teachers']} teachers with"
+                 f" {p['composed']['steps']:,} steps together ({p['accountant']})." for p in _guarantees(record)] + [""]  # fmt: skip
+    return "\n".join(told)
+
+
+def _of_leakage(row: dict) -> str:
+    score, cells = row["balanced_accuracy"], []
+    for group in ("starting", "others"):
+        if (of := row["found"].get(group)) is None:
+            cells.append("")
+            continue
+        hits, area = of["true_positives"], of["auc"]
+        cells.append(f"{hits['count']} of {hits['of']}, by chance {of['by_chance'][0]} to {of['by_chance'][1]}; {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]")
+    shown = f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    return f"| {figures.leakage_name(row)} | {row['images_per_class']} | {shown} | " + " | ".join(cells) + " |"
+
+
+def _guarantees(record: dict) -> list[dict]:
+    """Those of a record's rows, each once."""
+    found = [row["privacy"] for row in record["rows"] if row["privacy"]]
+    return [one for k, one in enumerate(found) if one not in found[:k]]
+
+
 # name, profile's network and counts: teachers, kept epochs, real training images, iterations, images a step, student steps
 SCALES = {
     "the poster's study": {},
@@ -185,7 +222,11 @@ def main() -> None:
         drawn = figures.show(figures.images_a_class(rows, "balanced_accuracy"), "")
         (ROOT / "book" / "assets" / f"{name}.png").write_bytes(drawn.content)
     (ROOT / "book" / "sweeps_measured.txt").write_text(sweep_pages(sweeps()), encoding="utf-8")
-    pages = {"performance": performance(("gradient", "paper", "teachers")), "ways": performance(("ways",))}
+    for name, record in leakages().items():
+        drawn = figures.show(figures.leakage(record["rows"], "balanced_accuracy"), "")
+        (ROOT / "book" / "assets" / f"{name}.png").write_bytes(drawn.content)
+    pages = {"leakage": leakage_pages(leakages())}
+    pages |= {"performance": performance(("gradient", "paper", "teachers")), "ways": performance(("ways",))}
     pages |= {"scaling": performance(("scaling",)), "cost": costs()}
     for name, text in pages.items():
         (ROOT / "book" / f"{name}_measured.txt").write_text(text, encoding="utf-8")
