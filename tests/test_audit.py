@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -304,11 +305,32 @@ def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch
     real = audit._scored_by_shadow
     monkeypatch.setattr(audit, "_scored_by_shadow", lambda *a: (calls.append(1), real(*a))[1])
     told = audit.audit(one)
+    assert is_found(told["membership"]["lira"]["positive_control"]["control"]), "where only membership can tell"
     assert (
         len(calls) == 1
         and set(told["membership"]) == {"loss", "lira"}
         and told == audit.audit(study(tmp_path, **changes))
     )
+
+
+@pytest.mark.parametrize("shadows", [2, 32])
+def test_shadows_take_away_how_difficult_an_image_is(monkeypatch, shadows, rng=np.random.default_rng(3)):
+    """Made-up scores with a known answer: difficulty (standard deviation 3) hides membership (2), and shadows tell the difficulty."""
+    sizes = {"control": 80, "unseen_a": 199, "unseen_b": 200}
+    difficulty = rng.normal(0, 3, sum(sizes.values()))
+    score = lambda inside: difficulty + 2 * inside + rng.normal(0, 0.3, len(difficulty))
+    member = np.arange(len(difficulty)) < sizes["control"]
+    halves = [rng.random(len(difficulty)) < 0.5 for _ in range(shadows // 2)]
+    told = lambda study, number, *_: (lambda inside: (inside, dict.fromkeys(("distilled", "control"), score(inside))))(halves[number // 2] ^ bool(number % 2))
+    monkeypatch.setattr(audit, "shadow_scores", told)
+    fake = SimpleNamespace(profile=SimpleNamespace(audit=AuditSettings(shadows=shadows)))
+    out = audit._shadow_means(fake, None, 0)["control"]
+    assert np.abs(out - difficulty).std() < 0.3 and abs((out - difficulty).mean()) < 0.1, "by shadows that never saw the image"
+    split = lambda of: dict(zip(sizes, np.split(of, np.cumsum(list(sizes.values()))[:-1])))
+    own = score(member)
+    hidden, found = attacked(split(own), 0.01), attacked(split(own - out), 0.01)
+    assert found["control"]["true_positives"]["share"] > 0.95 > 0.3 > hidden["control"]["true_positives"]["share"]
+    assert is_found(found["control"]) and is_at_chance(found["unseen"])
 
 
 def test_an_odd_number_of_shadows_is_refused():
