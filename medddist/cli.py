@@ -155,7 +155,7 @@ def distill(profile, data, out, device, changes, as_json) -> None:
         for seed, one, path in found
     ]
     lines = [
-        f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}, selected on validation at iteration {row['selected_iteration']}"
+        f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}, released as it was at iteration {row['selected_iteration']}"
         for row in result
     ]
     _tell(result, as_json, lines)

@@ -130,9 +130,10 @@ def distillation_course(losses: np.ndarray, step_sizes: np.ndarray, candidates: 
     top.legend()
     middle.plot(step_sizes, color=REFERENCE)
     middle.set(ylabel="step size α", title="The learned step size")
-    x, y = zip(*((candidate["iteration"], candidate[metric]) for candidate in candidates))
-    low.plot(x, y, "o-", color=REFERENCE)
-    low.plot([selected], [y[x.index(selected)]], "o", ms=13, mfc="none", mec=DISTILLED, mew=2.5)
+    scored = {candidate["iteration"]: candidate[metric] for candidate in candidates if metric in candidate}
+    low.plot(list(scored), list(scored.values()), "o-", color=REFERENCE)
+    if selected in scored:  # not where the last was taken without validation
+        low.plot([selected], [scored[selected]], "o", ms=13, mfc="none", mec=DISTILLED, mew=2.5)
     low.set(xlabel="iteration", ylabel=metric.replace("_", " "), title=f"On validation; released: iteration {selected}")
     figure.tight_layout()
     return figure

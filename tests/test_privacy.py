@@ -131,6 +131,11 @@ def test_epsilon_is_no_less_than_the_tighter_accountants():
     assert found - 0.02 <= told <= 1.3 * found
 
 
+@pytest.mark.parametrize("noise, rate", [(0.1, 0.5), (100.0, 1e-4)])
+def test_epsilon_is_a_number_at_the_edges_and_warns_of_nothing(noise, rate):
+    assert 0 < epsilon_of(PrivacySettings(noise_multiplier=noise, sample_rate=rate), 100) < math.inf
+
+
 def test_the_steps_of_all_teachers_are_counted():
     settings = PrivacySettings(sample_rate=0.03)
     told = guarantee(settings, teachers=3, epochs=5)

@@ -127,7 +127,7 @@ def leakages() -> dict[str, dict]:
 
 def leakage_pages(found: dict[str, dict]) -> str:
     """Each record's picture and its table, in MyST."""
-    told = []
+    told = [] if found else ["Not measured yet: `medddist leakage --profile demo --data phantom --save results` does, and goes on where it was stopped.", ""]
     for name, record in found.items():
         told += [f"```{{image}} assets/{name}.png", f":alt: Balanced accuracy by the area under the attack's curve ({name})", ":width: 100%", "```", ""]
         told += [f"| `{name}` | images a class | balanced accuracy | images started from: found, AUC | other training images: found, AUC |", "|---" * 5 + "|"]
