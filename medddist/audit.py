@@ -100,7 +100,7 @@ def candidates(study: Study, result: Distillation, settings: AuditSettings) -> C
     data, per_class = study.data, study.profile.distill.images_per_class
     random = generator(settings.seed, "audit")
     free = np.ones(len(data.train.labels), bool)
-    free[result.initial_indices.numpy()] = False
+    free[result.initial_indices.flatten().numpy()] = False
     control = _drawn(data.train.labels, data.train.groups, free, per_class, data.classes, random)
     free[control] = False
     fewest = int(np.bincount(data.train.labels[free], minlength=data.classes).min())
@@ -122,7 +122,18 @@ def candidates(study: Study, result: Distillation, settings: AuditSettings) -> C
         )
     tensor = lambda indices: torch.from_numpy(np.asarray(indices, np.int64))
     drawn = (control, others, unseen[first], unseen[~first], np.flatnonzero(free))
-    return Candidates(result.initial_indices, *map(tensor, drawn))
+    return Candidates(_starting(study, result, settings), *map(tensor, drawn))
+
+
+def _starting(study: Study, result: Distillation, settings: AuditSettings) -> Tensor:
+    """Training images that the set started from: all; of averages, as many in each class as the class with fewest has."""
+    if result.initial_indices.ndim == 1:
+        return result.initial_indices
+    data, averaged = study.data, np.zeros(len(study.data.train.labels), bool)
+    averaged[result.initial_indices.flatten().numpy()] = True
+    fewest = int(np.bincount(data.train.labels[averaged], minlength=data.classes).min())
+    random = generator(settings.seed, "audit", "averaged")
+    return torch.from_numpy(_drawn(data.train.labels, data.train.groups, averaged, fewest, data.classes, random))
 
 
 def _drawn(labels, groups, free, per_class: int, classes: int, random: torch.Generator) -> np.ndarray:

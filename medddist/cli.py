@@ -330,7 +330,7 @@ def distill(profile, data, out, device, changes, as_json) -> None:
         for seed, one, path in found
     ]
     lines = [
-        f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}, selected on validation at iteration {row['selected_iteration']}"
+        f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}, released as it was at iteration {row['selected_iteration']}"
         for row in result
     ]
     _tell(result, as_json, lines)
@@ -441,6 +441,26 @@ def _audit_lines(result: dict) -> list[str]:
 
 def _share(told: dict) -> str:
     return f"{told['count']} of {told['of']} [{told['low']:.3f}, {told['high']:.3f}]"
+
+
+@app.command()
+@study_options(profile="demo")
+@click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/leakage-DATA.json.")
+def leakage(profile, data, out, device, changes, as_json, save) -> None:
+    """Measure accuracy against leakage: starts from real images, averages and noise, and DP-SGD, with few and many images.
+
+    Each point is a study of its own, kept and gone on with; which there are, and how small they are, is in the profile's
+    `leakage`.
+    """
+    from medddist.leakage import leakage as measured
+    from medddist.leakage import lines
+    from medddist.results import leakage_record
+
+    _alone("leakage")
+    with _opened_study(profile, data, out, device, changes) as study:
+        rows = measured(study)
+        written = [f"written to {leakage_record(study, rows, device, save)}"] if save else []
+    _tell(rows, as_json, [*lines(rows), *written])
 
 
 @app.command()

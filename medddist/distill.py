@@ -21,7 +21,7 @@ from medddist.evaluate import EvaluateSettings, random_real, tried_on_validation
 from medddist.matching import Distilled, matching_gradient, segment
 from medddist.networks import Network
 from medddist.seeds import generator
-from medddist.settings import HOW, Settings
+from medddist.settings import HOW, LATER, Settings
 from medddist.teachers import Labelled
 from medddist.trajectories import Trajectory, load_tensors, save_tensors
 
@@ -46,13 +46,16 @@ class DistillSettings(Settings):
     # bfloat16: exact but for convolutions in that type; tesla: an approximation; see `matching.matching_gradient`
     gradient: Literal["exact", "bfloat16", "tesla"] = "exact"
     kept_steps: int = Field(0, ge=0, json_schema_extra=HOW)  # last student steps whose activations are kept: time for memory
-    initial_images: Literal["real", "noise"] = "real"
+    initial_images: Literal["real", "average", "noise"] = "real"  # noise has the training pixels' mean and spread
+    averaged_images: int = Field(10, ge=2, json_schema_extra=LATER)  # of one class behind each image of an `average` start
     labels: Literal["hard", "soft"] = "hard"
     label_confidence: float = Field(0.9, gt=0, lt=1)  # of the own class, where soft labels start
     augmentation: AugmentSettings = AugmentSettings()
     select_every: int = Field(100, ge=1)  # iterations between candidates; the best on validation is released
     selection_networks: int = Field(2, ge=1)
     selection_metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy"
+    # last: what the last iteration ends with is released, and no image of validation is looked at
+    selection: Literal["validation", "last"] = Field("validation", json_schema_extra=LATER)
     seed: int = 0
 
 
@@ -63,15 +66,15 @@ class Distillation:
     distilled: Distilled  # the selected candidate
     selected_iteration: int
     initial: Distilled
-    initial_indices: Tensor  # (N,) training images that the set started from; empty for noise
-    candidates: tuple[dict, ...]  # {iteration, step_size, accuracy, balanced_accuracy} on validation
+    initial_indices: Tensor  # (N,) training images that the set started from, (N, A) of averages; empty for noise
+    candidates: tuple[dict, ...]  # {iteration, step_size, accuracy, balanced_accuracy} on validation; the first two of `last`
     losses: Tensor  # (iterations,)
     step_sizes: Tensor  # (iterations,) alpha that each iteration used
     pictures: dict[int, Tensor]  # images (N, C, H, W) by iteration
 
 
 def initial_set(training: Labelled, classes: int, settings: DistillSettings) -> tuple[Distilled, Tensor]:
-    """What distillation starts from: so many images a class, and the training indices they are copies of."""
+    """What distillation starts from: so many images a class, and the training indices they are copies or averages of."""
     images, labels = training
     random = generator(settings.seed, "initial")
     indices = random_real(labels, settings.images_per_class, classes, "balanced", random)
@@ -79,8 +82,22 @@ def initial_set(training: Labelled, classes: int, settings: DistillSettings) -> 
     start = images[indices.to(images.device)].clone()
     if settings.initial_images == "noise":
         start, indices = torch.randn(start.shape, generator=random).to(start), indices[:0]
+    elif settings.initial_images == "average":
+        indices = _averaged(labels, classes, settings, random)
+        start = torch.stack([images[row.to(images.device)].mean(0) for row in indices])
     log_step_size = torch.tensor(math.log(settings.step_size), dtype=images.dtype, device=images.device)
     return Distilled(start, _label_tensor(hard, classes, settings, images.dtype), log_step_size), indices
+
+
+def _averaged(labels: Tensor, classes: int, settings: DistillSettings, random: torch.Generator) -> Tensor:
+    """(N, A) different images of one class a row; rows are drawn without regard to one another, and may share images."""
+    if settings.averaged_images > int(torch.bincount(labels.cpu(), minlength=classes).min()):
+        raise InputError(
+            f"averaged_images: {settings.averaged_images} are more than the training images of the smallest class; lower it"
+        )
+    draws = [random_real(labels, settings.averaged_images, classes, "balanced", random) for _ in range(settings.images_per_class)]
+    by_class = torch.stack(draws).view(settings.images_per_class, classes, settings.averaged_images)
+    return by_class.transpose(0, 1).flatten(0, 1)
 
 
 def _label_tensor(hard: Tensor, classes: int, settings: DistillSettings, kind: torch.dtype) -> Tensor:
@@ -145,7 +162,8 @@ def distill(
 
     Under torchrun each process takes its share of an iteration's segments, and the first keeps the checkpoint.
     Candidates every `select_every` iterations (the initial set is the first) train `selection_networks` networks by the
-    final evaluation's recipe; the best on validation is released. Test data are not an argument here.
+    final evaluation's recipe; the best on validation is released. With `selection: last` none is trained, `validation` is
+    not looked at, and the last candidate is released. Test data are not an argument here.
     Raises InputError for settings the trajectories cannot serve, and when the loss is not finite.
     """
     check_trajectories(trajectories, network, settings)
@@ -270,22 +288,30 @@ def _refuse_step_size(run: _Run) -> None:
 def _add_candidate(
     run: _Run, network: Network, validation: Labelled, settings: DistillSettings, evaluation: EvaluateSettings
 ):
-    """Score what is there now on validation, and keep its tensors."""
+    """Score what is there now on validation, unless the last is taken whatever it is worth, and keep its tensors."""
     if any(candidate["iteration"] == run.iteration for candidate in run.candidates):
         return
     now = run.distilled
-    recipe = evaluation.recipe.model_copy(update={"learning_rate": now.step_size.item()})
-    seed = (settings.seed, "selection")
-    networks = settings.selection_networks
-    scores = processes.from_the_first(
-        lambda: tried_on_validation(network, now.images, now.targets, recipe, networks, validation, seed)
-    )
+    scores = {} if settings.selection == "last" else _scores_on_validation(run, network, validation, settings, evaluation)
     run.candidates.append({"iteration": run.iteration, "step_size": now.step_size.item(), **scores})
     run.pictures[run.iteration] = {name: value.cpu() for name, value in now.learned().items()}
 
 
+def _scores_on_validation(
+    run: _Run, network: Network, validation: Labelled, settings: DistillSettings, evaluation: EvaluateSettings
+) -> dict[str, float]:
+    now = run.distilled
+    recipe = evaluation.recipe.model_copy(update={"learning_rate": now.step_size.item()})
+    seed = (settings.seed, "selection")
+    networks = settings.selection_networks
+    return processes.from_the_first(
+        lambda: tried_on_validation(network, now.images, now.targets, recipe, networks, validation, seed)
+    )
+
+
 def _released(run: _Run, initial: Distilled, indices: Tensor, settings: DistillSettings) -> Distillation:
-    best = max(run.candidates, key=lambda candidate: candidate[settings.selection_metric])
+    scored = lambda candidate: candidate["iteration" if settings.selection == "last" else settings.selection_metric]
+    best = max(run.candidates, key=scored)
     tensors = {name: value.to(initial.images.device) for name, value in run.pictures[best["iteration"]].items()}
     return Distillation(
         distilled=replace(initial, **tensors),

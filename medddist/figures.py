@@ -130,9 +130,10 @@ def distillation_course(losses: np.ndarray, step_sizes: np.ndarray, candidates: 
     top.legend()
     middle.plot(step_sizes, color=REFERENCE)
     middle.set(ylabel="step size α", title="The learned step size")
-    x, y = zip(*((candidate["iteration"], candidate[metric]) for candidate in candidates))
-    low.plot(x, y, "o-", color=REFERENCE)
-    low.plot([selected], [y[x.index(selected)]], "o", ms=13, mfc="none", mec=DISTILLED, mew=2.5)
+    scored = {candidate["iteration"]: candidate[metric] for candidate in candidates if metric in candidate}
+    low.plot(list(scored), list(scored.values()), "o-", color=REFERENCE)
+    if selected in scored:  # not where the last was taken without validation
+        low.plot([selected], [scored[selected]], "o", ms=13, mfc="none", mec=DISTILLED, mew=2.5)
     low.set(xlabel="iteration", ylabel=metric.replace("_", " "), title=f"On validation; released: iteration {selected}")
     figure.tight_layout()
     return figure
@@ -373,6 +374,38 @@ def membership(attacks: Mapping[str, Mapping[str, Mapping]], false_positives: fl
     right.set(xlabel="area under the ROC curve", title="Against unseen images")
     figure.tight_layout()
     return figure
+
+
+def leakage(rows: Sequence[Mapping], metric: str) -> Figure:
+    """A metric on test by the attack's area under the curve, with intervals (`leakage.leakage`'s rows).
+
+    Filled: on the images that the set started from, or that were sent. Hollow: on other training images.
+    """
+    names = list(dict.fromkeys(leakage_name(row) for row in rows))
+    sizes = sorted({row["images_per_class"] for row in rows})
+    figure, axes = plt.subplots(figsize=(8, 4.6))
+    for row in rows:
+        score, colour = row[metric], COLOURS[names.index(leakage_name(row))]
+        for group, of in row["found"].items():
+            area = of["auc"]
+            errors = [[area["auc"] - area["low"]], [area["high"] - area["auc"]]], [[score["mean"] - score["low"]], [score["high"] - score["mean"]]]
+            axes.errorbar(
+                area["auc"], score["mean"], xerr=np.clip(errors[0], 0, None), yerr=np.clip(errors[1], 0, None), color=colour, alpha=0.8, lw=1,
+                marker="osD^v"[sizes.index(row["images_per_class"]) % 5], ms=8, mfc="white" if group == "others" else colour,
+            )  # fmt: skip
+    axes.axvline(0.5, color="0.3", ls="--", lw=1)
+    mark = lambda **look: plt.Line2D([], [], ls="none", **look)
+    legend = [mark(marker="o", color=COLOURS[k], label=name) for k, name in enumerate(names)]
+    legend += [mark(marker="osD^v"[k % 5], color="0.4", label=f"{size} images a class") for k, size in enumerate(sizes)]
+    legend += [mark(marker="o", color="0.4", mfc="white", label="hollow: training images not started from")]
+    axes.legend(handles=legend, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(xlabel="area under the attack's ROC curve (0.5: chance)", ylabel=f"{metric.replace('_', ' ')} on test", title="Accuracy against leakage")
+    return figure
+
+
+def leakage_name(row: Mapping) -> str:
+    """A row's label, with the guarantee where there is one."""
+    return row["label"] + (f", ε = {row['privacy']['epsilon']:.2g}" if row["privacy"] else "")
 
 
 def sharing(rows: Sequence[Mapping], metric: str) -> Figure:

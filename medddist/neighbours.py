@@ -15,7 +15,7 @@ BATCH = 512
 class Neighbours(NamedTuple):
     """Of N released images, each in its class; distances are root mean squares over pixels or features."""
 
-    start: Tensor | None  # (N,) distance to the image it started from
+    start: Tensor | None  # (N,) distance to the image it started from, or to the nearest of those it is an average of
     start_is_nearest: Tensor | None  # (N,) bool, among all training images of the class
     training: Tensor  # (N,) to the nearest of M training images that none started from
     unseen: Tensor  # (N,) to the nearest of as many, M, unseen ones
@@ -30,13 +30,13 @@ def neighbours(
     start: Tensor,
     random: torch.Generator,
 ) -> Neighbours:
-    """Each argument but the last two: images or features (N, ...) and classes (N,); start (N,) training indices, or none.
+    """Each argument but the last two: images or features (N, ...) and classes (N,); start (N,) or (N, A) training indices, or none.
 
     Of two sets the larger has nearer neighbours by number alone, so the two distances are to as many images of each class.
     """
     classes, found = released[1], []
     rest = torch.ones(len(training[1]), dtype=torch.bool)
-    rest[start] = False
+    rest[start.flatten()] = False
     for k, x in enumerate(released[0]):
         own, other = _of_class(training[1], classes[k]), _of_class(unseen[1], classes[k])
         to_own, to_other = _distances(x, training[0][own]), _distances(x, unseen[0][other])
@@ -45,8 +45,8 @@ def neighbours(
         as_many = to_other[torch.randperm(len(other), generator=random)[: len(drawn)]]
         row = [to_own[drawn].min(), as_many.min(), own[to_own.argmin()], other[to_other.argmin()]]
         if len(start):
-            at = int((own.cpu() == start[k]).nonzero())
-            row += [to_own[at], to_own.argmin() == at]
+            at = torch.isin(own.cpu(), start[k]).to(to_own.device)
+            row += [to_own[at].min(), at[to_own.argmin()]]
         found.append([value.cpu() for value in row])
     columns = [torch.stack(column) for column in zip(*found)]
     return Neighbours(*(columns[4:] or (None, None)), *columns[:4])

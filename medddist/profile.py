@@ -18,7 +18,9 @@ from medddist.distill import DistillSettings
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings
 from medddist.hospitals import HospitalSettings
+from medddist.leakage import LeakageSettings
 from medddist.networks import NetworkSettings
+from medddist.privacy import refuse_unprotected
 from medddist.settings import Settings, parsed
 from medddist.teachers import TeacherSettings
 from medddist.training import Recipe
@@ -74,6 +76,7 @@ class Profile(Settings):
     references: ReferenceSettings = ReferenceSettings()
     compare: CompareSettings = CompareSettings()
     audit: AuditSettings = AuditSettings()
+    leakage: LeakageSettings = LeakageSettings()
     hospitals: HospitalSettings = HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes for the table over numbers of images a class
@@ -90,6 +93,12 @@ class Profile(Settings):
                 f"distill.max_start_epoch {self.distill.max_start_epoch} + distill.expert_epochs {self.distill.expert_epochs} is more than"
                 f" teachers.kept_epochs {kept}; lower them, or raise it (teachers are then trained anew)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_undoes_the_guarantee(self):
+        if self.teachers.privacy:
+            refuse_unprotected(self.teachers, self.distill)
         return self
 
     def changed(self, changes: dict[str, Any]) -> Profile:

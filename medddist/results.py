@@ -51,18 +51,27 @@ def measure(
 
 def compare_record(study: Study, rows: list[dict], origins: dict, device: str, folder: str | Path) -> Path:
     """The comparison's rows, and `origins.of_origins`, as a file in `folder`, with all that is needed to measure them again."""
-    record = {
+    path = Path(folder) / f"compare-{study.profile.name}-{Path(study.source).stem}.json"
+    write_json(path, _of_study(study, device, rows=rows, origins=origins))
+    return path
+
+
+def leakage_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
+    """`leakage.leakage`'s rows as a file in `folder`, with all that is needed to measure them again."""
+    path = Path(folder) / f"leakage-{Path(study.source).stem}.json"
+    write_json(path, _of_study(study, device, rows=rows))
+    return path
+
+
+def _of_study(study: Study, device: str, **measured: Any) -> dict:
+    return {
         "profile": study.profile.name,
         "source": Path(study.source).name,
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         "fingerprint": study.data.fingerprint,
-        "rows": rows,
-        "origins": origins,
+        **measured,
         "about": about(device),
     }
-    path = Path(folder) / f"compare-{study.profile.name}-{Path(study.source).stem}.json"
-    write_json(path, record)
-    return path
 
 
 def _measured(study: Study) -> dict:

@@ -11,6 +11,7 @@ from medddist.files import digest
 
 
 HOW = {"how": True}  # Field(..., json_schema_extra=HOW): the setting changes time or memory and no result
+LATER = {"later": True}  # the setting is younger than results that are kept: at its default it is in no result's name
 
 
 class Settings(pydantic.BaseModel):
@@ -22,10 +23,11 @@ class Settings(pydantic.BaseModel):
         return digest(self.model_dump(mode="json"))
 
     def what(self) -> dict[str, Any]:
-        """All that decides what is computed, ready for JSON; settings made by HOW, which say how, are left out."""
-        fields = type(self).model_fields.items()
-        how = {name for name, field in fields if (field.json_schema_extra or {}).get("how")}
-        return self.model_dump(mode="json", exclude=how)
+        """All that decides what is computed, ready for JSON; settings made by HOW, and by LATER at their default, are left out."""
+        marked = {name: field.json_schema_extra or {} for name, field in type(self).model_fields.items()}
+        defaults = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.default}
+        left_out = {name for name, mark in marked.items() if mark.get("how") or (mark.get("later") and name in defaults)}
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 S = TypeVar("S", bound=pydantic.BaseModel)

@@ -22,6 +22,7 @@ from medddist.evaluate import probabilities, random_real, trained_networks, tune
 from medddist.files import digest, read_json, write_json
 from medddist.matching import Distilled
 from medddist.networks import Network, convnet
+from medddist.privacy import fixed_scaling, stand_in
 from medddist.profile import Profile
 from medddist.seeds import generator
 from medddist.settings import Settings
@@ -80,7 +81,8 @@ class Study:
     @functools.cached_property
     def data(self) -> Data:
         report = lambda done, total, what: self.progress(what, done, total)
-        return load_data(self.source, self.profile.data, self.out / "cache", report)
+        data = load_data(self.source, self.profile.data, self.out / "cache", report)
+        return fixed_scaling(data) if self.profile.teachers.privacy else data
 
     def tensors(self, part: str) -> Labelled:
         """Images (N, C, H, W), standardised, and labels (N,) of a part, on the device."""
@@ -121,9 +123,13 @@ class Study:
         return self.profile.teachers.model_copy(update={"seed": seed})
 
     def _teachers_folder(self, settings: TeacherSettings) -> Path:
-        """Shared by any number of teachers: the tenth is the same whether ten or a hundred are asked for."""
+        """Shared by any number of teachers: the tenth is the same whether ten or a hundred are asked for.
+
+        Not where they are under differential privacy: each file tells what is guaranteed for all together.
+        """
         each = settings.what()
-        del each["teachers"]
+        if not settings.privacy:
+            del each["teachers"]
         return self.folder("teacher", settings=each)
 
     def teachers(self, seed: int | None = None) -> list[Trajectory]:
@@ -157,8 +163,7 @@ class Study:
             with _timed(path), _section("distill", settings):
                 result = distill(
                     self.network(),
-                    self.tensors("train"),
-                    self.tensors("validation"),
+                    *self._seen_by_distillation(settings),
                     self.data.classes,
                     teachers,
                     settings,
@@ -171,6 +176,14 @@ class Study:
                     path.with_name("unfinished.safetensors").unlink(missing_ok=True)
             processes.wait()
         return _load_distillation(path, self.device)
+
+    def _seen_by_distillation(self, settings: DistillSettings) -> tuple[Labelled, Labelled]:
+        """Training and validation part; neither, where a guarantee holds for the teachers and has to for the result."""
+        if not self.profile.teachers.privacy:
+            return self.tensors("train"), self.tensors("validation")
+        shape = self.data.channels, self.data.image_size_px, self.data.image_size_px
+        nothing = stand_in(self.data.classes, settings.images_per_class, shape, self.device)
+        return nothing, nothing
 
     def distillation_path(self, seed: int, images_per_class: int | None = None) -> Path:
         return self._distill_folder(self._distill_settings(seed, images_per_class)) / "result.safetensors"

@@ -13,7 +13,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import Tensor
 
 from medddist.networks import Network, initial_parameters
-from medddist.settings import Settings
+from medddist.privacy import PrivacySettings, guarantee, train_by_dp_sgd
+from medddist.settings import LATER, Settings
 from medddist.training import Recipe, TrainingState, predict, train
 from medddist.trajectories import Trajectory, load_tensors, open_trajectory, save_tensors, write_trajectory
 
@@ -26,12 +27,14 @@ class TeacherSettings(Settings):
     A teacher stops there: what the recipe would do after it is read by nobody.
     snapshots: `last`, the parameters at an epoch's end, as in MTT; or `mean`, their mean over the epoch's steps, which is
     where a teacher goes without the noise of its last mini-batches.
+    privacy: DP-SGD, for a set with a guarantee; see `privacy`. Such teachers are not the same bits twice.
     """
 
     teachers: int = Field(100, ge=1)
     recipe: Recipe = Recipe(epochs=50, batch_size=256, learning_rate=0.01)  # MTT's
     kept_epochs: int = Field(50, ge=1)  # as many as matching reads
     snapshots: Literal["last", "mean"] = "last"
+    privacy: PrivacySettings | None = Field(None, json_schema_extra=LATER)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -61,7 +64,7 @@ def train_teacher(
     """Teacher `index` as a file in `folder`; read if it is there, gone on with if it was interrupted.
 
     The teacher depends on settings, data and index alone. On a CPU, with as many threads, it ends with the same bits however often it
-    was stopped.
+    was stopped. Not so with `privacy`: then its noise is new, and the file says what is guaranteed for all of settings.teachers together.
     """
     path = teacher_path(folder, index)
     if path.exists():
@@ -72,9 +75,14 @@ def train_teacher(
     resume = record.restored(start)
     if resume is None:
         record.keep(TrainingState(0, start, torch.zeros_like(start)))
-    until = settings.kept_epochs
-    train(network, start, *training, settings.recipe, seed, resume=resume, after_epoch=record.keep, stop_after=until)
-    about = {"settings": settings.model_dump(mode="json"), "index": index, "validation": record.curve}
+    how = {"resume": resume, "after_epoch": record.keep, "stop_after": settings.kept_epochs}
+    about = {"settings": settings.model_dump(mode="json"), "index": index}
+    if settings.privacy:
+        about["privacy"] = guarantee(settings.privacy, settings.teachers, settings.kept_epochs)
+        train_by_dp_sgd(network, start, *training, settings.recipe, settings.privacy, **how)
+    else:
+        train(network, start, *training, settings.recipe, seed, **how)
+    about["validation"] = record.curve
     write_trajectory(path, torch.stack(record.snapshots), about)
     record.partial.unlink(missing_ok=True)
     return open_trajectory(path)

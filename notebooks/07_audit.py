@@ -19,7 +19,7 @@
 # **Expect** both controls as they have to be, and the images that distillation started from found more often than chance gives.
 #
 # Nothing here shows that a set is safe to send. An attack that finds nothing is one attack; a stronger one may find more. A guarantee takes
-# differential privacy, which this study does not have.
+# differential privacy, which only teachers with `teachers.privacy` have.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
@@ -78,7 +78,7 @@ found = nearest(study, result, seed)["pixels"]
 per_class = study.profile.distill.images_per_class
 shown = [k * per_class + j for k in range(dataset.classes) for j in range(min(2, per_class))]
 pictures = {"distilled": list(dataset.pixels(result.distilled.images[shown].cpu().numpy()))}
-if len(result.initial_indices):
+if result.initial_indices.ndim == 1 and len(result.initial_indices):
     pictures["started from"] = list(dataset.train.images[result.initial_indices[shown].numpy()] / 255)
 pictures["nearest training"] = list(dataset.train.images[found.nearest_training[shown].numpy()] / 255)
 pictures["nearest unseen"] = list(dataset.test.images[found.nearest_unseen[shown].numpy()] / 255)
@@ -89,7 +89,7 @@ figures.show(figures.sheet(pictures, columns=names), "Distilled images, those th
 # One distance by hand: from the first image to its start.
 
 # %%
-if found.start is not None:
+if found.start is not None and result.initial_indices.ndim == 1:
     image, start = result.distilled.images[0], study.tensors("train")[0][result.initial_indices[0]]
     print(f"by hand {(image - start).square().mean().sqrt().item():.4f}, by the library {found.start[0].item():.4f}")
 

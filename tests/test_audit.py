@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,6 +181,17 @@ def test_a_set_from_noise_has_no_start():
     assert found.start is None and found.start_is_nearest is None and found.training.max() < 1e-6
 
 
+def test_of_an_average_the_nearest_of_its_images_is_its_start():
+    (train, train_labels), unseen = labelled(60), labelled(30, 1)
+    own = (train_labels == 0).nonzero().flatten()
+    start = torch.stack([own[:4], own[4:8]])
+    released = train[own[[2, 9]]] + 0.01  # one near an image of its average, one near another
+    found = neighbours((released, train_labels[own[:2]]), (train, train_labels), unseen, start, generator(0))
+    by_hand = (train[start[1]] - released[1]).square().mean((1, 2, 3)).sqrt().min()
+    assert found.start.tolist() == pytest.approx([0.01, by_hand.item()], rel=1e-3) and found.start_is_nearest.tolist() == [True, False]
+    assert found.training[0] > 0.1, "images behind any average are not among those that none started from"
+
+
 # ---- who is asked about ----------------------------------------------------------------------------------------------
 
 
@@ -200,6 +212,19 @@ def test_candidates_are_balanced_and_in_one_group_each(tmp_path):
     assert len(shared) <= CLASSES, "a patient's images are on one side, but for one a class"
     again = candidates(one, result, one.profile.audit)
     assert all(torch.equal(getattr(asked, name), getattr(again, name)) for name in ("control", "others", "unseen_a"))
+
+
+def test_images_behind_averages_are_asked_about_in_equal_numbers(tmp_path):
+    one = study(tmp_path, **{"distill.initial_images": "average", "distill.averaged_images": 4})
+    result = one.distillation()
+    asked = candidates(one, result, one.profile.audit)
+    behind = set(result.initial_indices.flatten().tolist())
+    labels = one.data.train.labels
+    assert set(asked.starting.tolist()) <= behind and len(set(np.bincount(labels[asked.starting]))) == 1
+    assert len(asked.starting) > 6 and not behind & set(torch.cat([asked.control, asked.others, asked.left]).tolist())
+    told = audit.audit(one)
+    assert told["membership"]["loss"]["released"]["starting"]["true_positives"]["of"] == len(asked.starting)
+    assert told["neighbours"]["pixels"]["start_is_nearest"]["of"] == 6
 
 
 def test_too_few_images_are_refused(tmp_path):
@@ -280,11 +305,32 @@ def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch
     real = audit._scored_by_shadow
     monkeypatch.setattr(audit, "_scored_by_shadow", lambda *a: (calls.append(1), real(*a))[1])
     told = audit.audit(one)
+    assert is_found(told["membership"]["lira"]["positive_control"]["control"]), "where only membership can tell"
     assert (
         len(calls) == 1
         and set(told["membership"]) == {"loss", "lira"}
         and told == audit.audit(study(tmp_path, **changes))
     )
+
+
+@pytest.mark.parametrize("shadows", [2, 32])
+def test_shadows_take_away_how_difficult_an_image_is(monkeypatch, shadows, rng=np.random.default_rng(3)):
+    """Made-up scores with a known answer: difficulty (standard deviation 3) hides membership (2), and shadows tell the difficulty."""
+    sizes = {"control": 80, "unseen_a": 199, "unseen_b": 200}
+    difficulty = rng.normal(0, 3, sum(sizes.values()))
+    score = lambda inside: difficulty + 2 * inside + rng.normal(0, 0.3, len(difficulty))
+    member = np.arange(len(difficulty)) < sizes["control"]
+    halves = [rng.random(len(difficulty)) < 0.5 for _ in range(shadows // 2)]
+    told = lambda study, number, *_: (lambda inside: (inside, dict.fromkeys(("distilled", "control"), score(inside))))(halves[number // 2] ^ bool(number % 2))
+    monkeypatch.setattr(audit, "shadow_scores", told)
+    fake = SimpleNamespace(profile=SimpleNamespace(audit=AuditSettings(shadows=shadows)))
+    out = audit._shadow_means(fake, None, 0)["control"]
+    assert np.abs(out - difficulty).std() < 0.3 and abs((out - difficulty).mean()) < 0.1, "by shadows that never saw the image"
+    split = lambda of: dict(zip(sizes, np.split(of, np.cumsum(list(sizes.values()))[:-1])))
+    own = score(member)
+    hidden, found = attacked(split(own), 0.01), attacked(split(own - out), 0.01)
+    assert found["control"]["true_positives"]["share"] > 0.95 > 0.3 > hidden["control"]["true_positives"]["share"]
+    assert is_found(found["control"]) and is_at_chance(found["unseen"])
 
 
 def test_an_odd_number_of_shadows_is_refused():

@@ -90,6 +90,30 @@ def test_noise_knows_no_training_image():
     assert torch.equal(noise.images, other.images)
 
 
+def test_it_starts_from_averages_of_images_of_one_class():
+    images, labels = labelled(60)
+    settings = tiny_distill(images_per_class=3, initial_images="average", averaged_images=5)
+    initial, indices = initial_set((images, labels), CLASSES, settings)
+    assert indices.shape == (9, 5) and initial.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    for image, label, row in zip(initial.images, initial.labels, indices):
+        assert (labels[row] == label).all() and len(row.unique()) == 5
+        torch.testing.assert_close(image, images[row].mean(0))
+    again = initial_set((images, labels), CLASSES, settings)[1]
+    assert torch.equal(indices, again) and len({tuple(row) for row in indices.tolist()}) == 9
+
+
+def test_more_averaged_images_than_a_class_has_are_refused():
+    with pytest.raises(InputError, match="^averaged_images: 10 are more than"):
+        initial_set(labelled(24), CLASSES, tiny_distill(initial_images="average"))
+
+
+def test_the_last_is_released_and_validation_is_not_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "tried_on_validation", lambda *a: pytest.fail("validation was looked at"))
+    result = run(tmp_path / "a", selection="last")
+    assert result.selected_iteration == 7 == result.candidates[-1]["iteration"]
+    assert set(result.candidates[0]) == {"iteration", "step_size"} and torch.equal(result.distilled.images, result.pictures[7])
+
+
 @pytest.mark.parametrize("confidence", [0.4, 0.9, 0.999])
 def test_soft_labels_start_at_the_confidence(confidence):
     initial, _ = initial_set(labelled(20), CLASSES, tiny_distill(labels="soft", label_confidence=confidence))

@@ -48,6 +48,7 @@ def test_a_sweep_is_a_picture_and_a_table_for_each_data_source(root):
 
 def test_no_results_no_pages(root):
     assert overview.sweeps() == {} and overview.sweep_pages({}) == "" and overview.performance(("gradient",)) == ""
+    assert overview.leakages() == {} and overview.leakage_pages({}).startswith("Not measured yet: `medddist leakage")
 
 
 def test_a_benchmark_is_a_table_with_its_machine(root):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from medddist.augment import AugmentSettings
 from medddist.errors import InputError
-from medddist.settings import HOW, Settings, parsed
+from medddist.settings import HOW, LATER, Settings, parsed
 from medddist.training import Recipe
 
 
@@ -43,6 +43,14 @@ class Fast(Inner):
 def test_how_is_no_part_of_what():
     assert Fast(threads=2).what() == Fast().what() == {"depth": 3} and Fast(depth=2).what() != Fast().what()
     assert Fast(threads=2).model_dump() == {"depth": 3, "threads": 2}
+
+
+class Grown(Inner):
+    pause: int = Field(1, json_schema_extra=LATER)
+
+
+def test_a_younger_setting_at_its_default_changes_no_name():
+    assert Grown().what() == Inner().what() and Grown(pause=2).what() == {"depth": 3, "pause": 2}
 
 
 def test_settings_cannot_be_changed():

@@ -275,11 +275,13 @@ def test_the_time_that_steps_took_is_kept(out, nothing_is_computed):
     "changes",
     [
         {},
+        {"distill.initial_images": "average", "distill.averaged_images": 3},
         {"distill.initial_images": "noise"},
+        {"distill.selection": "last"},
         {"distill.labels": "soft", "distill.learning_rate_labels": 1.0},
         {"distill.iterations": 0},
     ],
-    ids=["real", "noise", "soft", "none"],
+    ids=["real", "average", "noise", "last", "soft", "none"],
 )
 def test_a_distillation_is_read_back_as_it_was(tmp_path, monkeypatch, changes):
     kept = []
@@ -485,6 +487,7 @@ def test_the_reminder_knows_every_step_and_its_modules():
         "derivatives",
         "kernels",
         "networks",
+        "privacy",
         "seeds",
         "teachers",
         "training",

@@ -19,9 +19,10 @@ from medddist.costs import activation_bytes, forward_flops, iteration_flops, tra
 from medddist.profile import load_profile
 from medddist.progress import Progress
 from medddist.study import Study
-from workflow import comparison_page
+from workflow import comparison_page, leakage_page
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = {"comparison": comparison_page, "leakage": leakage_page}  # with records of their own: `records`, `text`, `pictures`
 SHOWN = ("distilled", "random_balanced", "full_good")
 
 
@@ -135,7 +136,9 @@ def record_pictures() -> dict[str, figures.Shown]:
     scaling = ROOT / "results" / "bench-scaling.json"
     if scaling.exists():
         drawn["growth"] = figures.show(figures.growth(json.loads(scaling.read_text(encoding="utf-8"))["rows"], GROWING), "")
-    return drawn | comparison_page.pictures(comparison_page.records(ROOT / "results"))
+    for page in PAGES.values():
+        drawn |= page.pictures(page.records(ROOT / "results"))
+    return drawn
 
 
 def sweeps() -> dict[str, pd.DataFrame]:
@@ -229,7 +232,7 @@ def write_records() -> None:
     pages = {"results_measured": real_results(), "answer_measured": answer(), "answer_measured_ja": answer(ANSWER_JA), "sweeps_measured": sweep_pages(sweeps())}
     pages |= {"performance_measured": performance(("gradient", "paper", "teachers")), "ways_measured": performance(("ways",))}
     pages |= {"scaling_measured": performance(("scaling",)), "cost_measured": costs()}
-    pages["comparison_measured"] = comparison_page.text(comparison_page.records(ROOT / "results"))
+    pages |= {f"{name}_measured": page.text(page.records(ROOT / "results")) for name, page in PAGES.items()}
     for name, text in pages.items():
         (ROOT / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
     for name, drawn in record_pictures().items():

@@ -29,14 +29,13 @@ def _texts(manifest: Manifest) -> dict[str, str]:
     return (
         said
         | _origin(manifest)
+        | _source(manifest)
         | {
             "total": str(sum(manifest.images)),
             "classes": str(len(manifest.class_names)),
             "size": f"{pixels.image_size_px} x {pixels.image_size_px} pixels in {'grey' if pixels.channels == 1 else 'colour'}",
             "label_kind": "one class" if manifest.labels == "hard" else "a probability for each class",
-            "source_total": str(sum(map(sum, manifest.source.images.values()))),
             "test_total": str(sum(manifest.source.images.get("test", ()))),
-            "fingerprint": manifest.source.fingerprint,
             "scaling": "; ".join(scaling),
             "depth": str(manifest.settings.network.depth),
             "width": str(manifest.settings.network.width),
@@ -56,12 +55,31 @@ def _origin(manifest: Manifest) -> dict[str, str]:
     if manifest.copies_real_images:
         return {"nature": "**Real images, unchanged**: the distillation's start was the best on validation",
                 "confidential": "Yes: the images are those of the data set it came from."}  # fmt: skip
-    start = {"noise": "They started from noise", "real": "Each started as a copy of a real image"}
+    start = {"noise": "They started from noise", "real": "Each started as a copy of a real image",
+             "average": "Each started as an average of real images"}  # fmt: skip
     known = start.get(str(manifest.settings.distillation.get("initial_images")), "How they started is not stated")
     return {
-        "nature": "Images that were learned",
+        "nature": "Images that were learned" if manifest.selected_iteration else "The images that distillation started from, unchanged",
         "confidential": f"{known}, were calculated from real images, and may resemble them.",
     }
+
+
+def _source(manifest: Manifest) -> dict[str, str]:
+    """The data set that it came from, as far as that is told, and what is guaranteed for its images."""
+    source, told = manifest.source, manifest.privacy
+    if told is None:
+        total = sum(map(sum, source.images.values()))
+        return {"sample": f"It stands for a data set of {total} images, whose number by part and class is in the table.",
+                "identity": f"`source.fingerprint` is a digest (`{source.fingerprint}`). No image can be calculated from it, but it is not\n"
+                "  salted: whoever has the same data set, prepared in the same way, can recognise it.",
+                "guarantee": "No: nothing bounds what can be learned of a real image."}  # fmt: skip
+    composed = ", ".join(f"{count} {plain(name)}" for name, count in told.composed.items())
+    return {"sample": "It stands for a larger data set, whose size is withheld: the guarantee below does not cover exact numbers.",
+            "identity": "It does not: the data set's digest is withheld.",
+            "guarantee": f"Differential privacy for one {plain(told.unit)}, with epsilon {told.epsilon:.3g} and delta {told.delta:.3g}, of everything\n"
+            f"  in this package: composed over {composed} of DP-SGD (noise multiplier {told.noise_multiplier:g}, {plain(told.sampling)} sampling at\n"
+            f"  {told.sample_rate:g}; {plain(told.accountant)}). For n images of one patient epsilon is n times as large. Other sets made from the same\n"
+            "  images, and settings that were tried on them, are not counted."}  # fmt: skip
 
 
 def _tables(manifest: Manifest) -> dict[str, str]:

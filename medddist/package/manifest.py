@@ -26,7 +26,7 @@ MAX_FILES = 64
 MAX_CLASSES = 10_000
 MAX_WIDTH, MAX_EPOCHS, MAX_NETWORKS = 1024, 100_000, 1000  # a package may not make its receiver compute for years
 MAX_MESSAGE = 300  # of a reason, in characters: part of it may be what the package wrote
-NOT_MEASURED = "not measured"
+NOT_MEASURED, WITHHELD = "not measured", "withheld"
 
 
 def _printable(text: str) -> str:
@@ -65,10 +65,10 @@ class Source(Settings):
 
     The fingerprint is a SHA-256 over all pixels, labels and parts: there is no way back from it to an image, and one
     image cannot be tried against it without all others. It is not salted, so whoever has the whole data set, a
-    public one, can tell that it was this; the card says so.
+    public one, can tell that it was this; the card says so. Both are exact, and withheld where a guarantee is stated.
     """
 
-    fingerprint: str = Field(pattern="^[0-9a-f]{32}$")
+    fingerprint: str = Field(pattern="^([0-9a-f]{32}|withheld)$")
     images: dict[
         Literal["train", "validation", "test"], tuple[Annotated[int, Field(ge=0)], ...]
     ]  # by part, then by class
@@ -89,6 +89,20 @@ class Result(Settings):
     balanced_accuracy: Score
     macro_f1: Score
     auroc: Score
+
+
+class Guarantee(Settings):
+    """Differential privacy of everything in the package, with what its epsilon was composed of; see `medddist.privacy`."""
+
+    epsilon: PositiveFloat
+    delta: float = Field(gt=0, lt=1)
+    unit: Text
+    composed: dict[Text, Annotated[int, Field(ge=1)]]
+    noise_multiplier: PositiveFloat
+    max_grad_norm: PositiveFloat
+    sample_rate: float = Field(gt=0, lt=1)
+    sampling: Text
+    accountant: Text
 
 
 class Made(Settings):
@@ -120,6 +134,7 @@ class Manifest(Settings):
     source: Source
     measured: tuple[Result, ...] | Literal["not measured"]
     audit: dict[Text, Any] | Literal["not measured"]
+    privacy: Guarantee | None = None  # None: nothing is guaranteed
     made_with: dict[Text, Text | None]  # package to version
     files: dict[Name, File] = Field(max_length=MAX_FILES - 2)
 
@@ -139,6 +154,17 @@ class Manifest(Settings):
         return self
 
     @model_validator(mode="after")
+    def _guarantee_holds(self):
+        """Exact figures of the real images would be outside of it, and so would a choice by them or a start from them."""
+        told = (self.source.fingerprint, self.source.images, self.measured, self.audit)
+        made = self.settings.distillation
+        if self.privacy and told != (WITHHELD, {}, NOT_MEASURED, NOT_MEASURED):
+            raise ValueError("privacy: is stated beside exact figures of the real images, which it does not cover")
+        if self.privacy and (made.get("initial_images"), made.get("selection")) != ("noise", "last"):
+            raise ValueError("privacy: is stated of a set that did not start from noise, or was chosen by real images")
+        return self
+
+    @model_validator(mode="after")
     def _can_be_trained_on(self):
         network, evaluation = self.settings.network, self.settings.evaluation
         if network.width > MAX_WIDTH or self.pixels.image_size_px < 2**network.depth:
@@ -152,7 +178,7 @@ class Manifest(Settings):
     @property
     def copies_real_images(self) -> bool:
         """Whether the images are the real ones that distillation started from, unchanged."""
-        return self.selected_iteration == 0 and self.settings.distillation.get("initial_images") != "noise"
+        return self.selected_iteration == 0 and self.settings.distillation.get("initial_images") not in ("noise", "average")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

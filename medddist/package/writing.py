@@ -17,7 +17,7 @@ from medddist.errors import InputError
 from medddist.matching import Distilled
 from medddist.package import container, tensors
 from medddist.package.card import METRICS, card
-from medddist.package.manifest import CARD, DATA, MANIFEST, NOT_MEASURED, SIGNATURE, File, Manifest, shortened
+from medddist.package.manifest import CARD, DATA, MANIFEST, NOT_MEASURED, SIGNATURE, WITHHELD, File, Manifest, shortened
 from medddist.settings import parsed
 
 if TYPE_CHECKING:
@@ -47,12 +47,18 @@ def write_package(
 
     stated: any of STATED, in the creator's words. sign_with: a private key's file. measure, audit: whether to say what
     the set is worth and what it gives away. The same study, the same bytes.
+    Of a set with differential privacy the exact figures of the real images are withheld, which it does not cover.
     Raises InputError for what cannot be stated, a key that is none, a place that cannot be written to, and, unless
     `allow_copies`, for a set that is still the real images that it started from.
     """
+    if study.profile.teachers.privacy and (measure or audit):
+        raise InputError(
+            "package: scores and the audit are exact figures of the real images, which teachers.privacy does not cover; say"
+            " --no-measure, and not --audit"
+        )
     result = study.distillation()
     about = settings_of(study) | {"selected_iteration": result.selected_iteration}
-    if not (allow_copies or study.source == "phantom" or result.selected_iteration or not len(result.initial_indices)):
+    if not (allow_copies or study.source == "phantom" or result.selected_iteration or study.profile.distill.initial_images != "real"):
         raise InputError(
             "package: the set that was best on validation is the one it started from, real images unchanged; distil longer"
             " (distill.iterations), or say --allow-copies if they may be sent"
@@ -61,9 +67,18 @@ def write_package(
         "measured": measured(study) if measure else NOT_MEASURED,
         "audit": audited(study) if audit else NOT_MEASURED,
     }
+    about |= guaranteed(study)
     files = packed(result.distilled, study.data, about | STATED | dict(stated or {}), sign_with)
     container.write(Path(path), files)
     return package_id(files)
+
+
+def guaranteed(study: Study) -> dict[str, Any]:
+    """What the teachers' files say is guaranteed for what is made of them alone, and the source without exact figures."""
+    if not study.profile.teachers.privacy:
+        return {}
+    told = [one.about["privacy"] for one in study.teachers()]  # the same in all, but for another accountant's version
+    return {"privacy": max(told, key=lambda one: one["epsilon"]), "source": {"fingerprint": WITHHELD, "images": {}}}
 
 
 def package_id(files: Mapping[str, bytes]) -> str:

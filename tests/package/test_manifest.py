@@ -160,6 +160,7 @@ def test_the_card_says_when_images_are_real_ones_unchanged(content):
     )
     assert "Real images, unchanged" in copied and "Real images, unchanged" not in learned + noise
     assert "Each started as a copy of a real image" in learned and "They started from noise" in noise
+    assert "Images that were learned" in learned and "Images that were learned" not in noise
 
 
 def test_the_senders_words_stay_words(content):
