@@ -66,3 +66,13 @@ def test_costs_grow_with_what_is_multiplied():
     assert value(1, 1) == pytest.approx(10 * value(0, 1), rel=0.03) and value(1, 2) == value(0, 2)
     assert value(2, 2) == pytest.approx(10 * value(0, 2), rel=0.03) and value(2, 5) == pytest.approx(10 * value(0, 5), rel=0.05)
     assert 8 < value(3, 2) / value(0, 2) < 11
+
+
+def test_faults_are_a_table_with_what_was_not_tried(root):
+    assert overview.reliability() == ""
+    kinds = {"kills": {"tried": 1200, "refused": 0, "right": 1200, "failures": 0}, "x": {"tried": 0, "why": "no root"}}
+    about = {"commit": "c", "machine": {"processor": "P"}, "python": "3", "packages": {"torch": "2"}}
+    (root / "results" / "reliability.json").write_text(json.dumps({"kinds": kinds, "seed": 0, "seconds": 60, "about": about}))
+    page = overview.reliability()
+    assert "then started again | 1,200 | 0 | 1,200 | 0 |" in page and "| x | 0 | not tried: no root |  |  |" in page
+    assert "1,200 faults in 1 minutes" in page

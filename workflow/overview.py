@@ -276,6 +276,40 @@ def _of_bench(row: dict) -> str:
     return f"| {row['what']} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
 
 
+OUTCOMES = ("tried", "refused", "right", "failures")
+FAULTS = {  # a kind of fault in results/reliability.json, as it is called on the page
+    "kills": "`kill -9`, up to three times in a row, then started again",
+    "full_disk": "disk full",
+    "read_only": "folder read-only",
+    "removed": "files deleted while it runs",
+    "together": "two runs of the same step at once",
+    "clock_set_back": "clock set back",
+    "damaged_packages": "damaged package",
+    "damaged_trajectories": "damaged trajectory",
+    "damaged_results": "damaged result or checkpoint",
+    "damaged_caches": "damaged cache",
+    "damaged_profiles": "damaged profile",
+    "image_folders": "image folder with an odd or damaged file",
+}
+
+
+def reliability() -> str:
+    """The counts in results/reliability.json as a table."""
+    path = ROOT / "results" / "reliability.json"
+    if not path.exists():
+        return ""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["| fault | tried | refused with a reason | right result | not survived |", "|---|---|---|---|---|"]
+    for name, of in record["kinds"].items():
+        cells = [f"{of[outcome]:,}" if outcome in of else "" for outcome in OUTCOMES]
+        told = f"not tried: {of['why']}" if "why" in of else ""
+        lines.append(f"| {FAULTS.get(name, name)} | " + " | ".join([cells[0], told or cells[1], *cells[2:]]) + " |")
+    about = record["about"]
+    lines += ["", f"{sum(of['tried'] for of in record['kinds'].values()):,} faults in {record['seconds'] / 60:.0f} minutes, seed {record['seed']}, commit"
+              f" `{about['commit']}`, {about['machine']['processor']}, Python {about['python']}, torch {about['packages']['torch']}."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     (ROOT / "book" / "results_measured.txt").write_text(real_results(), encoding="utf-8")
     figures.set_style()
@@ -288,7 +322,7 @@ def main() -> None:
     for name, drawn in comparison_pictures(records).items():
         (ROOT / "book" / "assets" / f"{name}.png").write_bytes(drawn.content)
     pages["comparison"] = comparison_pages(records)
-    pages |= {"scaling": performance(("scaling",)), "cost": costs()}
+    pages |= {"scaling": performance(("scaling",)), "cost": costs(), "reliability": reliability()}
     for name, text in pages.items():
         (ROOT / "book" / f"{name}_measured.txt").write_text(text, encoding="utf-8")
     study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress())

@@ -1,0 +1,105 @@
+"""Every kind of fault, many times, and what came of each: `python tests/faults --save results` writes results/reliability.json.
+
+    python tests/faults                      every kind, as often as on record (about 20 minutes on two cores)
+    python tests/faults kills --count 100    one kind
+    python tests/faults --minutes 5          each kind for longer
+
+Exit code 1 where a fault was not survived; how it came about is on standard error, and `--seed` repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"  # before torch: threads do not survive a fork, and bits are compared
+
+import argparse
+import functools
+import json
+import math
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "package"), str(HERE.parents[1])]
+
+import coverage_guided
+import inputs
+import weather
+from bounds import bounded
+from steps import World
+
+from medddist.files import write_json
+from medddist.results import about
+
+COUNTS = {
+    "kills": 40, "full_disk": 20, "read_only": 14, "removed": 14, "together": 14, "clock_set_back": 14,
+    "damaged_packages": 10_000, "damaged_trajectories": 5_000, "damaged_results": 5_000, "damaged_caches": 1_000,
+    "damaged_profiles": 1_000, "image_folders": 1_000,
+} | {f"verify: {what}": 200 for what in inputs.SPOILT}  # fmt: skip
+
+LONGER = {"kills": 3.0, "damaged_packages": math.inf}  # times --minutes: these are tried more often, or as often as asked however long it takes
+
+
+def kinds(world: Callable[[], World]) -> dict[str, Callable[[random.Random], str]]:
+    """By name, a function that tries one fault and says what came of it."""
+    tried = {kind.__name__: lambda r, kind=kind: kind(r, world()) for kind in weather.KINDS}
+    tried |= {kind.__name__: functools.partial(_in_a_folder, kind) for kind in inputs.KINDS}
+    verify = {f"verify: {what}": functools.partial(inputs.refused_by_verify, what) for what in inputs.SPOILT}
+    return tried | {name: functools.partial(_in_a_folder, kind) for name, kind in verify.items()}
+
+
+def _in_a_folder(kind, r: random.Random) -> str:
+    with tempfile.TemporaryDirectory() as folder, bounded():
+        return kind(r, Path(folder))
+
+
+def survived(name: str, kind: Callable[[random.Random], str], count: int, seconds: float, seed: int) -> dict:
+    """`count` faults of a kind, or as many as `seconds` suffice for: how many were tried, refused, right, not survived."""
+    outcomes, failures, until = Counter(), [], time.monotonic() + seconds
+    for number in range(count):
+        if time.monotonic() > until:
+            break
+        try:
+            outcomes[kind(random.Random(f"{seed} {name} {number}"))] += 1
+        except weather.Untried as reason:
+            return {"tried": 0, "why": str(reason)}
+        except Exception as fault:  # whatever it is, it should not have come out
+            failures.append(f"{name} {number}: {type(fault).__name__}: {fault}")
+            print(failures[-1], file=sys.stderr, flush=True)
+    told = {"tried": sum(outcomes.values()) + len(failures), "refused": outcomes["refused"], "right": outcomes["right"], "failures": len(failures)}
+    print(name, told, file=sys.stderr, flush=True)
+    return told
+
+
+def main() -> int:
+    asked = argparse.ArgumentParser(description="Try every kind of fault, and count what came of each.")
+    asked.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(COUNTS)}, coverage_guided; all by default")
+    asked.add_argument("--count", type=int, help="of each kind; by default as on record")
+    asked.add_argument("--minutes", type=float, default=1.5, help="the most that one kind takes; kills three times that, damaged_packages however long")
+    asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--save", metavar="FOLDER", help="write FOLDER/reliability.json")
+    asked = asked.parse_args()
+    began, found = time.monotonic(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        world = functools.cache(lambda: World(Path(folder) / "world"))
+        for name, kind in kinds(world).items():
+            if not asked.kinds or name in asked.kinds:
+                found[name] = survived(name, kind, asked.count or COUNTS[name], 60 * asked.minutes * LONGER.get(name, 1), asked.seed)
+    if not asked.kinds or "coverage_guided" in asked.kinds:
+        found |= {f"coverage-guided: {name}": coverage_guided.survived(name, asked.minutes, asked.count) for name in coverage_guided.TARGETS}
+    record = {"kinds": found, "seed": asked.seed, "seconds": round(time.monotonic() - began), "about": about("cpu")}
+    if asked.save:
+        write_json(Path(asked.save) / "reliability.json", record)
+    print(json.dumps(record, indent=1))
+    return int(any(of.get("failures") for of in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
