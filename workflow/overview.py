@@ -305,7 +305,7 @@ def reliability() -> str:
         told = f"not tried: {of['why']}" if "why" in of else ""
         lines.append(f"| {FAULTS.get(name, name)} | " + " | ".join([cells[0], told or cells[1], *cells[2:]]) + " |")
     about = record["about"]
-    lines += ["", f"{sum(of['tried'] for of in record['kinds'].values()):,} faults in {record['seconds'] / 60:.0f} minutes, seed {record['seed']}, commit"
+    lines += ["", f"{sum(of['tried'] for of in record['kinds'].values()):,} faults in {sum(of['seconds'] for of in record['kinds'].values()) / 60:.0f} minutes, seed {record['seed']}, commit"
               f" `{about['commit']}`, {about['machine']['processor']}, Python {about['python']}, torch {about['packages']['torch']}."]  # fmt: skip
     return "\n".join(lines) + "\n"
 

@@ -35,7 +35,7 @@ import weather
 from bounds import bounded
 from steps import World
 
-from medddist.files import write_json
+from medddist.files import read_json, write_json
 from medddist.results import about
 
 COUNTS = {
@@ -86,19 +86,33 @@ def main() -> int:
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--save", metavar="FOLDER", help="write FOLDER/reliability.json")
     asked = asked.parse_args()
-    began, found = time.monotonic(), {}
+    found: dict[str, dict] = {}
+
+    def keep(name: str, told: dict, began: float) -> None:
+        found[name] = told | {"seconds": round(time.monotonic() - began)}
+        if asked.save:
+            _save(Path(asked.save) / "reliability.json", found, asked.seed)
+
     with tempfile.TemporaryDirectory() as folder:
         world = functools.cache(lambda: World(Path(folder) / "world"))
         for name, kind in kinds(world).items():
             if not asked.kinds or name in asked.kinds:
-                found[name] = survived(name, kind, asked.count or COUNTS[name], 60 * asked.minutes * LONGER.get(name, 1), asked.seed)
+                began, most = time.monotonic(), 60 * asked.minutes * LONGER.get(name, 1)
+                keep(name, survived(name, kind, asked.count or COUNTS[name], most, asked.seed), began)
     if not asked.kinds or "coverage_guided" in asked.kinds:
-        found |= {f"coverage-guided: {name}": coverage_guided.survived(name, asked.minutes, asked.count) for name in coverage_guided.TARGETS}
-    record = {"kinds": found, "seed": asked.seed, "seconds": round(time.monotonic() - began), "about": about("cpu")}
-    if asked.save:
-        write_json(Path(asked.save) / "reliability.json", record)
-    print(json.dumps(record, indent=1))
+        for name in coverage_guided.TARGETS:
+            began = time.monotonic()
+            keep(f"coverage-guided: {name}", coverage_guided.survived(name, asked.minutes, asked.count), began)
+    print(json.dumps({"kinds": found, "seed": asked.seed}, indent=1))
     return int(any(of.get("failures") for of in found.values()))
+
+
+def _save(path: Path, found: dict[str, dict], seed: int) -> None:
+    """After each kind, so that a long run may be stopped; kinds that were tried before and not now are kept."""
+    before = read_json(path)["kinds"] if path.exists() else {}
+    order = [*COUNTS, *(f"coverage-guided: {name}" for name in coverage_guided.TARGETS)]
+    kept = before | found
+    write_json(path, {"kinds": {name: kept[name] for name in order if name in kept}, "seed": seed, "about": about("cpu")})
 
 
 if __name__ == "__main__":
