@@ -27,7 +27,7 @@ SETTINGS = [
     "compare.pretrain.inside_steps=2", "compare.pretrain.released_steps=1", "compare.resamples=100",
 ]  # fmt: skip
 STEPS = ("prepare", "teachers", "distill", "evaluate", "package", "train", "compare")
-PATIENCE_SECONDS = 300  # beyond it a process hangs
+PATIENCE_SECONDS = 1200  # beyond it a process hangs; undisturbed it takes some seconds, and on a busy machine minutes
 
 
 def command(step: str, out: Path) -> list[str]:
@@ -151,7 +151,7 @@ class World:
     def finish(self, step: str, out: Path) -> None:
         """Once more, undisturbed, where the disturbance left off: now it has to be right."""
         self.require_right(step, self.start(step, out).ended(), out)
-        shutil.rmtree(out)
+        shutil.rmtree(out, ignore_errors=True)  # a worker of one that was killed may still be at its last file
 
 
 def told(ended: Ended, out: Path):
