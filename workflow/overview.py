@@ -297,7 +297,7 @@ def reliability() -> str:
     """The counts in results/reliability.json as a table."""
     path = ROOT / "results" / "reliability.json"
     if not path.exists():
-        return ""
+        return "There are no counts on record yet: the command above makes them.\n"
     record = json.loads(path.read_text(encoding="utf-8"))
     lines = ["| fault | tried | refused with a reason | right result | not survived |", "|---|---|---|---|---|"]
     for name, of in record["kinds"].items():
