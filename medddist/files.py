@@ -11,14 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medddist.errors import InputError
+
 
 @contextmanager
 def replaced_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes `path`'s name.
 
-    A reader sees the old file or the new one, whole; after an exception or a kill, the old one.
+    A reader sees the old file or the new one, whole; after an exception or a kill, the old one. Raises InputError where
+    the file system refuses: a full disk, a folder that is read-only or was removed.
     """
-    path = Path(path)
+    try:
+        with _replaced(Path(path)) as temporary:
+            yield temporary
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise InputError(f"{path}: cannot be written ({reason}); give a folder with space that can be written to") from problem
+
+
+@contextmanager
+def _replaced(path: Path):
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)

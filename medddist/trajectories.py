@@ -1,7 +1,12 @@
-"""Teachers' trajectories on disk: one safetensors file a teacher, a row a snapshot."""
+"""Teachers' trajectories on disk: one safetensors file a teacher, a row a snapshot; and the files of other results.
+
+What is read is compared with sums (SHA-256, shortened) that the file carries: of each row of a trajectory, so that reading two rows
+costs two, of each tensor of a result, and of the words beside them. Files from before there were sums are read without.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +31,7 @@ class Trajectory:
     snapshots: int
     parameter_count: int
     about: dict  # settings, and the validation curve by epoch
+    sums: tuple[str, ...] | None = None  # of each row; None in files from before there were any
 
     def rows(self, *epochs: int) -> list[Tensor]:
         """The parameters (P,) after each of these epochs; IndexError beyond the last snapshot."""
@@ -34,13 +40,15 @@ class Trajectory:
                 raise IndexError(f"{self.path}: no snapshot after epoch {epoch}; it has 0 to {self.snapshots - 1}")
         with _opened(self.path) as file:
             parameters = file.get_slice("parameters")
-            return [parameters[epoch : epoch + 1][0] for epoch in epochs]
+            rows = [parameters[epoch : epoch + 1][0] for epoch in epochs]
+        for epoch, row in zip(epochs, rows):
+            _require(self.path, self.sums is None or _sum(row) == self.sums[epoch])
+        return rows
 
 
 def write_trajectory(path: Path, parameters: Tensor, about: dict) -> None:
     """parameters (S, P) float32, whole or not at all."""
-    with replaced_atomically(path) as temporary:
-        save_file({"parameters": parameters.contiguous()}, temporary, metadata={"about": json.dumps(about)})
+    _save(path, {"parameters": parameters.contiguous()}, about, [_sum(row) for row in parameters])
 
 
 def open_trajectory(path: Path) -> Trajectory:
@@ -57,7 +65,9 @@ def open_trajectory(path: Path) -> Trajectory:
             raise InputError(
                 f"{path}: parameters are {kind} of shape {shape}, not float32 (snapshots, parameters); delete it"
             )
-        return Trajectory(path, *shape, about=_about(file, path))
+        about, sums = _words(file, path)
+        _require(path, sums is None or (isinstance(sums, list) and len(sums) == shape[0]))
+        return Trajectory(path, *shape, about, sums and tuple(sums))
 
 
 def _opened(path: Path):
@@ -71,24 +81,57 @@ def _opened(path: Path):
         ) from None
 
 
-def _about(file, path: Path) -> dict:
+def _words(file, path: Path) -> tuple[dict, list | dict | None]:
+    """What it was made with, and the sums of its tensors, None where it has none."""
+    metadata = file.metadata() or {}
     try:
-        return json.loads((file.metadata() or {})["about"])
-    except (KeyError, json.JSONDecodeError):
+        about, sums = metadata["about"], json.loads(metadata.get("sums", "null"))
+        told = json.loads(about)
+    except (KeyError, ValueError, RecursionError):
         raise InputError(f"{path}: does not say what it was made with; delete it and run its step again") from None
+    _require(path, metadata.keys() <= {"about", "sums"} and isinstance(told, dict))
+    if sums is None:
+        return told, None
+    _require(path, isinstance(sums, dict) and sums.get("about") == _text_sum(about) and "tensors" in sums)
+    return told, sums["tensors"]
+
+
+def _require(path: Path, whole: bool) -> None:
+    if not whole:
+        raise InputError(f"{path}: is damaged (its check sums do not fit what is in it); delete it and run its step again")
+
+
+def _sum(tensor: Tensor) -> str:
+    """Sixteen hexadecimal digits of a tensor's type, shape and values."""
+    total = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()[:16]
+
+
+def _text_sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _save(path: Path, tensors: dict[str, Tensor], about: dict, sums: list[str] | dict[str, str]) -> None:
+    text = json.dumps(about)
+    metadata = {"about": text, "sums": json.dumps({"about": _text_sum(text), "tensors": sums})}
+    with replaced_atomically(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except safetensors.SafetensorError as problem:  # its only reason here: the file system refused
+            raise OSError(str(problem)) from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     """Tensors and a JSON value in one file, atomically: a checkpoint can not be half of one and half of the next."""
-    with replaced_atomically(path) as temporary:
-        save_file(
-            {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()},
-            temporary,
-            metadata={"about": json.dumps(about)},
-        )
+    kept = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    _save(path, kept, about, {name: _sum(value) for name, value in kept.items()})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     """What `save_tensors` wrote, on the CPU. Raises InputError when missing or damaged."""
     with _opened(Path(path)) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _about(file, path)
+        about, sums = _words(file, path)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    _require(path, sums is None or sums == {name: _sum(value) for name, value in tensors.items()})
+    return tensors, about

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medddist import files
+from medddist.errors import InputError
 from medddist.files import digest, read_json, replaced_atomically, write_bytes, write_json
 
 values = st.recursive(
@@ -66,6 +67,23 @@ def test_an_exception_leaves_the_old_file_and_no_rest(tmp_path):
         temporary.write_bytes(b"half of the n")
         raise RuntimeError
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_what_the_file_system_refuses_is_named(tmp_path, monkeypatch, call):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, call, refuse)
+    with pytest.raises(InputError, match=r"file: cannot be written \(No space left on device\); give a folder"):
+        write_bytes(tmp_path / "file", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match=r"file/inside: cannot be written"):
+        write_bytes(tmp_path / "file" / "inside", b"content")
 
 
 def test_the_name_appears_only_when_the_content_is_flushed(tmp_path, monkeypatch):

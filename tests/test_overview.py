@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from medddist import figures
-from workflow import overview
+from workflow import overview, reliability_page
 
 
 @pytest.fixture
@@ -88,3 +88,13 @@ def test_growth_is_drawn_as_ratios():
     _, memory = figures.growth([row, row | {"setting": {"images": 80, "width": 64}}], {"images": 40}).axes
     assert list(memory.lines[0].get_xdata()) == [1, 2] and list(memory.lines[0].get_ydata()) == [1, 2.2]
     figures.plt.close(memory.figure)
+
+
+def test_faults_are_a_table_with_what_was_not_tried(root):
+    assert "no counts on record" in reliability_page.text(reliability_page.records(root / "results"))
+    kinds = {"kills": {"tried": 1200, "refused": 0, "right": 1200, "failures": 0, "seconds": 60}, "x": {"tried": 0, "why": "no root", "seconds": 0}}
+    about = {"commit": "c", "machine": {"processor": "P"}, "python": "3", "packages": {"torch": "2"}}
+    (root / "results" / "reliability.json").write_text(json.dumps({"kinds": kinds, "seed": 0, "about": about}))
+    page = reliability_page.text(reliability_page.records(root / "results"))
+    assert "then started again | 1,200 | 0 | 1,200 | 0 |" in page and "| x | 0 | not tried: no root |  |  |" in page
+    assert "1,200 faults in 1 minutes" in page

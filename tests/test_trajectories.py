@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import struct
 
 import pytest
@@ -174,3 +175,47 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, length):
     (tmp_path / "x.safetensors").write_bytes((tmp_path / "x.safetensors").read_bytes()[:length])
     with pytest.raises(InputError, match="delete it"):
         load_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("at", [-1, -200, -1000])
+def test_a_flipped_bit_of_a_number_is_found_when_its_row_is_read(path, at):
+    whole = bytearray(path.read_bytes())
+    whole[at] ^= 1
+    path.write_bytes(whole)
+    damaged = 5 - (-at - 1) // 200  # a row is 200 bytes, and the last one is 5
+    trajectory = open_trajectory(path)
+    assert all(len(row) == 50 for row in trajectory.rows(*(set(range(6)) - {damaged})))
+    with pytest.raises(InputError, match="check sums.*delete it"):
+        trajectory.rows(damaged)
+
+
+@pytest.mark.parametrize("old, new", [(b'"n', b'"m'), (b"F32", b"I32"), (b'"sums', b'"sumz'), (b'"a":', b'"q":')])
+def test_other_words_types_and_names_in_a_results_header_are_found(tmp_path, old, new):
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.arange(5.0)}, {"n": 1})
+    header = path.read_bytes()
+    old, new = (word.replace(b'"n', b'\\"n').replace(b'"m', b'\\"m') for word in (old, new))
+    assert old in header
+    path.write_bytes(header.replace(old, new, 1))
+    with pytest.raises(InputError, match="delete it"):
+        load_tensors(path)
+
+
+def test_files_from_before_there_were_sums_are_read(tmp_path):
+    save_file({"parameters": torch.ones(2, 3)}, tmp_path / "t.safetensors", metadata={"about": "{}"})
+    assert torch.equal(open_trajectory(tmp_path / "t.safetensors").rows(1)[0], torch.ones(3))
+    assert load_tensors(tmp_path / "t.safetensors")[0].keys() == {"parameters"}
+
+
+def test_a_full_disk_is_named(tmp_path):
+    """By the limit on a file's size, which is refused as a full disk is."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        with pytest.raises(InputError, match="x.safetensors: cannot be written .*give a folder with space"):
+            save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(10_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []

@@ -195,8 +195,17 @@ def _write_folder(path: Path, files: dict[str, bytes]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         for name, content in files.items():
-            write_bytes(temporary / name, content)
+            _write_file(temporary / name, content)
         os.chmod(temporary, 0o755)
         os.rename(temporary, path)  # over nothing, or an empty folder
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    """In a folder that has no name yet, so that only its being on disk matters."""
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(path, 0o644)
