@@ -158,7 +158,7 @@ class _Convolution(NamedTuple):
     def __call__(self, a: Tensor, w: Tensor) -> Tensor:
         return F.conv2d(a.to(self.kind), w.to(self.kind), padding=1).to(a.dtype).contiguous()
 
-    def backward(self, g: Tensor, a: Tensor, w: Tensor, towards_a: bool = True, towards_w: bool = True):
+    def backward(self, g: Tensor, a: Tensor, w: Tensor, towards_a: bool = True, towards_w: bool = True) -> list[Tensor | None]:
         """The derivatives in a and in w, given that in the output; None for the one that is not asked for."""
         cast = (tensor.to(self.kind) for tensor in (g, a, w))
         mask = [towards_a, towards_w, False]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from medddist import figures
-from workflow import overview, reliability_page
+from workflow import comparison_page, leakage_page, overview, reliability_page
 
 
 @pytest.fixture
@@ -48,7 +48,9 @@ def test_a_sweep_is_a_picture_and_a_table_for_each_data_source(root):
 
 def test_no_results_no_pages(root):
     assert overview.sweeps() == {} and overview.sweep_pages({}) == "" and overview.performance(("gradient",)) == ""
-    assert overview.leakages() == {} and overview.leakage_pages({}).startswith("Not measured yet: `medddist leakage")
+    for page in overview.PAGES.values():
+        assert page.records(root / "results") == {} == page.pictures({})
+    assert leakage_page.text({}).startswith("Not measured yet: `medddist leakage") and comparison_page.text({}) == ""
 
 
 def test_a_benchmark_is_a_table_with_its_machine(root):
