@@ -19,6 +19,9 @@ from torch import Tensor
 from medddist.errors import InputError
 from medddist.files import replaced_atomically
 
+# The one entry of a file's metadata: safetensors writes several in any order, and the same result is the same bytes.
+CHECKED = "checked"
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -85,15 +88,15 @@ def _words(file, path: Path) -> tuple[dict, list | dict | None]:
     """What it was made with, and the sums of its tensors, None where it has none."""
     metadata = file.metadata() or {}
     try:
-        about, sums = metadata["about"], json.loads(metadata.get("sums", "null"))
-        told = json.loads(about)
-    except (KeyError, ValueError, RecursionError):
+        words = json.loads(metadata[CHECKED]) if CHECKED in metadata else {"about": json.loads(metadata["about"]), "sums": None}
+        about, sums = words["about"], words["sums"]
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(f"{path}: does not say what it was made with; delete it and run its step again") from None
-    _require(path, metadata.keys() <= {"about", "sums"} and isinstance(told, dict))
-    if sums is None:
-        return told, None
-    _require(path, isinstance(sums, dict) and sums.get("about") == _text_sum(about) and "tensors" in sums)
-    return told, sums["tensors"]
+    _require(path, len(metadata) == 1 and isinstance(about, dict))
+    if CHECKED in metadata:
+        _require(path, isinstance(sums, dict) and sums.get("about") == _sum_of_words(about) and "tensors" in sums)
+        return about, sums["tensors"]
+    return about, None
 
 
 def _require(path: Path, whole: bool) -> None:
@@ -108,16 +111,16 @@ def _sum(tensor: Tensor) -> str:
     return total.hexdigest()[:16]
 
 
-def _text_sum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _sum_of_words(about: dict) -> str:
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 def _save(path: Path, tensors: dict[str, Tensor], about: dict, sums: list[str] | dict[str, str]) -> None:
-    text = json.dumps(about)
-    metadata = {"about": text, "sums": json.dumps({"about": _text_sum(text), "tensors": sums})}
+    about = json.loads(json.dumps(about))  # as a reader will see it
+    words = json.dumps({"about": about, "sums": {"about": _sum_of_words(about), "tensors": sums}})
     with replaced_atomically(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata=metadata)
+            save_file(tensors, temporary, metadata={CHECKED: words})
         except safetensors.SafetensorError as problem:  # its only reason here: the file system refused
             raise OSError(str(problem)) from None
 

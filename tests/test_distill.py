@@ -18,7 +18,7 @@ from medddist.errors import InputError
 from medddist.matching import Distilled, matching_gradient, segment
 from medddist.seeds import generator
 from medddist.training import Diverged
-from medddist.trajectories import write_trajectory
+from medddist.trajectories import open_trajectory, write_trajectory
 from small import CLASSES, killed_and_resumed, labelled, tiny_distill, tiny_evaluation, tiny_network, walks
 
 TENSORS = ("images", "labels", "log_step_size")
@@ -412,7 +412,7 @@ def test_a_teacher_that_stands_still_is_named(tmp_path):
     (trajectory,) = walks(tmp_path, network, count=1)
     write_trajectory(trajectory.path, trajectory.rows(0)[0].repeat(5, 1), {})
     with pytest.raises(InputError, match="teacher_000.*stands still"):
-        run(tmp_path, [trajectory], network=network)
+        run(tmp_path, [open_trajectory(trajectory.path)], network=network)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

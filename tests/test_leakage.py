@@ -14,7 +14,7 @@ from medddist.profile import load_profile
 from medddist.study import Study
 from test_audit import QUICK, puzzling
 from test_study import tiny_study
-from workflow import overview
+from workflow import leakage_page
 
 SMALL = {
     "network.width": 8,
@@ -82,8 +82,7 @@ def test_the_command_writes_a_record_that_the_page_is_made_of(kept, tmp_path, mo
     with pytest.raises(SystemExit) as ended:
         cli.main(["leakage", "--profile", "smoke", "--save", str(tmp_path / "results"), "--json"])
     assert ended.value.code == 0 and len(json.loads(capsys.readouterr().out)) == 4
-    monkeypatch.setattr(overview, "ROOT", tmp_path)
-    page = overview.leakage_pages(overview.leakages())
+    page = leakage_page.text(leakage_page.records(tmp_path / "results"))
     assert "```{image} assets/leakage-made up.png" in page and page.count("| distilled from ") == 3
     assert "| random real images | 2 |" in page and "epsilon" not in page
 
@@ -93,7 +92,7 @@ def test_a_guarantee_is_in_the_name_the_line_and_the_page(kept):
     row = kept[1][3] | {"privacy": told, "broken": ["the attack is broken"]}
     assert figures.leakage_name(row) == "distilled from noise, ε = 3.2"
     assert "epsilon 3.25 at delta 1e-05" in lines([row])[0] and lines([row])[0].endswith("the attack is broken")
-    page = overview.leakage_pages({"leakage-x": {"rows": [row, row]}})
+    page = leakage_page.text({"leakage-x": {"rows": [row, row]}})
     assert page.count("epsilon 3.25 at delta 1e-05 for one training image, over 2 teachers with 680 steps together") == 1
     assert "the attack is broken" in page
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medddist import cli
+from medddist.trajectories import CHECKED
 
 SETTINGS = [
     "data.images=160", "data.image_size_px=16", "network.width=4", "teachers.teachers=2", "teachers.recipe.epochs=3", "teachers.kept_epochs=3",
@@ -179,6 +180,6 @@ def _safetensors(whole: bytes) -> tuple:
     """Header, without times, and tensors of a file."""
     end = 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:end])
-    about = {name: text for name, text in header.pop("__metadata__", {}).items() if name != "sums"}
-    about |= {"about": untimed(json.loads(about["about"]))} if "about" in about else {}
+    words = header.pop("__metadata__", {})
+    about = untimed(json.loads(words[CHECKED])["about"]) if CHECKED in words else words
     return header, about, whole[end:]
