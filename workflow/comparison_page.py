@@ -8,7 +8,6 @@ from pathlib import Path
 from medddist import figures
 from medddist.architectures import ARCHITECTURES
 from medddist.compare import TABLES, verdict_lines
-from medddist.contenders import LABELS
 
 
 def records(folder: Path) -> dict[str, dict]:
@@ -93,8 +92,9 @@ def _origins(found: dict) -> list[str]:
             each[one["class"], one["origin"], one["images"]][method] = _cell(one["sensitivity"])
     if each:
         methods = list(found["by_origin"])
-        lines += ["", "| class, origin (test images): share recognised | " + " | ".join(LABELS[m] for m in methods) + " |", "|---" * (len(methods) + 1) + "|"]
+        lines += ["", "| class, origin (test images): share recognised | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
         lines += [f"| {k}, {origin} ({n}) | " + " | ".join(of.get(m, "") for m in methods) + " |" for (k, origin, n), of in each.items()]
+    lines.append("")
     for row in found["confounding"]:
         lost = row.get("lost", {}).get("balanced_accuracy")
         change = f"; {lost['difference']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}] lost against its own version" if lost else ""
