@@ -35,13 +35,17 @@ def ahead(study: Study, work: Callable[[Study, T], Any], items: Sequence[T], wor
     if min(workers, len(items)) < 2:
         return
     from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
 
     given = (study.profile.model_dump_json(), str(study.source), str(study.out), str(study.device), os.getpid())
     study.progress(what, 0, len(items))
-    with parallel_config("loky", n_jobs=min(workers, len(items)), inner_max_num_threads=1):
-        done = Parallel(batch_size=1, return_as="generator_unordered")(delayed(_one)(work, given, item) for item in items)
-        for number, _ in enumerate(done, 1):
-            study.progress(what, number, len(items))
+    try:
+        with parallel_config("loky", n_jobs=min(workers, len(items)), inner_max_num_threads=1):
+            done = Parallel(batch_size=1, return_as="generator_unordered")(delayed(_one)(work, given, item) for item in items)
+            for number, _ in enumerate(done, 1):
+                study.progress(what, number, len(items))
+    finally:  # or they would keep their memory, and a notebook that ends would warn of what they leave
+        get_reusable_executor().shutdown(wait=True)
 
 
 def _one(work: Callable[[Study, T], Any], given: tuple, item: T) -> None:
