@@ -22,8 +22,8 @@ def text(found: dict[str, dict]) -> str:
         told += [_of_leakage(row) for row in record["rows"]]
         broken = [f"- {figures.leakage_name(row)}, {row['images_per_class']} a class: {reason}" for row in record["rows"] for reason in row["broken"]]
         told += ["", *(["Where a control was not as it has to be:", "", *broken, ""] if broken else ["All controls were as they have to be.", ""])]
-        told += [f"Guaranteed: epsilon {p['epsilon']:.3g} at delta {p['delta']:g} for one {p['unit']}, over {p['composed']['teachers']} teachers with"
-                 f" {p['composed']['steps']:,} steps together ({p['accountant']})." for p in _guarantees(record)] + [""]  # fmt: skip
+        told += [f"Guaranteed: epsilon {p['epsilon']:.3g} at delta {p['delta']:g} for one {p['unit']}, teachers together: {p['composed']['teachers']}, with"
+                 f" {p['composed']['steps']:,} steps ({p['accountant']})." for p in _guarantees(record)] + [""]  # fmt: skip
     return "\n".join(told)
 
 
