@@ -93,7 +93,7 @@ def test_a_guarantee_is_in_the_name_the_line_and_the_page(kept):
     assert figures.leakage_name(row) == "distilled from noise, ε = 3.2"
     assert "epsilon 3.25 at delta 1e-05" in lines([row])[0] and lines([row])[0].endswith("the attack is broken")
     page = leakage_page.text({"leakage-x": {"rows": [row, row]}})
-    assert page.count("epsilon 3.25 at delta 1e-05 for one training image, over 2 teachers with 680 steps together") == 1
+    assert page.count("epsilon 3.25 at delta 1e-05 for one training image, teachers together: 2, with 680 steps (A)") == 1
     assert "the attack is broken" in page
 
 
