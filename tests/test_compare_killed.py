@@ -31,6 +31,7 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
+    first.stdout.close()
     before = kept(out)
     told = [json.loads(start(folder).communicate()[0]) for folder in (out, undisturbed)]
     assert kept(out).items() >= before.items() and len(kept(out)) > len(before) >= 6
