@@ -199,10 +199,10 @@ def broken(told: dict[str, Any]) -> list[str]:
     for name, of in told["membership"].items():
         control = of["positive_control"]["control"]
         if not is_found(control):
-            found, high = control["true_positives"], control["by_chance"][1]
+            found, high, area = control["true_positives"], control["by_chance"][1], control["auc"]
             reasons.append(
                 f"the {name} attack is broken: of {found['of']} real images that networks were trained on it finds {found['count']},"
-                f" and chance up to {high}; strengthen it (audit.networks, audit.references, audit.recipe), or give more test images"
+                f" and chance up to {high} (AUC {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]); strengthen it (audit.networks, audit.references, audit.recipe), or give more test images"
             )
         for what, groups in of.items():
             if not is_at_chance(groups["unseen"]):

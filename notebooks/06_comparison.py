@@ -15,8 +15,8 @@
 # # The comparison
 #
 # **Shows** the distilled images beside other ways to learn from few labels: self-supervision, transfer, coresets, cheaper distillation, and
-# random images. **Costs** about ten minutes in the `demo` profile on two cores. **Expect** in `demo` on the phantom the distilled images ahead of
-# random real ones and coresets, and not of every method that may see the hospital's images; where they do not win is printed below.
+# random images. **Costs** about a quarter of an hour in the `demo` profile on two cores. **Expect** in `demo` on the phantom the distilled images ahead
+# of random real ones, and not of every other method; where they do not win is printed below.
 #
 # ## The protocol
 #

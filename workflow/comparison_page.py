@@ -8,6 +8,7 @@ from pathlib import Path
 from medddist import figures
 from medddist.architectures import ARCHITECTURES
 from medddist.compare import TABLES, verdict_lines
+from workflow.words import with_interval
 
 
 def records(folder: Path) -> dict[str, dict]:
@@ -63,7 +64,7 @@ def _compared(rows: list[dict]) -> list[str]:
             continue
         lead = row.get("distilled_lead", {}).get("balanced_accuracy")
         ahead = f"{lead['verdict']}, {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
-        cells = [_cell(row["accuracy"]), _cell(row["balanced_accuracy"]), ahead, f"{row['bytes_released']:,}"]
+        cells = [with_interval(row["accuracy"]), with_interval(row["balanced_accuracy"]), ahead, f"{row['bytes_released']:,}"]
         cells += ["yes" if row["real_images_leave"] else "no", "" if row["seconds"] is None else f"{row['seconds']:,.0f}"]
         lines.append(begin + " | ".join(cells) + " |")
     return lines
@@ -75,7 +76,7 @@ def _probes(rows: list[dict]) -> list[str]:
         lead = row.get("lead_over_random", {}).get("balanced_accuracy")
         over = f"{lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
         collapsed = ("yes" if row["chosen"]["collapsed"] else "no") if lead else ""
-        lines.append(f"| {row['label']} | {ARCHITECTURES[row['network']]} | {_cell(row['balanced_accuracy'])} | {over} | {collapsed} |")
+        lines.append(f"| {row['label']} | {ARCHITECTURES[row['network']]} | {with_interval(row['balanced_accuracy'])} | {over} | {collapsed} |")
     return lines
 
 
@@ -85,11 +86,11 @@ def _origins(found: dict) -> list[str]:
         lines += [f"Who knows an image's origin alone has balanced accuracy {found['class_from_origin']:.3f}.", ""]
     for probe in found["probes"]:
         of = "all images" if probe["class"] is None else probe["class"]
-        lines.append(f"- A linear probe on 16 px thumbnails tells {len(probe['origins'])} origins apart in {of}: {_cell(probe['balanced_accuracy'])}, chance {probe['chance']:.3f}.")
+        lines.append(f"- A linear probe on 16 px thumbnails tells {len(probe['origins'])} origins apart in {of}: {with_interval(probe['balanced_accuracy'])}, chance {probe['chance']:.3f}.")
     each = {(one["class"], one["origin"], one["images"]): {} for of in found["by_origin"].values() for one in of}
     for method, of in found["by_origin"].items():
         for one in of:
-            each[one["class"], one["origin"], one["images"]][method] = _cell(one["sensitivity"])
+            each[one["class"], one["origin"], one["images"]][method] = with_interval(one["sensitivity"])
     if each:
         methods = list(found["by_origin"])
         lines += ["", "| class, origin (test images): share recognised | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
@@ -98,9 +99,5 @@ def _origins(found: dict) -> list[str]:
     for row in found["confounding"]:
         lost = row.get("lost", {}).get("balanced_accuracy")
         change = f"; {lost['difference']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}] lost against its own version" if lost else ""
-        lines.append(f"- On the phantom, trained where sites are {row['trained_on']}, tested where they are {row['tested_on']}: {_cell(row['balanced_accuracy'])}{change}.")
+        lines.append(f"- On the phantom, trained where sites are {row['trained_on']}, tested where they are {row['tested_on']}: {with_interval(row['balanced_accuracy'])}{change}.")
     return [*lines, ""]
-
-
-def _cell(score: dict) -> str:
-    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from medddist import figures
+from workflow.words import with_interval
 
 
 def records(folder: Path) -> dict[str, dict]:
@@ -35,8 +36,7 @@ def _of_leakage(row: dict) -> str:
             continue
         hits, area = of["true_positives"], of["auc"]
         cells.append(f"{hits['count']} of {hits['of']}, by chance {of['by_chance'][0]} to {of['by_chance'][1]}; {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]")
-    shown = f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-    return f"| {figures.leakage_name(row)} | {row['images_per_class']} | {shown} | " + " | ".join(cells) + " |"
+    return f"| {figures.leakage_name(row)} | {row['images_per_class']} | {with_interval(score)} | " + " | ".join(cells) + " |"
 
 
 def _guarantees(record: dict) -> list[dict]:

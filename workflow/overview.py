@@ -20,6 +20,7 @@ from medddist.profile import load_profile
 from medddist.progress import Progress
 from medddist.study import Study
 from workflow import comparison_page, leakage_page, reliability_page
+from workflow.words import with_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"comparison": comparison_page, "leakage": leakage_page, "reliability": reliability_page}  # with records of their own: `records`, `text`, `pictures`
@@ -77,14 +78,10 @@ def answer(words: dict = ANSWER) -> str:
         rows = {row["method"]: row for row in measured["rows"]}
         told += ["| " + " | ".join(words["head"]) + " |", "|---|--:|---|---|"]
         for method in filter(rows.get, ANSWERED):
-            scores = " | ".join(_with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy"))
+            scores = " | ".join(with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy"))
             told.append(f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} | {scores} |")
         told += ["", words["note"].format(file=path.name, variant=variant, test=sum(counts["test"])), ""]
     return "\n".join(told)
-
-
-def _with_interval(score: dict) -> str:
-    return f"{score['mean']:.3f} [{score['low']:.3f},\N{NO-BREAK SPACE}{score['high']:.3f}]"
 
 
 def real_records() -> list[tuple[Path, dict]]:
@@ -113,7 +110,7 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     for row in measured["rows"]:
         lead = row.get("distilled_lead", {}).get(metric)
         told = f"{lead['difference']:+.3f} [{lead['low']:+.3f},\N{NO-BREAK SPACE}{lead['high']:+.3f}]" if lead else ""
-        lines.append(f"| {row['label']} | {_with_interval(row['accuracy'])} | {_with_interval(row['balanced_accuracy'])} | {_with_interval(row['auroc'])} | {told} |")
+        lines.append(f"| {row['label']} | {with_interval(row['accuracy'])} | {with_interval(row['balanced_accuracy'])} | {with_interval(row['auroc'])} | {told} |")
     share = measured["summary"]["share_of_full_good"]
     lines += ["", f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do."]
     minutes = [(s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60 for s in measured["by_seed"].values()]
@@ -160,7 +157,7 @@ def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
         told += [f"| `{name}` | " + " | ".join(f"{size} a class" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
         for label, of_method in rows.groupby("label", sort=False):
             by_size = {int(size): row for size, row in zip(of_method["images_per_class"].fillna(0), of_method.to_dict("records"))}
-            cell = lambda row: _with_interval(row) if row else ""  # noqa: E731
+            cell = lambda row: with_interval(row) if row else ""  # noqa: E731
             told.append(f"| {label} | " + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes) + " |")
         told.append("")
     return "\n".join(told)
