@@ -95,9 +95,10 @@ class Comparison(Contenders):
         for seed in self.profile.seeds:
             self.study.distillation(seed)
         found = dict.fromkeys(one_of_its_names(entry) for entry in entries if entry.method not in OF_THE_STUDY)
-        return [entry for entry in found if not self._is_kept(entry)]
+        return [entry for entry in found if not self.is_kept(entry)]
 
-    def _is_kept(self, entry: Entry) -> bool:
+    def is_kept(self, entry: Entry) -> bool:
+        """Whether nothing is left to compute for a row that has its own result: it is there, or cannot be had."""
         try:
             return self._path(entry).exists()
         except Unavailable:

@@ -293,7 +293,7 @@ def compare_seconds(speeds: Speeds, profile: Profile, shape: Shape, comparison: 
     for entry in dict.fromkeys(map(one_of_its_names, comparison.entries())):
         if entry.method in OF_THE_STUDY or entry.method == "transfer_imagenet":  # the latter where its weights are: not counted
             continue
-        if (comparison.study.folder("compare", **comparison._depends_on(entry)) / "result.safetensors").exists():
+        if comparison.is_kept(entry):
             continue
         preparations = len(settings.grid) if entry.method in (*SELF_SUPERVISED, *CONDENSED, "transfer_site", "transfer_phantom") else 1
         rates = len(settings.learning_rates) + (entry.method == "distilled")
