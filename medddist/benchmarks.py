@@ -15,16 +15,20 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from medddist.augment import AugmentSettings, augment, draw
 from medddist.compute import keep_freed_memory, use_torchs_threads
-from medddist.matching import Distilled, Segment, matching_gradient, segment, unrolled_gradient
+from medddist.matching import Distilled, Segment, Way, matching_gradient, segment, unrolled_gradient
 from medddist.networks import Network, NetworkSettings, convnet, initial_parameters
 from medddist.seeds import generator
 from medddist.training import Recipe, sampled_order, train
+
+if TYPE_CHECKING:
+    from medddist.profile import Profile
 
 CLASSES = 4
 
@@ -55,6 +59,7 @@ class Case:
         return replace(self, images=2, student_steps=1)
 
 
+DIFFERENCE = "sweep, differences with the ReLUs held"
 SMALL = Case(width=32, depth=3, image_size_px=32, images=40, student_steps=20)
 MIDDLE = Case(width=64, depth=3, image_size_px=64, images=40, student_steps=20)
 PAPER = Case(width=128, depth=5, image_size_px=112, images=80, student_steps=20)
@@ -64,8 +69,9 @@ WAYS = {
     "sweep": matching_gradient,
     "sweep, all steps' activations kept": partial(matching_gradient, kept_steps=10**6),
     "sweep, half of the steps' activations kept": partial(matching_gradient, kept_steps=10),
-    "sweep, convolutions in bfloat16": partial(matching_gradient, bfloat16=True),
-    "TESLA's approximation": partial(matching_gradient, exact=False),
+    DIFFERENCE: partial(matching_gradient, way="difference"),
+    "sweep, convolutions in bfloat16": partial(matching_gradient, way="bfloat16"),
+    "TESLA's approximation": partial(matching_gradient, way="tesla"),
 }
 KEPT = "sweep, all steps' activations kept"
 
@@ -80,7 +86,8 @@ def gradient(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
     rows = [exactness()]
     for case in (SMALL, MIDDLE, PAPER_FEW):
         arguments = case.problem()
-        for what, way in (("seconds an iteration", "sweep"), (f"seconds an iteration, {KEPT.partition(', ')[2]}", KEPT)):
+        for way in ("sweep", KEPT, DIFFERENCE):
+            what = ", ".join(["seconds an iteration", *way.split(", ")[1:]])
             ways = [lambda of=WAYS[name], a=arguments: of(*a) for name in (way, "unrolled")]
             rows.append(_paired(what, asdict(case), *ways, pairs=pairs, progress=progress))
     if not MEMORY.exists():
@@ -88,7 +95,8 @@ def gradient(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
     peak = lambda case, way: peak_mib(case, way)[0]
     unrolled = peak(MIDDLE, "unrolled")
     rows.append(_row("peak MiB above the process at rest", asdict(MIDDLE), peak(MIDDLE, "sweep"), unrolled))
-    rows.append(_row(f"the same, {KEPT.partition(', ')[2]}", asdict(MIDDLE), peak(MIDDLE, KEPT), unrolled))
+    for way in (KEPT, DIFFERENCE):
+        rows.append(_row(f"the same, {way.partition(', ')[2]}", asdict(MIDDLE), peak(MIDDLE, way), unrolled))
     few, many = (replace(MIDDLE, student_steps=steps) for steps in (5, 80))
     rows.append(_row("peak MiB, 80 student steps against 5", asdict(many), peak(many, "sweep"), peak(few, "sweep")))
     return rows
@@ -233,6 +241,28 @@ def _one_thread() -> None:
 
 def _an_iteration(case: Case) -> float:
     return matching_gradient(*case.problem())[0]
+
+
+def distillation(profile: Profile, source: str, out: str | Path, way: Way = "difference", progress: Progress | None = None) -> list[dict]:
+    """Whole distillations of the profile's seeds by `way` and by the exact gradient, from the same teachers: what each is worth on test.
+
+    `ours` and `reference` are means over networks; the difference has its paired interval over test groups and networks. The seconds
+    are those that each took when it was computed, candidates on validation included; the steps that are there already are read.
+    """
+    from medddist.study import Study  # not above: the processes whose memory is measured need none of it
+
+    studies = [Study(profile.changed({"distill.gradient": kind}), source, out, "cpu", progress) for kind in (way, "exact")]
+    ours, reference = (study.scored("distilled") for study in studies)
+    setting, rows = {"profile": profile.name, "data": Path(source).stem, "gradient": way, "seeds": len(profile.seeds)}, []
+    for metric in ("accuracy", "balanced_accuracy"):
+        row = _row(f"{metric} after a whole distillation".replace("_", " "), setting, *(one.scores[metric]["mean"] for one in (ours, reference)))
+        rows.append(row | studies[0].difference(ours, reference, metric))
+    seconds = [[study.seconds(seed)["distillation"] for seed in profile.seeds] for study in studies]
+    ratios = [a / b for a, b in zip(*seconds) if b]
+    if ratios:
+        row = _row("seconds of a whole distillation", setting, *map(statistics.median, seconds))
+        rows.append(row | {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios), "pairs": len(ratios)})
+    return rows
 
 
 BENCHMARKS = {"gradient": gradient, "ways": ways, "teachers": teachers, "scaling": scaling, "paper": paper}

@@ -601,16 +601,20 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
 
 
 @app.command()
-@click.argument("what", type=click.Choice(["gradient", "ways", "teachers", "scaling", "paper"]))
+@click.argument("what", type=click.Choice(["gradient", "ways", "distillation", "teachers", "scaling", "paper"]))
 @click.option("--pairs", type=click.IntRange(1), help="Measurements of each kind, taken in turn.")
 @click.option("--save", metavar="FOLDER", help="Also write them, with versions and machine, to FOLDER/bench-WHAT.json.")
+@click.option("--profile", help="Of distillation alone: whose seeds are distilled; by default demo.")
+@click.option("--data", help="Of distillation alone; by default phantom.")
+@click.option("--out", help="Of distillation alone: where its steps are kept; by default build/artifacts.")
 @JSON
 @DEBUG
-def bench(what, pairs, save, as_json) -> None:
+def bench(what, pairs, save, profile, data, out, as_json) -> None:
     """Measure speed and memory, each as a ratio to a reference in the same run.
 
-    gradient: the exact sweep against the unrolled graph. ways: every way to the gradient. teachers: against plain PyTorch.
-    scaling: how cost grows. paper: one iteration of the paper's shape.
+    gradient: the sweep against the unrolled graph. ways: every way to the gradient. distillation: what whole distillations by
+    differences are worth, against exact ones. teachers: against plain PyTorch. scaling: how cost grows. paper: one iteration
+    of the paper's shape.
     """
     from medddist import benchmarks
     from medddist.files import write_json
@@ -618,13 +622,21 @@ def bench(what, pairs, save, as_json) -> None:
 
     if what == "paper" and pairs:
         raise InputError("pairs: bench paper is one iteration without a reference; leave --pairs out")
-    progress = Progress()
+    of_study = {"profile": profile, "data": data, "out": out}
+    given = [name for name, value in of_study.items() if value] if what != "distillation" else ["pairs"] if pairs else []
+    if given:
+        raise InputError(f"{given[0]}: bench {what} has no such choice; leave --{given[0]} out")
+    progress, name = Progress(), what
     try:
-        rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress)
+        if what == "distillation":
+            rows = benchmarks.distillation(load_profile(profile or "demo"), data or "phantom", out or "build/artifacts", progress=progress)
+            name = f"distillation-{rows[0]['setting']['data']}"
+        else:
+            rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress)
     finally:
         progress.close()
     if save:
-        write_json(f"{save}/bench-{what}.json", {"rows": rows, "about": about("cpu")})
+        write_json(f"{save}/bench-{name}.json", {"rows": rows, "about": about("cpu")})
     _tell(rows, as_json, [_bench_line(row) for row in rows])
 
 
@@ -633,6 +645,8 @@ def _bench_line(row: dict) -> str:
     told = f"{row['what']}: {row['ours']:.3g}"
     if row["reference"] is not None:
         told += f", reference {row['reference']:.3g}, ratio {row['ratio']:.2f}"
+    if "difference" in row:
+        told += f", difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     if "pairs" in row:
         told += f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
     return f"{told} ({setting})"

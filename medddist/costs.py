@@ -12,6 +12,7 @@ DIRECTIONAL_PASSES = 8  # value and tangent forward (3 with the weights' tangent
 KEPT_PASSES = 6  # the same where value and derivative are kept from the gradient
 SWEEP_PASSES = GRADIENT_PASSES + DIRECTIONAL_PASSES
 SWEEP_PASSES_KEPT = GRADIENT_PASSES + KEPT_PASSES
+DIFFERENCE_PASSES = 2 * GRADIENT_PASSES  # the gradient here and a little way along
 
 
 def forward_flops(network: NetworkSettings, channels: int, classes: int, image_size_px: int) -> int:
@@ -23,9 +24,9 @@ def forward_flops(network: NetworkSettings, channels: int, classes: int, image_s
     return flops + 2 * network.width * size * size * classes
 
 
-def iteration_flops(one_image: int, batch_size: int, student_steps: int, *, kept: bool = False) -> int:
-    """Of one exact matching gradient; `one_image` is `forward_flops`."""
-    return one_image * batch_size * student_steps * (SWEEP_PASSES_KEPT if kept else SWEEP_PASSES)
+def iteration_flops(one_image: int, batch_size: int, student_steps: int, passes: int = SWEEP_PASSES) -> int:
+    """Of one matching gradient, by default the exact one that keeps nothing; `one_image` is `forward_flops`."""
+    return one_image * batch_size * student_steps * passes
 
 
 def training_flops(one_image: int, images: int, epochs: int) -> int:
@@ -40,3 +41,9 @@ def activation_bytes(network: NetworkSettings, image_size_px: int, batch_size: i
         numbers += (block > 0) * size * size + (size // 2) ** 2
         size //= 2
     return numbers * network.width * batch_size * bytes_a_number
+
+
+def noted_bytes(network: NetworkSettings, image_size_px: int, batch_size: int) -> int:
+    """Of one student step whose open ReLUs are noted, a byte for each window of the pooling."""
+    sizes = [image_size_px >> block + 1 for block in range(network.depth)]
+    return sum(size * size for size in sizes) * network.width * batch_size

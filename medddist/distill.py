@@ -18,7 +18,7 @@ from medddist import processes
 from medddist.augment import AugmentSettings
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings, random_real, tried_on_validation
-from medddist.matching import Distilled, matching_gradient, segment
+from medddist.matching import Distilled, Way, matching_gradient, segment
 from medddist.networks import Network
 from medddist.seeds import generator
 from medddist.settings import HOW, LATER, Settings
@@ -43,8 +43,7 @@ class DistillSettings(Settings):
     learning_rate_labels: float = Field(0.0, ge=0)  # of the label logits; soft labels only
     momentum: float = Field(0.5, ge=0, lt=1)
     segments_per_step: int = Field(1, ge=1)  # segments whose gradients are averaged in one iteration
-    # bfloat16: exact but for convolutions in that type; tesla: an approximation; see `matching.matching_gradient`
-    gradient: Literal["exact", "bfloat16", "tesla"] = "exact"
+    gradient: Way = "exact"  # difference: half the digits, faster; the others: see `matching.matching_gradient`
     kept_steps: int = Field(0, ge=0, json_schema_extra=HOW)  # last student steps whose activations are kept: time for memory
     initial_images: Literal["real", "average", "noise"] = "real"  # noise has the training pixels' mean and spread
     averaged_images: int = Field(10, ge=2, json_schema_extra=LATER)  # of one class behind each image of an `average` start
@@ -254,9 +253,8 @@ def _along_a_segment(
         run.distilled,
         student,
         settings.augmentation,
-        exact=settings.gradient != "tesla",
+        way=settings.gradient,
         kept_steps=settings.kept_steps,
-        bfloat16=settings.gradient == "bfloat16",
     )
     return torch.tensor(loss, dtype=torch.float64), gradient
 

@@ -112,8 +112,11 @@ def memory_bytes(profile: Profile, shape: Shape, step: str, at_rest: int) -> int
 def _sweep_bytes(profile: Profile, shape: Shape, block: int, parameters: int) -> float:
     settings = profile.distill
     batch = min(settings.batch_size, settings.images_per_class * shape.classes)
-    kept = min(settings.kept_steps, settings.student_steps) * costs.activation_bytes(profile.network, shape.image_size_px, batch)
-    return SWEEP * block * batch + kept + (settings.student_steps + 3) * parameters
+    steps, of_step = settings.student_steps, (profile.network, shape.image_size_px, batch)
+    if settings.gradient == "difference":
+        return SWEEP * block * batch + steps * costs.noted_bytes(*of_step) + (2 * steps + 3) * parameters
+    kept = min(settings.kept_steps, steps) * costs.activation_bytes(*of_step)
+    return SWEEP * block * batch + kept + (steps + 3) * parameters
 
 
 def disk_bytes(profile: Profile, shape: Shape, step: str) -> int:
@@ -178,9 +181,8 @@ class Speeds:
         start = initial_parameters(network, "estimates").to(self.device)
         run = segment(start, start + 0.01, images, count, steps, generator("estimates"))
         distilled = Distilled(images, labels, torch.tensor(math.log(settings.step_size)).to(self.device))
-        given = {"exact": settings.gradient != "tesla", "bfloat16": settings.gradient == "bfloat16"}
-        given["kept_steps"] = round(steps * min(settings.kept_steps, settings.student_steps) / settings.student_steps)
-        call = lambda: matching_gradient(network, distilled, run, settings.augmentation, **given)
+        kept = round(steps * min(settings.kept_steps, settings.student_steps) / settings.student_steps)
+        call = lambda: matching_gradient(network, distilled, run, settings.augmentation, way=settings.gradient, kept_steps=kept)
         return self._seconds(call) / steps * batch / count
 
     @functools.cache

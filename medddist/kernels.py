@@ -10,6 +10,9 @@ along a direction in the parameters. With c = z - mean(z) and r = (mean(c^2) + e
 of which the tangents (an added t) are the product rule, written out below. The first block's z is not stored at all: it
 is convolved anew from the image, which has one channel or a few, whenever it is needed.
 
+Where value and derivative are asked for, what is positive is noted in `open`, a byte for each of the pooling's windows with a bit
+for each of its four; or it is held: y passes where `open` says so, whatever its sign.
+
 The bias of a convolution before the norm changes nothing, so it does not occur here, and its derivatives are zero.
 """
 
@@ -61,6 +64,59 @@ def _pool(z, a, b, out):
                 + max(a * low[2 * j] + b, zero)
                 + max(a * low[2 * j + 1] + b, zero)
             )
+
+
+@numba.njit
+def _bit(bits, k):
+    """Bit k as 0 or 1; of 8 bits all along, for with numba's wider integers a loop is not done in vectors."""
+    return np.uint8((bits >> np.uint8(k)) & np.uint8(1))
+
+
+@plane_function
+def _note(z, a, b, open):
+    """Which of a z + b are positive: of a window's upper left, upper right, lower left and lower right the bits 0 to 3."""
+    zero, none = z.dtype.type(0), np.uint8(0)
+    for i in range(open.shape[0]):
+        row = open[i]
+        for k in range(2):
+            y, left_bit, right_bit = z[2 * i + k], np.uint8(1 << 2 * k), np.uint8(2 << 2 * k)
+            for j in range(row.size):
+                left, right = a * y[2 * j] + b, a * y[2 * j + 1] + b
+                bits = (left_bit if left > zero else none) | (right_bit if right > zero else none)
+                row[j] = bits if k == 0 else row[j] | bits
+
+
+@plane_function
+def _pool_held(z, a, b, open, out):
+    """out = pool([open] (a z + b))."""
+    kind = z.dtype.type
+    quarter = kind(0.25)
+    for i in range(out.shape[0]):
+        top, low, bits, row = z[2 * i], z[2 * i + 1], open[i], out[i]
+        for j in range(row.size):
+            row[j] = quarter * (
+                (a * top[2 * j] + b) * kind(_bit(bits[j], 0))
+                + (a * top[2 * j + 1] + b) * kind(_bit(bits[j], 1))
+                + (a * low[2 * j] + b) * kind(_bit(bits[j], 2))
+                + (a * low[2 * j + 1] + b) * kind(_bit(bits[j], 3))
+            )
+
+
+@plane_function
+def _unpool_held(open, pooled, u):
+    """u = [open] unpool(pooled); zero in an odd last row or column, which pooling leaves out."""
+    kind = u.dtype.type
+    quarter = kind(0.25)
+    if u.shape[0] % 2 or u.shape[1] % 2:
+        u[:] = kind(0)
+    for i in range(pooled.shape[0]):
+        top, low, bits, row = u[2 * i], u[2 * i + 1], open[i], pooled[i]
+        for j in range(row.size):
+            g = quarter * row[j]
+            top[2 * j] = g * kind(_bit(bits[j], 0))
+            top[2 * j + 1] = g * kind(_bit(bits[j], 1))
+            low[2 * j] = g * kind(_bit(bits[j], 2))
+            low[2 * j + 1] = g * kind(_bit(bits[j], 3))
 
 
 @plane_function
@@ -167,6 +223,20 @@ def _value(z, scale, shift, out):
 
 
 @plane_function
+def _noted_value(z, scale, shift, open, held, out):
+    """`_value`, and `open` noted; or with `open` held."""
+    m = _mean(z)
+    r = z.dtype.type(1) / np.sqrt(_mean_product(z, m, z, m) + z.dtype.type(EPSILON))
+    a, b = scale * r, shift - scale * r * m
+    if held:
+        _pool_held(z, a, b, open, out)
+    else:
+        _note(z, a, b, open)
+        _pool(z, a, b, out)
+    return m, r
+
+
+@plane_function
 def _value_tangent(z, zt, m, r, scale, shift, scale_t, shift_t, out):
     """The tangent of `_value`; returns mean(zt) and the tangent of r."""
     mt = _mean(zt)
@@ -179,9 +249,22 @@ def _value_tangent(z, zt, m, r, scale, shift, scale_t, shift_t, out):
 @plane_function
 def _derivative(z, m, r, scale, shift, pooled, u, out):
     """The derivative in z, given that in the output; u is a scratch plane. Returns those in scale and shift."""
+    _unpool(z, scale * r, shift - scale * r * m, pooled, u)
+    return _through_norm(z, m, r, scale, u, out)
+
+
+@plane_function
+def _derivative_held(z, m, r, scale, open, pooled, u, out):
+    """`_derivative` where `open` says what passes."""
+    _unpool_held(open, pooled, u)
+    return _through_norm(z, m, r, scale, u, out)
+
+
+@plane_function
+def _through_norm(z, m, r, scale, u, out):
+    """Z of the module's text, from u; returns the derivatives in scale and shift."""
     kind = z.dtype.type
     a = scale * r
-    _unpool(z, a, shift - a * m, pooled, u)
     level = _mean(u)
     moment = _mean_product(z, m, u, kind(0)) * r  # mean(u n)
     slope = -a * r * moment
@@ -240,6 +323,23 @@ def derivative(z, mean, r, scale, shift, pooled, out, by_scale, by_shift):
 
 
 @compiled
+def noted_value(z, scale, shift, open, held, out, mean, r):
+    for n in numba.prange(z.shape[0]):
+        for c in range(z.shape[1]):
+            mean[n, c], r[n, c] = _noted_value(z[n, c], scale[c], shift[c], open[n, c], held, out[n, c])
+
+
+@compiled
+def derivative_held(z, mean, r, scale, open, pooled, out, by_scale, by_shift):
+    for n in numba.prange(z.shape[0]):
+        u = np.empty(z.shape[2:], z.dtype)
+        for c in range(z.shape[1]):
+            by_scale[n, c], by_shift[n, c] = _derivative_held(
+                z[n, c], mean[n, c], r[n, c], scale[c], open[n, c], pooled[n, c], u, out[n, c]
+            )
+
+
+@compiled
 def value_tangent(z, zt, more, scale, shift, scale_t, shift_t, out, out_t, stats):
     """Adds `more` to zt first; stats (4, N, C) holds mean, r, their tangents."""
     for n in numba.prange(z.shape[0]):
@@ -290,6 +390,32 @@ def first_derivative(padded, weight, mean, r, scale, shift, pooled, by_weight, b
                 z, mean[n, c], r[n, c], scale[c], shift[c], pooled[n, c], u, g
             )
             _correlate(padded[n], g, by_weight[n, c])
+
+
+@compiled
+def first_noted_value(padded, weight, scale, shift, open, held, out, mean, r):
+    for n in numba.prange(padded.shape[0]):
+        z = np.empty((padded.shape[2] - 2, padded.shape[3] - 2), padded.dtype)
+        for c in range(weight.shape[0]):
+            _convolve(padded[n], weight[c], z, False)
+            mean[n, c], r[n, c] = _noted_value(z, scale[c], shift[c], open[n, c], held, out[n, c])
+
+
+@compiled
+def first_derivative_held(padded, weight, turned, mean, r, scale, open, pooled, by_weight, by_scale, by_shift, by_image):
+    """`turned` and by_image as below."""
+    for n in numba.prange(padded.shape[0]):
+        z = np.empty((padded.shape[2] - 2, padded.shape[3] - 2), padded.dtype)
+        u, g = np.empty_like(z), np.zeros((1,) + padded.shape[2:], padded.dtype)
+        by_image[n] = padded.dtype.type(0)
+        for c in range(weight.shape[0]):
+            _convolve(padded[n], weight[c], z, False)
+            by_scale[n, c], by_shift[n, c] = _derivative_held(
+                z, mean[n, c], r[n, c], scale[c], open[n, c], pooled[n, c], u, g[0]
+            )
+            _correlate(padded[n], g[0], by_weight[n, c])
+            for k in range(by_image.shape[1]):
+                _convolve(g, turned[c, k], by_image[n, k], True)
 
 
 @compiled

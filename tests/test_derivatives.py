@@ -10,9 +10,12 @@ from torch import Tensor
 from medddist.derivatives import (
     directional,
     directional_by_autograd,
+    directional_by_difference,
     gradient,
     gradient_and_kept,
     logits,
+    slopes,
+    slopes_by_autograd,
     written_out,
 )
 from medddist.networks import Network, NetworkSettings, convnet, initial_parameters
@@ -133,6 +136,62 @@ def test_a_bias_before_a_normalisation_has_no_derivative():
     for flat in (gradient(network, theta, x, y)[1], directional(network, theta, x, y, v).by_theta):
         none = {name for name, part in network.named(flat).items() if not part.any()}
         assert none == {"convolutions.0.bias", "convolutions.1.bias"}
+
+
+def unfolded(noted: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which ReLUs are open, (N, C, h, w) of booleans, from the bytes of the pooling's windows."""
+    found = torch.zeros(*noted.shape[:2], *size, dtype=torch.bool)
+    for bit in range(4):
+        row, column = divmod(bit, 2)
+        found[:, :, row : 2 * noted.shape[2] : 2, column : 2 * noted.shape[3] : 2] = (noted >> bit & 1).bool()
+    return found
+
+
+def all_unfolded(noted, size_px: int) -> tuple[Tensor, ...]:
+    return tuple(unfolded(one, (size_px >> k, size_px >> k)) for k, one in enumerate(noted))
+
+
+@pytest.mark.parametrize("targets", ["hard", "soft"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_slopes_equal_autograds_with_the_relus_free_and_held(shape, targets):
+    """Held: at a place far enough for ReLUs to have opened and closed, with those of the first place."""
+    network, theta, x, y, v = case(shape, targets)
+    noted = slopes(network, theta, x, y)
+    expected = slopes_by_autograd(network, theta, x, y)
+    assert max(distances(noted[:3], expected[:3])) < 1e-12
+    assert torch.equal(noted.by_theta, gradient(network, theta, x, y)[1])
+    held = all_unfolded(noted.open, shape[-1])
+    for ours, its in zip(held, expected.open, strict=True):
+        whole = [size - size % 2 for size in its.shape[2:]]  # of an odd size the pooling leaves the last out
+        assert torch.equal(ours[:, :, : whole[0], : whole[1]], its[:, :, : whole[0], : whole[1]])
+    there = theta + v
+    of_held, expected = slopes(network, there, x, y, noted.open), slopes_by_autograd(network, there, x, y, held)
+    assert max(distances(of_held[:3], expected[:3])) < 1e-12
+    assert all(torch.equal(a, b) for a, b in zip(of_held.open, noted.open, strict=True))
+    assert min(distances(slopes(network, there, x, y)[:2], expected[:2])) > 1e-3, "no ReLU opened or closed"
+
+
+@pytest.mark.parametrize("way", [slopes, slopes_by_autograd])
+@pytest.mark.parametrize("dtype, precision", [(torch.float64, 1e-6), (torch.float32, 2e-2)])
+@pytest.mark.parametrize("length", [1e-9, 1.0, 1e9])
+def test_a_difference_has_half_of_the_digits_however_long_the_direction(dtype, precision, length, way, monkeypatch):
+    for seed, shape in enumerate(SHAPES):
+        exact = directional(*case(shape, "soft", seed=seed))
+        network, theta, x, y, v = case(shape, "soft", dtype, seed=seed)
+        monkeypatch.setattr("medddist.derivatives.slopes", way)
+        found = directional_by_difference(network, theta, x, y, length * v, way(network, theta, x, y))
+        assert max(distances([part.double() / length for part in found], exact)) < precision
+
+
+def test_a_difference_along_nothing_is_nothing():
+    network, theta, x, y, v = case(CHEST, dtype=torch.float32)
+    found = directional_by_difference(network, theta, x, y, 0 * v, slopes(network, theta, x, y))
+    assert not found.slope and max(found.by_theta.abs().max(), found.by_images.abs().max()) < 1e-30
+
+
+def test_slopes_ask_for_a_convnet():
+    with pytest.raises(TypeError, match="ConvNet"):
+        slopes(softmax_network(6, 3), torch.zeros(21), torch.zeros(2, 1, 2, 3), torch.zeros(2, dtype=torch.int64))
 
 
 def strided(tensor: Tensor) -> Tensor:

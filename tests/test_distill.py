@@ -198,10 +198,11 @@ def test_segments_of_one_iteration_are_averaged(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changes, expected",
     [
-        ({}, {"exact": True, "bfloat16": False, "kept_steps": 0}),
-        ({"gradient": "tesla"}, {"exact": False, "bfloat16": False, "kept_steps": 0}),
-        ({"gradient": "bfloat16"}, {"exact": True, "bfloat16": True, "kept_steps": 0}),
-        ({"kept_steps": 2}, {"exact": True, "bfloat16": False, "kept_steps": 2}),
+        ({}, {"way": "exact", "kept_steps": 0}),
+        ({"gradient": "difference"}, {"way": "difference", "kept_steps": 0}),
+        ({"gradient": "tesla"}, {"way": "tesla", "kept_steps": 0}),
+        ({"gradient": "bfloat16"}, {"way": "bfloat16", "kept_steps": 0}),
+        ({"kept_steps": 2}, {"way": "exact", "kept_steps": 2}),
     ],
 )
 def test_the_gradient_is_the_one_that_was_named(tmp_path, monkeypatch, changes, expected):

@@ -217,6 +217,8 @@ def _of_bench(row: dict) -> str:
         reference, ratio = f"{row['reference']:.3g}", f"{row['ratio']:.2f}"
         if row["ratio_low"] != row["ratio_high"]:
             ratio += f" ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+    if "difference" in row:
+        ratio += f"; difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     if "cosine" in row:
         ratio += f"; cosine {row['cosine']:.6f}"
     if "float64_difference" in row:
@@ -228,6 +230,8 @@ def write_records() -> None:
     """Pages and pictures that come from results/ alone."""
     pages = {"results_measured": real_results(), "answer_measured": answer(), "answer_measured_ja": answer(ANSWER_JA), "sweeps_measured": sweep_pages(sweeps())}
     pages |= {"performance_measured": performance(("gradient", "paper", "teachers")), "ways_measured": performance(("ways",))}
+    distillations = sorted(path.stem.removeprefix("bench-") for path in (ROOT / "results").glob("bench-distillation-*.json"))
+    pages |= {"distillations_measured": performance(tuple(distillations))}
     pages |= {"scaling_measured": performance(("scaling",)), "cost_measured": costs()}
     pages |= {f"{name}_measured": page.text(page.records(ROOT / "results")) for name, page in PAGES.items()}
     for name, text in pages.items():
