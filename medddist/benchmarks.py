@@ -246,8 +246,8 @@ def _an_iteration(case: Case) -> float:
 def distillation(profile: Profile, source: str, out: str | Path, way: Way = "difference", progress: Progress | None = None) -> list[dict]:
     """Whole distillations of the profile's seeds by `way` and by the exact gradient, from the same teachers: what each is worth on test.
 
-    `ours` and `reference` are means over networks; the difference has its paired interval over test groups and networks. The seconds
-    are those that each took when it was computed, candidates on validation included; the steps that are there already are read.
+    `ours` and `reference` are means over networks; the difference has its paired interval over test groups and networks. Steps that are
+    there already are read, so that times are not told: `gradient` measures those.
     """
     from medddist.study import Study  # not above: the processes whose memory is measured need none of it
 
@@ -257,11 +257,6 @@ def distillation(profile: Profile, source: str, out: str | Path, way: Way = "dif
     for metric in ("accuracy", "balanced_accuracy"):
         row = _row(f"{metric} after a whole distillation".replace("_", " "), setting, *(one.scores[metric]["mean"] for one in (ours, reference)))
         rows.append(row | studies[0].difference(ours, reference, metric))
-    seconds = [[study.seconds(seed)["distillation"] for seed in profile.seeds] for study in studies]
-    ratios = [a / b for a, b in zip(*seconds) if b]
-    if ratios:
-        row = _row("seconds of a whole distillation", setting, *map(statistics.median, seconds))
-        rows.append(row | {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios), "pairs": len(ratios)})
     return rows
 
 

@@ -56,6 +56,13 @@ def compare_record(study: Study, rows: list[dict], origins: dict, device: str, f
     return path
 
 
+def audit_record(study: Study, told: dict, broken: list[str], device: str, folder: str | Path) -> Path:
+    """What `audit.audit` told and `audit.broken` said of it, as a file in `folder`, with all that is needed to measure it again."""
+    path = Path(folder) / f"audit-{study.profile.name}-{Path(study.source).stem}.json"
+    write_json(path, _of_study(study, device, audit=told, broken=broken))
+    return path
+
+
 def leakage_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
     """`leakage.leakage`'s rows as a file in `folder`, with all that is needed to measure them again."""
     path = Path(folder) / f"leakage-{Path(study.source).stem}.json"

@@ -22,6 +22,7 @@ from medddist.networks import initial_parameters
 from medddist.seeds import generator
 from small import CLASSES, SIZE_PX, labelled, tiny_network
 from test_study import tiny_study
+from workflow import audit_page
 
 QUICK = {
     "networks": 2,
@@ -342,17 +343,21 @@ def test_an_odd_number_of_shadows_is_refused():
 
 
 @pytest.mark.parametrize("rate, code", [(0.05, 0), (0.0, 1)])
-def test_the_command_fails_where_a_control_does(capsys, told, out, monkeypatch, rate, code):
+def test_the_command_fails_where_a_control_does(capsys, told, out, tmp_path, monkeypatch, rate, code):
     """Networks that learn nothing are no attack."""
     one = study(out, recipe=QUICK["recipe"] | {"learning_rate": rate})
     monkeypatch.setattr("medddist.study.Study", lambda *a, **b: one)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["audit", "--profile", "smoke", "--json"])
+        cli.main(["audit", "--profile", "smoke", "--json", "--save", str(tmp_path)])
     said = capsys.readouterr()
     assert ended.value.code == code, said.err
     assert json.loads(said.out)["membership"]["loss"]["positive_control"]["control"]
     problems = [line for line in said.err.splitlines() if not line.startswith("medddist: audit: about ")]
     assert len(problems) == code and all(line.startswith("medddist: error: the loss attack is broken: ") for line in problems)
+    (record,) = audit_page.records(tmp_path).values()
+    assert record["audit"] == json.loads(said.out) and len(record["broken"]) == code and record["about"]["packages"]
+    page = audit_page.text({"audit-x": record})
+    assert page.count("| loss | ") == 4 and ("attack is broken" in page) == bool(code)
 
 
 def test_a_rows_figures_are_of_its_scores():

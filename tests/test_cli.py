@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from medddist import benchmarks, cli
+from medddist.profile import changes_from, load_profile
 
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
@@ -68,12 +70,33 @@ def test_benchmarks_are_rows_of_ratios(capsys, tmp_path, monkeypatch):
     tiny = benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2)
     for name in ("SMALL", "MIDDLE", "PAPER_FEW", "PAPER"):
         monkeypatch.setattr(benchmarks, name, tiny)
+    if benchmarks.MEMORY.exists():
+        assert benchmarks.peak_mib(tiny, "sweep")[1] > 100
+    monkeypatch.setattr(benchmarks, "peak_mib", lambda case, way: (1.0, 2.0, 3.0))  # each takes a process of its own
     code, out, _ = run(capsys, "bench", "gradient", "--pairs", "2", "--json", "--save", str(tmp_path))
     rows = json.loads(out)
     assert code == 0 and rows == json.loads((tmp_path / "bench-gradient.json").read_text())["rows"]
     assert all({"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"} <= row.keys() for row in rows)
     assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
     assert [row["float64_difference"] < 1e-9 for row in rows if "float64_difference" in row] == [True]
+
+
+def test_whole_distillations_by_differences_are_held_against_exact_ones(capsys, tmp_path):
+    profile = tmp_path / "tiny.yaml"
+    profile.write_text(yaml.safe_dump(load_profile("smoke", changes_from(TINY)).model_dump(mode="json", exclude={"variants"})))
+    asked = ["bench", "distillation", "--profile", str(profile), "--out", str(tmp_path / "out"), "--save", str(tmp_path), "--json"]
+    code, out, _ = run(capsys, *asked)
+    rows = json.loads(out)
+    assert code == 0 and rows == json.loads((tmp_path / "bench-distillation-phantom.json").read_text())["rows"]
+    assert [row["what"].partition(" after")[0] for row in rows] == ["accuracy", "balanced accuracy"]
+    assert all(row["low"] <= row["difference"] <= row["high"] and row["setting"]["gradient"] == "difference" for row in rows)
+    assert len(list((tmp_path / "out" / "distill").glob("*/result.safetensors"))) == 2 and len(list((tmp_path / "out" / "teacher").iterdir())) == 1
+
+
+@pytest.mark.parametrize("words, told", [(["gradient", "--data", "phantom"], "data: bench gradient"), (["distillation", "--pairs", "2"], "pairs: bench distillation")])
+def test_a_benchmark_refuses_what_it_has_no_use_for(capsys, words, told):
+    code, out, err = run(capsys, "bench", *words)
+    assert (code, out) == (2, "") and told in err and "leave --" in err
 
 
 def test_every_way_to_the_gradient_points_the_same_way_but_teslas(monkeypatch):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import sys
@@ -459,6 +460,7 @@ def shape(node) -> object:
     return [type(node).__name__, {name: shape(value) for name, value in fields.items()}]
 
 
+@functools.cache
 def sources() -> dict[str, dict]:
     """{step: {version, the hash of each of its modules}}."""
     hashed = lambda module: hashlib.sha256(json.dumps(shape(tree_of(module))).encode()).hexdigest()[:16]

@@ -19,11 +19,11 @@ from medddist.costs import activation_bytes, forward_flops, iteration_flops, tra
 from medddist.profile import load_profile
 from medddist.progress import Progress
 from medddist.study import Study
-from workflow import comparison_page, leakage_page, reliability_page
+from workflow import audit_page, comparison_page, leakage_page, reliability_page
 from workflow.words import with_interval
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {"comparison": comparison_page, "leakage": leakage_page, "reliability": reliability_page}  # with records of their own: `records`, `text`, `pictures`
+PAGES = {"audit": audit_page, "comparison": comparison_page, "leakage": leakage_page, "reliability": reliability_page}  # with records of their own: `records`, `text`, `pictures`
 SHOWN = ("distilled", "random_balanced", "full_good")
 
 
