@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
 import sys
 import time
@@ -19,10 +18,8 @@ from pathlib import Path
 
 import torch
 
-from medddist import evaluate, files, kernels, teachers
-from medddist.derivatives import directional, gradient_and_kept
+from medddist import evaluate, files, teachers
 from medddist.distill import distill
-from medddist.networks import initial_parameters
 from medddist.teachers import TeacherSettings, train_teacher
 from medddist.trajectories import open_trajectory
 from small import CLASSES, labelled, tiny_distill, tiny_evaluation, tiny_network
@@ -103,30 +100,6 @@ def attempt(scenario: dict, moment: list | None) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def load_kernels() -> None:
-    """The kernels that a run calls, read here once for all attempts: a child calls them and tells with which types.
-
-    To load a kernel starts no thread, to call it may.
-    """
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if child == 0:
-        network, (images, classes) = tiny_network(), labelled(9, seed=1)
-        theta = initial_parameters(network, 0)
-        gradient_and_kept(network, theta, images, classes)
-        directional(network, theta, images, classes, theta)
-        called = {name: of.signatures for name, of in vars(kernels).items() if name[0] != "_" and hasattr(of, "signatures")}
-        os.write(sending, pickle.dumps(called))
-        os._exit(0)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as told:
-        called = pickle.load(told)
-    os.waitpid(child, 0)
-    for name, signatures in called.items():
-        for signature in signatures:
-            getattr(kernels, name).compile(signature)
-
-
 def died(status: int, moment: list) -> bool:
     """Killed as it should be; a run that is killed by the clock may also be done before."""
     return status == signal.SIGKILL or (moment[0] == "seconds" and status == 0)
@@ -135,7 +108,6 @@ def died(status: int, moment: list) -> bool:
 def main() -> None:
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # from Python 3.12 on
-    load_kernels()
     ends = []
     for scenario in json.load(sys.stdin):
         killed = [died(attempt(scenario, moment), moment) for moment in scenario["moments"]]

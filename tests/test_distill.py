@@ -466,7 +466,7 @@ def results(cases: list[dict]) -> list[Distillation]:
     return [torch.load(Path(case["folder"]) / "result.pt", weights_only=False) for case in cases]
 
 
-@pytest.mark.parametrize("labels", ["soft", "hard"])
+@pytest.mark.parametrize("labels", [pytest.param("soft", marks=pytest.mark.slow), "hard"])
 def test_killed_equals_uninterrupted_to_the_bit(tmp_path, labels):
     walks(tmp_path, tiny_network())
     moments = MOMENTS if labels == "soft" else {"all": MOMENTS["all in a row"]}

@@ -177,8 +177,11 @@ def scenario(folder: Path, moments: list, *, save_every_seconds=0.0) -> dict:
     }  # fmt: skip
 
 
-def test_killed_equals_uninterrupted_to_the_bit(tmp_path):
-    cases = [scenario(tmp_path / name, moments) for name, moments in MOMENTS.items()]
+@pytest.mark.parametrize(
+    "names", [("after epoch 3", "all in a row"), pytest.param(tuple(MOMENTS), marks=pytest.mark.slow)], ids=["few", "all"]
+)
+def test_killed_equals_uninterrupted_to_the_bit(tmp_path, names):
+    cases = [scenario(tmp_path / name, MOMENTS[name]) for name in names]
     cases.append(scenario(tmp_path / "nothing saved", [["progress", 4]], save_every_seconds=1000.0))
     killed_and_resumed([scenario(tmp_path / "uninterrupted", []), *cases])
     whole = teacher_path(tmp_path / "uninterrupted", 1).read_bytes()
