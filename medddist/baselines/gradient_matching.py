@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from medddist.derivatives import directional, gradient
 from medddist.networks import Network
 
 
 def gradient_matching_loss(network: Network, theta: Tensor, synthetic: Tensor, real: Tensor, label: int) -> Tensor:
     """() of one class's images (N, C, H, W): `gradient_distance` of the two gradients of the cross-entropy."""
-    wanted = _gradients(network, theta, real, label, create_graph=False)
-    return gradient_distance(_gradients(network, theta, synthetic, label, create_graph=True), wanted)
+    by_layer = lambda found: list(network.named(found).values())
+    targets = lambda images: torch.full((len(images),), label, device=images.device)
+    wanted = gradient(network, theta, real, targets(real))[1]
+    found = _Gradient.apply(synthetic, network, theta, targets(synthetic))
+    return gradient_distance(by_layer(found), by_layer(wanted))
 
 
-def _gradients(network: Network, theta: Tensor, images: Tensor, label: int, create_graph: bool) -> list[Tensor]:
-    """By parameter, in its shape; always by autograd, since it is differentiated again."""
-    theta = theta.detach().requires_grad_()
-    targets = torch.full((len(images),), label, device=images.device)
-    (found,) = torch.autograd.grad(F.cross_entropy(network(theta, images), targets), theta, create_graph=create_graph)
-    return list(network.named(found).values())
+class _Gradient(torch.autograd.Function):
+    """The cross-entropy's gradient in theta (P,), which can be differentiated in the images: the pass that trajectory matching makes."""
+
+    @staticmethod
+    def forward(ctx, images: Tensor, network: Network, theta: Tensor, targets: Tensor) -> Tensor:
+        ctx.save_for_backward(images, theta, targets)
+        ctx.network = network
+        with torch.enable_grad():  # for networks that autograd differentiates
+            return gradient(network, theta, images.detach(), targets)[1]
+
+    @staticmethod
+    def backward(ctx, v: Tensor):
+        images, theta, targets = ctx.saved_tensors
+        with torch.enable_grad():
+            return directional(ctx.network, theta, images, targets, v).by_images, None, None, None
 
 
 def gradient_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:

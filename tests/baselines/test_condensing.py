@@ -10,7 +10,7 @@ from medddist.augment import NO_AUGMENTATION, AugmentSettings
 from medddist.baselines.condensing import CondenseSettings, condense, siamese
 from medddist.baselines.distribution_matching import distribution_matching_loss, features
 from medddist.baselines.gradient_matching import gradient_distance, gradient_matching_loss
-from medddist.networks import initial_parameters
+from medddist.networks import Network, initial_parameters
 from medddist.seeds import generator
 from medddist.training import Diverged
 from small import CLASSES, SIZE_PX, labelled, softmax_network, tiny_network
@@ -76,6 +76,23 @@ def test_the_gradient_to_the_images_against_finite_differences(loss_of):
     direction = torch.randn(synthetic.shape, generator=generator(3), dtype=torch.float64)
     ends = [loss_of(network, theta, synthetic + h * direction, real, 1).item() for h in (1e-5, -1e-5)]
     assert (ends[0] - ends[1]) / 2e-5 == pytest.approx((slope * direction).sum().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["kernels", "autograd"])
+def test_gradient_matchings_gradient_is_that_of_a_graph_differentiated_twice(wrapped):
+    network, theta, synthetic, real = problem()
+    network = Network(torch.nn.Sequential(network.module)) if wrapped else network  # which the kernels do not know
+    learned = [synthetic.clone().requires_grad_() for _ in range(2)]
+
+    def gradients(images: torch.Tensor) -> list[torch.Tensor]:
+        at = theta.clone().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(network(at, images), torch.ones(len(images), dtype=torch.int64))
+        return list(network.named(torch.autograd.grad(loss, at, create_graph=True)[0]).values())
+
+    plain, found = gradient_distance(gradients(learned[0]), gradients(real)), gradient_matching_loss(network, theta, learned[1], real, 1)
+    assert found.item() == pytest.approx(plain.item(), rel=1e-12)
+    slopes = [torch.autograd.grad(loss, of)[0] for loss, of in zip((plain, found), learned)]
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-9, atol=1e-12)
 
 
 @every
