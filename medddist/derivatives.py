@@ -3,6 +3,7 @@
 `gradient` is first order. `directional` is what the reverse sweep over a student's steps needs: the slope <g, v> of the
 loss along a direction v in the parameters, and its own derivatives, H v in the parameters, and those in images and targets. It is
 one forward-over-reverse pass. For a ConvNet both are written out over the kernels of `kernels`; for every other network autograd does it.
+`directional_by_difference` takes the same from the first derivatives, `slopes`, at two places: faster, and to half of the digits.
 
 With `bfloat16` convolutions multiply numbers of 8 significant bits and add in float32; everything between them stays as it is.
 """
@@ -110,7 +111,8 @@ def directional_by_difference(network: Network, theta: Tensor, x: Tensor, target
 
     A ReLU that opens or closes on the way would add a jump, which is no part of the derivative and is larger than it; with those of
     theta held there is none. What is left is the rounding of the two and the curvature between them: with a way of the
-    square root of the type's precision, relative to theta, each about that. Of six passes' worth of work three are saved.
+    square root of the type's precision, relative to theta, each about that. It is three passes' worth of work, where `directional` has six
+    or, without what the gradient kept, eight.
     """
     little = torch.finfo(theta.dtype)
     way = little.eps**0.5 * theta.norm() / v.norm().clamp_min(little.tiny)

@@ -16,7 +16,7 @@ epochs, alpha the step size (learned as its logarithm, so that it stays positive
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -134,8 +134,10 @@ def matching_gradient(
         tesla       exact but that lambda stays lambda_N: what later steps owe to earlier ones is left out (Cui et al., ICML 2023)
 
     Of the last `kept_steps` steps the activations are kept too, where `derivatives` can: time for memory, and the same result. A
-    difference keeps its steps' first derivatives and a bit for each ReLU, and no activations.
+    difference keeps its steps' first derivatives and a bit for each ReLU, and no activations. Raises ValueError for another way.
     """
+    if way not in get_args(Way):
+        raise ValueError(f"way: {way!r} is not known; use one of {', '.join(get_args(Way))}")
     leaves, bfloat16 = distilled.leaves(), way == "bfloat16"
     alpha = distilled.step_size.detach()
     thetas, kept = [run.start.detach()], []

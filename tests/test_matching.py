@@ -297,6 +297,12 @@ def test_kept_activations_change_no_bit(kept_steps):
     assert loss == expected_loss and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_another_way_is_refused():
+    network, distilled, run = tiny_case()
+    with pytest.raises(ValueError, match="^way: 'exakt' is not known; use one of exact, difference, bfloat16, tesla$"):
+        matching_gradient(network, distilled, run, EVERYTHING, way="exakt")
+
+
 def test_convolutions_in_bfloat16_point_the_same_way():
     network, distilled, run = tiny_case(steps=6)
     single = in_single_precision(distilled, run)
