@@ -27,7 +27,7 @@ from medddist.distill import Distillation
 from medddist.errors import InputError
 from medddist.evaluate import trained_networks
 from medddist.files import digest, read_json, write_json
-from medddist.membership import LEVEL, attacked, is_at_chance, is_found, log_odds, share
+from medddist.membership import LEVEL, attacked, is_at_chance, is_found, log_odds, share, threshold_rank
 from medddist.neighbours import Neighbours, features, neighbours
 from medddist.seeds import generator
 from medddist.settings import Settings
@@ -169,6 +169,7 @@ def _distillation(study: Study, seed: int) -> str:
 def _measured(study: Study, seed: int) -> dict[str, Any]:
     result, settings = study.distillation(seed), study.profile.audit
     asked = candidates(study, result, settings)
+    threshold_rank(len(asked.unseen_a), settings.false_positives)  # refused before minutes are spent
     told = {
         "seed": seed,
         "settings": settings.model_dump(mode="json"),

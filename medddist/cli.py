@@ -15,11 +15,23 @@ import click
 
 from medddist import processes
 from medddist.errors import InputError
-from medddist.profile import changes_from, load_profile
 from medddist.progress import Progress
 
 if TYPE_CHECKING:
     from medddist.study import Study
+
+
+def load_profile(*given):
+    from medddist.profile import load_profile as loaded  # not above: --help need not wait for torch
+
+    return loaded(*given)
+
+
+def changes_from(assignments):
+    from medddist.profile import changes_from as read
+
+    return read(assignments)
+
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output.")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)

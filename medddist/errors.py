@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The message is one line that names the file or setting, says what is wrong with it, and what to do.
     """
+
+
+class NotApplicable(InputError):
+    """A refused input that has nothing wrong with it: this one question cannot be asked of these data. A book leaves it out and goes on."""

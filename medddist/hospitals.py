@@ -21,7 +21,7 @@ from torch import Tensor
 
 from medddist.data import Data, Part, fingerprint, pixel_statistics, splits
 from medddist.data.collection import PART_NAMES, TEST, TRAIN
-from medddist.errors import InputError
+from medddist.errors import InputError, NotApplicable
 from medddist.evaluate import probabilities, trained_networks
 from medddist.metrics import score
 from medddist.networks import initial_parameters
@@ -49,10 +49,10 @@ class HospitalSettings(Settings):
 def hospitals(data: Data, validation_fraction: float = 0.1, seed: int = 0) -> dict[str, Data]:
     """The data by origin: each tests on its images in the test part, and deals its validation part out of the others itself.
 
-    Raises InputError where origins are not known, or one lacks a class to train with.
+    Raises NotApplicable where origins are not known, or one lacks a class to train with.
     """
     if data.train.origins is None or len(data.origin_names) < 2:
-        raise InputError(
+        raise NotApplicable(
             f"{data.source}: does not say which of two or more hospitals its images are from; give origins (a column site)"
         )
     return {name: _of_origin(data, k, name, validation_fraction, seed) for k, name in enumerate(data.origin_names)}
@@ -66,14 +66,14 @@ def _of_origin(data: Data, origin: int, name: str, validation_fraction: float, s
     )
     given = np.repeat([TRAIN, TRAIN, TEST], [len(at) for at in rows])
     if not len(rows[-1]):
-        raise InputError(f"{name}: has no test image; leave the hospital out")
+        raise NotApplicable(f"{name}: has no test image; leave the hospital out")
     dealt = splits.completed(labels, groups, given, 0.2, validation_fraction, seed)
     splits_of = {what: np.flatnonzero(dealt == part) for part, what in enumerate(PART_NAMES)}
     parts = {what: Part(images[at], labels[at], groups[at]) for what, at in splits_of.items()}
     for what in ("train", "validation"):
         missing = np.flatnonzero(parts[what].class_counts(data.classes) == 0)
         if len(missing):
-            raise InputError(
+            raise NotApplicable(
                 f"{name}: has no {what} image of class {data.class_names[missing[0]]}; leave the hospital or the class out"
             )
     mean, std = pixel_statistics(parts["train"].images)

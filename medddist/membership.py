@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from medddist.derivatives import logits
-from medddist.errors import InputError
+from medddist.errors import NotApplicable
 from medddist.networks import Network
 
 LEVEL, CONTROL_LEVEL = 0.95, 0.999  # of intervals; a control is judged by the second, so that it does not fail by luck
@@ -52,15 +52,21 @@ class Threshold(NamedTuple):
 def threshold(unseen: np.ndarray, false_positives: float) -> Threshold:
     """The score that a further unseen image exceeds with chance `false_positives` at most, over the draw of both.
 
-    Raises InputError where that takes more unseen images than there are.
+    Raises NotApplicable where that takes more unseen images than there are.
     """
-    rank = math.floor(false_positives * (len(unseen) + 1) + 1e-9)
-    if rank < 1:
-        raise InputError(
-            f"audit.false_positives: {false_positives:g} cannot be seen with {len(unseen)} unseen images; raise it to"
-            f" {1 / (len(unseen) + 1):.2g} or more, or give more test images of every class"
-        )
+    rank = threshold_rank(len(unseen), false_positives)
     return Threshold(float(np.sort(unseen)[-rank]), rank, len(unseen))
+
+
+def threshold_rank(unseen: int, false_positives: float) -> int:
+    """Which highest score of so many unseen images is the threshold. Raises NotApplicable where even the highest is too low."""
+    rank = math.floor(false_positives * (unseen + 1) + 1e-9)
+    if rank < 1:
+        raise NotApplicable(
+            f"audit.false_positives: {false_positives:g} cannot be seen with {unseen} unseen images; raise it to"
+            f" {math.ceil(1000 / (unseen + 1)) / 1000:g} or more, or give more test images of every class"
+        )
+    return rank
 
 
 def auc(members: np.ndarray, others: np.ndarray, level: float) -> dict[str, float]:

@@ -18,7 +18,7 @@ from medddist.files import write_bytes
 
 TEMPLATE = Path(__file__).parent / "template"
 WORKFLOW = ("Snakefile", "notebook.py", "book.py", "tree.py")
-PAGES = ("method.md", "references.md", "references.bib", "assets/tex-svg.js", "assets/MathJax-LICENSE.txt", "assets/README.txt")
+PAGES = ("extensions/pages.py", "method.md", "references.md", "references.bib", "assets/tex-svg.js", "assets/MathJax-LICENSE.txt", "assets/README.txt")
 PROFILE = "study.yaml"
 IGNORED = "/build/\n/book/_build/\n__pycache__/\n.ipynb_checkpoints/\n# images must not be shared by accident\n*.npz\n*.dcm\n*.png\n*.jpg\n*.jpeg\n"
 

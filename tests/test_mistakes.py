@@ -55,6 +55,7 @@ MISTAKES = {  # what: the command, in a folder that `made` has filled
     "more distilled images a class than there are": "distill --data good --profile smoke --set distill.images_per_class=50",
     "a profile with an unknown setting": "teachers --profile mine.yaml",
     "a profile written over": "init good --write mine.yaml",
+    "a class folder without images": "init hollow",
     "a study in a folder that is not empty": "new-study good --data phantom",
     "a package that was cut off": "verify cut.zip",
     "a package that is not there": "train set.zip --data good",
@@ -74,6 +75,7 @@ def made(here: Path) -> None:
     """All that the mistakes need."""
     pictures(here / "good", a=12, b=12)
     pictures(here / "one_class", a=4)
+    pictures(here / "hollow", a=6, b=6, c=0)
     pictures(here / "few", a=4, b=2)
     pictures(here, loose=3)
     pictures(here / "damaged", a=4, b=4)

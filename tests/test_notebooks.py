@@ -170,6 +170,16 @@ def run(script: Path, output: Path, *asked: str) -> subprocess.CompletedProcess:
     return subprocess.run([*command, *asked], capture_output=True, text=True)
 
 
+def test_a_notebook_whose_question_does_not_apply_is_kept_up_to_there_with_the_reason(tmp_path):
+    raising = 'from medddist.errors import NotApplicable; raise NotApplicable("x: has one site; give origins")'
+    script, output = script_that(tmp_path, 'print("told")', "# %%", raising, "# %%", 'print("later")'), tmp_path / "made.ipynb"
+    done = run(script, output)
+    assert done.returncode == 0 and list(tmp_path.glob(".*")) == [], done.stderr
+    *cells, last = nbformat.read(output, 4).cells
+    assert last.cell_type == "markdown" and last.source == "**Left out for these data**: x: has one site; give origins."
+    assert cells[-1].outputs[0].text == "told\n" and not any("later" in cell.source or "NotApplicable" in cell.source for cell in cells)
+
+
 def test_two_runs_are_the_same_bytes_and_progress_is_shown_but_not_kept(tmp_path):
     script = script_that(tmp_path, "import sys", 'print("epoch 1", file=sys.stderr)', "print(given.profile)")
     outputs = [tmp_path / folder / "01_tried.ipynb" for folder in ("one", "two")]

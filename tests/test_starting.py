@@ -99,7 +99,7 @@ def test_a_study_has_all_that_its_book_names(tmp_path):
     assert 'data: str = "/data/my $ images"' in (tmp_path / "notebooks" / "01_data.py").read_text()
     assert "DATA ?= /data/my $$ images" in (tmp_path / "Makefile").read_text()
     assert "OWNER" not in (tmp_path / "README.md").read_text() and "launch_buttons" not in (tmp_path / "_config.yml").read_text()
-    assert all((tmp_path / "book" / name).exists() for name in ("_config.yml", "_toc.yml", "notebooks", "assets/tex-svg.js"))
+    assert all((tmp_path / "book" / name).exists() for name in ("_config.yml", "_toc.yml", "notebooks", "assets/tex-svg.js", "extensions/pages.py"))
 
 
 def test_a_notebook_finds_the_studys_profile_from_where_it_lies(tmp_path):
@@ -112,10 +112,14 @@ def test_a_notebook_finds_the_studys_profile_from_where_it_lies(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_study_of_ones_own_builds_its_book(tmp_path):
+    """Of a folder of images whose hospitals nobody knows: what asks about hospitals is left out."""
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DATA", "PROFILE", "OUT")}
-    command = [sys.executable, "-m", "medddist", "new-study", str(tmp_path / "mine"), "--data", "phantom", "--profile", "smoke"]
+    pictures(tmp_path / "images", healthy=160, ill=120)
+    command = [sys.executable, "-m", "medddist", "new-study", str(tmp_path / "mine"), "--data", str(tmp_path / "images"), "--profile", "smoke"]
     subprocess.run(command, check=True, env=environment)
     done = subprocess.run(["make", "-C", str(tmp_path / "mine"), "book"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     pages = {page.stem for page in (tmp_path / "mine" / "build" / "study" / "html" / "notebooks").glob("*.html")}
     assert pages == {script.stem for script in (tmp_path / "mine" / "notebooks").glob("*.py")}
+    of_hospitals = (tmp_path / "mine" / "build" / "study" / "html" / "notebooks" / "08_hospitals.html").read_text()
+    assert "Left out for these data" in of_hospitals and "give origins" in of_hospitals

@@ -88,6 +88,13 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(tmp_path):
         surveyed(folder)
 
 
+def test_a_class_without_a_file_is_refused(tmp_path):
+    folder = folder_of(tmp_path, count=3)
+    (folder / "c").mkdir()
+    with pytest.raises(InputError, match="the class 'c' has no image; add some, or remove its folder"):
+        surveyed(folder)
+
+
 def test_a_file_of_arrays_is_looked_at_too(tmp_path):
     random = np.random.default_rng(0)
     parts = {f"{part}_images": random.integers(0, 255, (12, 16, 16), np.uint8) for part in ("train", "val", "test")}

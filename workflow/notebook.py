@@ -54,14 +54,27 @@ def execute(script: Path, output: Path, given: dict[str, str]) -> None:
     unfinished = output.with_name(f".{output.stem}.part.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        executed = papermill.execute_notebook(
-            notebook, str(unfinished), parameters=changed, kernel_name="python3", cwd=str(ROOT), start_timeout=300,
-            progress_bar=False, stderr_file=sys.stderr,
-        )
+        try:
+            executed = papermill.execute_notebook(
+                notebook, str(unfinished), parameters=changed, kernel_name="python3", cwd=str(ROOT), start_timeout=300,
+                progress_bar=False, stderr_file=sys.stderr,
+            )
+        except PapermillExecutionError as failed:
+            if failed.ename != "NotApplicable":
+                raise
+            executed = left_out(nbformat.read(unfinished, as_version=4), failed.evalue)
         nbformat.write(without_volatile(executed, given), unfinished)
         os.replace(unfinished, output)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def left_out(notebook: nbformat.NotebookNode, reason: str) -> nbformat.NotebookNode:
+    """The notebook up to the cell that found its question not to apply to these data, and the reason in place of the rest."""
+    cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    failed = next(k for k, cell in enumerate(cells) if any(output.get("output_type") == "error" for output in cell.get("outputs", [])))
+    notebook.cells = [*cells[:failed], nbformat.v4.new_markdown_cell(f"**Left out for these data**: {reason}.")]
+    return notebook
 
 
 def defaults(notebook: nbformat.NotebookNode) -> dict[str, object]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-import medddist.cli  # noqa: F401  all of it, before autodoc writes into the annotations that a later class would inherit
+import medddist.profile  # noqa: F401  all of it, before autodoc writes into the annotations that a later class would inherit
 
 THEBE = re.compile(r"thebe", re.IGNORECASE)  # code run in the page, by a server elsewhere; declared twice, which is a syntax error
 FONTS = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')  # icons are drawn as SVG; from a folder the fonts are refused
@@ -25,6 +25,11 @@ def set_context(app: Sphinx, pagename: str, templatename: str, context: dict, do
 
 def _of_thebe(script: object) -> bool:
     return bool(THEBE.search(f"{getattr(script, 'filename', '')} {getattr(script, 'attributes', '')}"))
+
+
+def name_repository(app: Sphinx, name: str, source: list[str]) -> None:
+    """Its address, in code too, where MyST substitutes nothing."""
+    source[0] = source[0].replace("{{ repository }}", str(app.config.myst_substitutions.get("repository", "")))
 
 
 def remove_preloads(app: Sphinx, failed: Exception | None) -> None:
@@ -44,5 +49,6 @@ def as_text(app: Sphinx, what: str, name: str, obj: object, options: object, lin
 def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", set_context, priority=900)
     app.connect("autodoc-process-docstring", as_text)
+    app.connect("source-read", name_repository)
     app.connect("build-finished", remove_preloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -45,7 +45,7 @@ def decoded(path: Path) -> np.ndarray:
     except Exception as problem:  # decoders of damaged files raise anything: IndexError, struct.error, zlib.error ...
         reason = " ".join(f"{problem}".replace(str(path), "it").split()) or type(problem).__name__
         raise InputError(
-            f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set data.skip_unreadable=true to "
+            f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set data.skip_unreadable=true (--set, or the profile) to "
             "leave it out"
         ) from None
     if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
