@@ -5,6 +5,7 @@ The files come from `medddist/template`, links to the clone's own notebooks, wor
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import shutil
@@ -40,6 +41,9 @@ def write_study(folder: Path, data: str, title: str) -> None:
         _copied(TEMPLATE / "workflow" / name, folder / "workflow" / name)
     for name in PAGES:
         _copied(TEMPLATE / "book" / name, folder / "book" / name)
+    method = folder / "book" / "method.md"
+    there = lambda link: link[0] if (folder / "book" / f"{link[2]}.md").exists() or link[2] == "intro" else link[1] or f"medddist's page on {link[2]}"
+    write_bytes(method, re.sub(r"\[([^\]]*)\]\((\w+)\.md\)", there, method.read_text(encoding="utf-8").replace("[日本語](method_ja.md)\n\n", "")).encode())
     for name in ("_config.yml", "_toc.yml", "notebooks"):  # where Jupyter Book looks for them
         os.symlink(f"../{name}", folder / "book" / name)
     written = {
@@ -78,7 +82,7 @@ def _configuration(title: str) -> str:
     settings = yaml.safe_load((TEMPLATE / "_config.yml").read_text(encoding="utf-8"))
     for name in ("launch_buttons", "copyright", "author"):
         settings.pop(name, None)
-    settings |= {"title": title, "author": "", "html": {"use_repository_button": False, "use_issues_button": False}}
+    settings |= {"title": title, "author": "", "copyright": str(datetime.date.today().year), "html": {"use_repository_button": False, "use_issues_button": False}}
     return "# Jupyter Book 1.x. The repository's address is that of medddist, where notebooks install it from when it is not there.\n" + yaml.safe_dump(
         settings, sort_keys=False, allow_unicode=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -42,16 +43,25 @@ def fitting_profile(found: Survey, name: str, device: torch.device, minutes: flo
         if seconds <= 60 * minutes or shape.train // 2 < FEWEST_TRAINING_IMAGES:
             break
         shape = _shape(found, base := base.changed({"data.images": shape.train // 2}))
-    chosen.append(f"{teachers} teachers and {iterations} iterations: what {minutes:g} min are enough for here")
+    enough = seconds <= 60 * minutes
+    chosen.append(
+        f"{teachers} teachers and {iterations} iterations: "
+        + (f"what {minutes:g} min are enough for here" if enough else f"the least there is, for which {minutes:g} min are not enough here")
+    )
     if profile.data.images:
+        fewer, _ = _to_the_images(found, profile.data.images / (len(found.labels) * (1 - TEST) * (1 - VALIDATION)))
+        if fewer["distill.images_per_class"] < profile.distill.images_per_class:
+            profile = profile.changed(fewer | {"data.images": profile.data.images})
+            chosen[0] = f"{profile.distill.images_per_class} distilled images a class: of so few training images the smallest class has no more to start from"
         chosen.append(f"{profile.data.images} training images of all, to save time: set data.images to null to use all")
     memory = max(memory_bytes(profile, shape, step, machine.resident_bytes()) for step in ("teachers", "distill", "evaluate"))
     return profile, {"seconds": seconds, "memory_bytes": memory, "chosen": chosen}
 
 
-def _to_the_images(found: Survey) -> tuple[dict, list[str]]:
+def _to_the_images(found: Survey, share: float = 1.0) -> tuple[dict, list[str]]:
+    """Settings that follow from how many images there are, where this share of those for training is used; and why, a line each."""
     smallest = min(found.counts, key=found.counts.get)
-    training = int(found.counts[smallest] * (1 - TEST) * (1 - VALIDATION))
+    training = int(share * found.counts[smallest] * (1 - TEST) * (1 - VALIDATION))
     per_class = min(20, training // 4)
     if per_class < 1:
         raise InputError(f"{found.source}: class {smallest!r} has {found.counts[smallest]} images, 6 are the least to start with; add images")
@@ -59,6 +69,10 @@ def _to_the_images(found: Survey) -> tuple[dict, list[str]]:
     chosen = [f"{per_class} distilled images a class: {smallest}, the smallest class, has about {training} for training"]
     if 2 * per_class * len(found.class_names) < 40:
         changes["distill.batch_size"] = per_class * len(found.class_names)
+    unseen = len(found.counts) * (int(found.counts[smallest] * TEST) // 2)  # that set an audit's threshold
+    if unseen and 0.01 * (unseen + 1) < 1:
+        changes["audit.false_positives"] = least = math.ceil(1000 / (unseen + 1)) / 1000
+        chosen.append(f"audit.false_positives {least:g}: with so few test images of {smallest} a smaller share cannot be seen, and an audit may show nothing")
     if found.unreadable:
         changes["data.skip_unreadable"] = True
         chosen.append(f"skip_unreadable: {len(found.unreadable)} files cannot be read")

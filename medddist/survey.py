@@ -258,7 +258,7 @@ def survey_lines(found: Survey) -> list[str]:
     if found.unreadable:
         file, reason = found.unreadable[0]
         lines.append(f"unreadable: {len(found.unreadable)}, the first is {file} ({reason}); they are left out")
-    lines.append(f"copies: {found.copies} images repeat another's pixels" if found.copies else "copies: none")
+    lines.append(f"copies: {found.copies} {'image repeats' if found.copies == 1 else 'images repeat'} another's pixels" if found.copies else "copies: none")
     if found.contradictory:
         lines.append(f"contradictions: {found.contradictory} images have the same pixels as one of another class")
     lines += [f"note: {note}" for note in found.notes]
