@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,17 @@ from medddist.errors import InputError
 from medddist.progress import Progress
 
 if TYPE_CHECKING:
+    from medddist.profile import Profile
     from medddist.study import Study
 
 
-def load_profile(*given):
+def load_profile(*given: Any) -> Profile:
     from medddist.profile import load_profile as loaded  # not above: --help need not wait for torch
 
     return loaded(*given)
 
 
-def changes_from(assignments):
+def changes_from(assignments: Sequence[str]) -> dict[str, Any]:
     from medddist.profile import changes_from as read
 
     return read(assignments)

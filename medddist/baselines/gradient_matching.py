@@ -29,7 +29,7 @@ class _Gradient(torch.autograd.Function):
             return gradient(network, theta, images.detach(), targets)[1]
 
     @staticmethod
-    def backward(ctx, v: Tensor):
+    def backward(ctx, v: Tensor) -> tuple[Tensor, None, None, None]:
         images, theta, targets = ctx.saved_tensors
         with torch.enable_grad():
             return directional(ctx.network, theta, images, targets, v).by_images, None, None, None
