@@ -42,8 +42,7 @@ def write_study(folder: Path, data: str, title: str) -> None:
     for name in PAGES:
         _copied(TEMPLATE / "book" / name, folder / "book" / name)
     method = folder / "book" / "method.md"
-    there = lambda link: link[0] if (folder / "book" / f"{link[2]}.md").exists() or link[2] == "intro" else link[1] or f"medddist's page on {link[2]}"
-    write_bytes(method, re.sub(r"\[([^\]]*)\]\((\w+)\.md\)", there, method.read_text(encoding="utf-8").replace("[日本語](method_ja.md)\n\n", "")).encode())
+    write_bytes(method, without_links(method.read_text(encoding="utf-8"), {"intro", *(Path(name).stem for name in PAGES)}).encode())
     for name in ("_config.yml", "_toc.yml", "notebooks"):  # where Jupyter Book looks for them
         os.symlink(f"../{name}", folder / "book" / name)
     written = {
@@ -56,6 +55,13 @@ def write_study(folder: Path, data: str, title: str) -> None:
     }
     for name, text in written.items():
         write_bytes(folder / name, text.encode())
+
+
+def without_links(page: str, there: set[str]) -> str:
+    """A page whose links to pages that are not `there` are words; one that stands alone, as to another language, is gone."""
+    link = r"\[([^\]]*)\]\((\w+)\.md\)"
+    page = re.sub(rf"^{link}\n\n", lambda found: found[0] if found[2] in there else "", page, flags=re.MULTILINE)
+    return re.sub(link, lambda found: found[0] if found[2] in there else found[1] or f"medddist's page on {found[2]}", page)
 
 
 def with_defaults(script: str, **values: str) -> str:

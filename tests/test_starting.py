@@ -14,7 +14,7 @@ import yaml
 from medddist import cli, starting
 from medddist.errors import InputError
 from medddist.estimates import Speeds
-from medddist.new_study import PROFILE, with_defaults, write_study
+from medddist.new_study import PROFILE, with_defaults, without_links, write_study
 from medddist.notebooks import profile_file
 from medddist.profile import load_profile
 from medddist.starting import SIZES, fitting_profile, name_of, total_seconds, write_profile, _shape
@@ -100,6 +100,11 @@ def test_a_study_has_all_that_its_book_names(tmp_path):
     assert "DATA ?= /data/my $$ images" in (tmp_path / "Makefile").read_text()
     assert "OWNER" not in (tmp_path / "README.md").read_text() and "launch_buttons" not in (tmp_path / "_config.yml").read_text()
     assert all((tmp_path / "book" / name).exists() for name in ("_config.yml", "_toc.yml", "notebooks", "assets/tex-svg.js", "extensions/pages.py"))
+
+
+def test_links_to_pages_that_a_study_has_not_are_words():
+    page = "# M\n\n[日本語](method_ja.md)\n\nSee [](performance.md), [the costs](cost.md) and [](references.md).\n"
+    assert without_links(page, {"references"}) == "# M\n\nSee medddist's page on performance, the costs and [](references.md).\n"
 
 
 def test_a_notebook_finds_the_studys_profile_from_where_it_lies(tmp_path):
