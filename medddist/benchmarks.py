@@ -15,20 +15,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from medddist.augment import AugmentSettings, augment, draw
 from medddist.compute import keep_freed_memory, use_torchs_threads
-from medddist.matching import Distilled, Segment, Way, matching_gradient, segment, unrolled_gradient
+from medddist.matching import Distilled, Segment, matching_gradient, segment, unrolled_gradient
 from medddist.networks import Network, NetworkSettings, convnet, initial_parameters
 from medddist.seeds import generator
 from medddist.training import Recipe, sampled_order, train
-
-if TYPE_CHECKING:
-    from medddist.profile import Profile
 
 CLASSES = 4
 
@@ -241,23 +237,6 @@ def _one_thread() -> None:
 
 def _an_iteration(case: Case) -> float:
     return matching_gradient(*case.problem())[0]
-
-
-def distillation(profile: Profile, source: str, out: str | Path, way: Way = "difference", progress: Progress | None = None) -> list[dict]:
-    """Whole distillations of the profile's seeds by `way` and by the exact gradient, from the same teachers: what each is worth on test.
-
-    `ours` and `reference` are means over networks; the difference has its paired interval over test groups and networks. Steps that are
-    there already are read, so that times are not told: `gradient` measures those.
-    """
-    from medddist.study import Study  # not above: the processes whose memory is measured need none of it
-
-    studies = [Study(profile.changed({"distill.gradient": kind}), source, out, "cpu", progress) for kind in (way, "exact")]
-    ours, reference = (study.scored("distilled") for study in studies)
-    setting, rows = {"profile": profile.name, "data": Path(source).stem, "gradient": way, "seeds": len(profile.seeds)}, []
-    for metric in ("accuracy", "balanced_accuracy"):
-        row = _row(f"{metric} after a whole distillation".replace("_", " "), setting, *(one.scores[metric]["mean"] for one in (ours, reference)))
-        rows.append(row | studies[0].difference(ours, reference, metric))
-    return rows
 
 
 BENCHMARKS = {"gradient": gradient, "ways": ways, "teachers": teachers, "scaling": scaling, "paper": paper}

@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +18,7 @@ from medddist.errors import InputError
 from medddist.progress import Progress
 
 if TYPE_CHECKING:
-    from medddist.profile import Profile
     from medddist.study import Study
-
-
-def load_profile(*given: Any) -> Profile:
-    from medddist.profile import load_profile as loaded  # not above: --help need not wait for torch
-
-    return loaded(*given)
-
-
-def changes_from(assignments: Sequence[str]) -> dict[str, Any]:
-    from medddist.profile import changes_from as read
-
-    return read(assignments)
-
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output.")
 DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
@@ -99,6 +85,7 @@ SECTIONS = {  # headings of `medddist --help`, and what each command is for in a
     "Figures of record": {
         "results": "measure a profile in all its variants, as JSON",
         "bench": "speed and memory, as ratios to a reference",
+        "gradients": "what distillations by a fast gradient are worth",
     },
 }
 
@@ -147,7 +134,8 @@ def app() -> None:
 @contextlib.contextmanager
 def _opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None) -> Iterator[Study]:
     """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
-    from medddist.study import Study  # not above: --help need not wait for torch
+    from medddist.profile import changes_from, load_profile  # not above: --help need not wait for torch
+    from medddist.study import Study
 
     progress = Progress()
     try:
@@ -228,6 +216,7 @@ def new_study(folder, data, profile, minutes, device) -> None:
     """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make book` builds there."""
     from medddist.compute import device_named
     from medddist.new_study import PROFILE, require_room_for, write_study
+    from medddist.profile import load_profile
     from medddist.starting import fitting_profile, name_of, write_profile
     from medddist.survey import surveyed
 
@@ -356,18 +345,14 @@ def distill(profile, data, out, device, changes, as_json) -> None:
 @study_options(profile="demo")
 def evaluate(profile, data, out, device, changes, as_json) -> None:
     """Score the distilled images and their references on the test part."""
+    from medddist.results import summary, summary_line
+
     _alone("evaluate")
     with _opened_study(profile, data, out, device, changes, "evaluate") as study:
         rows = study.table()
-    given = [word for name, value, usual in (("--profile", profile, "demo"), ("--data", data, "phantom")) if value != usual for word in (name, value)]
-    _tell(rows, as_json, [*_table_lines(rows), _verdict(rows, study.profile.distill.selection_metric), f"next: {shlex.join(['medddist', 'package', *given, '--out', 'set.zip'])}"])
-
-
-def _verdict(rows: list[dict], metric: str) -> str:
-    """Whether the distilled images beat random real ones: what a reader of two columns of intervals would have to guess."""
-    lead = next(row for row in rows if row["method"] == "random_balanced")["distilled_lead"][metric]
-    told = "ahead of" if lead["low"] > 0 else "BEHIND" if lead["high"] < 0 else "not told apart from"
-    return f"the distilled images are {told} as many random real ones: {metric.replace('_', ' ')} {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"
+    same = ["--profile", profile, "--data", data, "--artifacts", out, *(word for change in changes for word in ("--set", change))]
+    following = f"next: {shlex.join(['medddist', 'package', *same, '--out', 'set.zip'])}"
+    _tell(rows, as_json, [*_table_lines(rows), summary_line(study.profile.name, summary(rows, study.profile.distill.selection_metric)), following])
 
 
 def _table_lines(rows: list[dict]) -> list[str]:
@@ -605,6 +590,8 @@ def train(package, data, out, key, expect, networks, device, changes, as_json) -
 
 
 def _data_changes(assignments: tuple[str, ...]) -> dict[str, Any]:
+    from medddist.profile import changes_from
+
     changes = changes_from(assignments)
     for name in changes:
         if not name.startswith("data."):
@@ -617,6 +604,7 @@ def _data_changes(assignments: tuple[str, ...]) -> dict[str, Any]:
 @click.option("--folder", default="results", show_default=True, help="Where the figures of record are written.")
 def results(profile, data, out, device, changes, as_json, folder) -> None:
     """Measure the figures of record: every variant of the profile, with settings, versions, machine and commit, as JSON."""
+    from medddist.profile import changes_from
     from medddist.results import measure, summary_lines
 
     _alone("results")
@@ -629,20 +617,32 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
 
 
 @app.command()
-@click.argument("what", type=click.Choice(["gradient", "ways", "distillation", "teachers", "scaling", "paper"]))
+@study_options(profile="demo")
+@click.option("--way", type=click.Choice(["difference", "bfloat16", "tesla"]), default="difference", show_default=True, help="To the matching gradient.")
+@click.option("--save", metavar="FOLDER", help="Also write them, with settings, versions and machine, to FOLDER/gradients-PROFILE-DATA.json.")
+def gradients(profile, data, out, device, changes, as_json, way, save) -> None:
+    """Measure what whole distillations by a fast gradient are worth beside exact ones, from the same teachers."""
+    from medddist.gradients import lines, worth
+    from medddist.results import gradients_record
+
+    _alone("gradients")
+    with _opened_study(profile, data, out, device, changes) as study:
+        rows = worth(study, way)
+    saved = [f"written to {gradients_record(study, rows, device, save)}"] if save else []
+    _tell(rows, as_json, [*lines(rows), *saved])
+
+
+@app.command()
+@click.argument("what", type=click.Choice(["gradient", "ways", "teachers", "scaling", "paper"]))
 @click.option("--pairs", type=click.IntRange(1), help="Measurements of each kind, taken in turn.")
 @click.option("--save", metavar="FOLDER", help="Also write them, with versions and machine, to FOLDER/bench-WHAT.json.")
-@click.option("--profile", help="Of distillation alone: whose seeds are distilled; by default demo.")
-@click.option("--data", help="Of distillation alone; by default phantom.")
-@click.option("--out", help="Of distillation alone: where its steps are kept; by default build/artifacts.")
 @JSON
 @DEBUG
-def bench(what, pairs, save, profile, data, out, as_json) -> None:
-    """Measure speed and memory, each as a ratio to a reference in the same run; and what a fast way is worth.
+def bench(what, pairs, save, as_json) -> None:
+    """Measure speed and memory, each as a ratio to a reference in the same run.
 
-    gradient: the sweep against the unrolled graph. ways: every way to the gradient. distillation: what whole distillations by
-    differences are worth, against exact ones. teachers: against plain PyTorch. scaling: how cost grows. paper: one iteration
-    of the paper's shape.
+    gradient: the sweep against the unrolled graph. ways: every way to the gradient. teachers: against plain PyTorch.
+    scaling: how cost grows. paper: one iteration of the paper's shape.
     """
     from medddist import benchmarks
     from medddist.files import write_json
@@ -650,21 +650,13 @@ def bench(what, pairs, save, profile, data, out, as_json) -> None:
 
     if what == "paper" and pairs:
         raise InputError("pairs: bench paper is one iteration without a reference; leave --pairs out")
-    of_study = {"profile": profile, "data": data, "out": out}
-    given = [name for name, value in of_study.items() if value] if what != "distillation" else ["pairs"] if pairs else []
-    if given:
-        raise InputError(f"{given[0]}: bench {what} has no such choice; leave --{given[0]} out")
-    progress, name = Progress(), what
+    progress = Progress()
     try:
-        if what == "distillation":
-            rows = benchmarks.distillation(load_profile(profile or "demo"), data or "phantom", out or "build/artifacts", progress=progress)
-            name = f"distillation-{rows[0]['setting']['data']}"
-        else:
-            rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress)
+        rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress)
     finally:
         progress.close()
     if save:
-        write_json(f"{save}/bench-{name}.json", {"rows": rows, "about": about("cpu")})
+        write_json(f"{save}/bench-{what}.json", {"rows": rows, "about": about("cpu")})
     _tell(rows, as_json, [_bench_line(row) for row in rows])
 
 
@@ -673,8 +665,6 @@ def _bench_line(row: dict) -> str:
     told = f"{row['what']}: {row['ours']:.3g}"
     if row["reference"] is not None:
         told += f", reference {row['reference']:.3g}, ratio {row['ratio']:.2f}"
-    if "difference" in row:
-        told += f", difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     if "pairs" in row:
         told += f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
     return f"{told} ({setting})"

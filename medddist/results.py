@@ -63,6 +63,13 @@ def audit_record(study: Study, told: dict, broken: list[str], device: str, folde
     return path
 
 
+def gradients_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
+    """`gradients.worth`'s rows as a file in `folder`, with all that is needed to measure them again."""
+    path = Path(folder) / f"gradients-{study.profile.name}-{Path(study.source).stem}.json"
+    write_json(path, _of_study(study, device, rows=rows))
+    return path
+
+
 def leakage_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
     """`leakage.leakage`'s rows as a file in `folder`, with all that is needed to measure them again."""
     path = Path(folder) / f"leakage-{Path(study.source).stem}.json"
@@ -171,12 +178,15 @@ def _processor() -> str:
 
 
 def summary_lines(record: dict) -> list[str]:
-    lines = []
-    for variant, measured in record["variants"].items():
-        s = measured["summary"]
-        lead = s["lead_over_it"]
-        lines.append(
-            f"{variant or record['profile']}: {s['metric']} {s['distilled']:.3f} by the distilled images, {s['share_of_full_good']:.2f} of full data's;"
-            f" lead over {s['better_random_reference']} {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"
-        )
-    return lines
+    return [summary_line(variant or record["profile"], measured["summary"]) for variant, measured in record["variants"].items()]
+
+
+def summary_line(name: str, told: dict) -> str:
+    """`summary` in a line that says whether the distilled images are told apart from the better random reference."""
+    lead = told["lead_over_it"]
+    apart = lead["low"] is not None and (lead["low"] > 0 or lead["high"] < 0)
+    interval = "no interval" if lead["low"] is None else f"[{lead['low']:+.3f}, {lead['high']:+.3f}]"
+    return (
+        f"{name}: {told['metric']} {told['distilled']:.3f} by the distilled images, {told['share_of_full_good']:.2f} of full data's;"
+        f" lead over {told['better_random_reference']} {lead['difference']:+.3f} {interval}" + ("" if apart else ": not told apart")
+    )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import yaml
 
 from medddist import benchmarks, cli
-from medddist.profile import changes_from, load_profile
 
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
@@ -55,7 +53,7 @@ def test_debug_shows_the_traceback(capsys):
 
 
 def test_a_fault_of_ours_is_one_line_and_exit_code_one(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "load_profile", lambda *_: 1 / 0)
+    monkeypatch.setattr("medddist.profile.load_profile", lambda *_: 1 / 0)
     code, out, err = run(capsys, "prepare", "--profile", "smoke")
     assert (code, out) == (1, "") and "ZeroDivisionError" in err and err.count("\n") == 1
 
@@ -82,21 +80,14 @@ def test_benchmarks_are_rows_of_ratios(capsys, tmp_path, monkeypatch):
 
 
 def test_whole_distillations_by_differences_are_held_against_exact_ones(capsys, tmp_path):
-    profile = tmp_path / "tiny.yaml"
-    profile.write_text(yaml.safe_dump(load_profile("smoke", changes_from(TINY)).model_dump(mode="json", exclude={"variants"})))
-    asked = ["bench", "distillation", "--profile", str(profile), "--out", str(tmp_path / "out"), "--save", str(tmp_path), "--json"]
-    code, out, _ = run(capsys, *asked)
-    rows = json.loads(out)
-    assert code == 0 and rows == json.loads((tmp_path / "bench-distillation-phantom.json").read_text())["rows"]
-    assert [row["what"].partition(" after")[0] for row in rows] == ["accuracy", "balanced accuracy"]
-    assert all(row["low"] <= row["difference"] <= row["high"] and row["setting"]["gradient"] == "difference" for row in rows)
+    code, out, _ = run(capsys, "gradients", *options(tmp_path / "out"), "--save", str(tmp_path), "--json")
+    rows, record = json.loads(out), json.loads((tmp_path / "gradients-smoke-phantom.json").read_text())
+    assert code == 0 and record["rows"] == rows and record["settings"]["distill"]["iterations"] == 2
+    assert [(row["metric"], row["way"]) for row in rows] == [("accuracy", "difference"), ("balanced_accuracy", "difference")]
+    assert all(row["low"] <= row["difference"] <= row["high"] for row in rows)
     assert len(list((tmp_path / "out" / "distill").glob("*/result.safetensors"))) == 2 and len(list((tmp_path / "out" / "teacher").iterdir())) == 1
-
-
-@pytest.mark.parametrize("words, told", [(["gradient", "--data", "phantom"], "data: bench gradient"), (["distillation", "--pairs", "2"], "pairs: bench distillation")])
-def test_a_benchmark_refuses_what_it_has_no_use_for(capsys, words, told):
-    code, out, err = run(capsys, "bench", *words)
-    assert (code, out) == (2, "") and told in err and "leave --" in err
+    code, out, _ = run(capsys, "gradients", *options(tmp_path / "out"))
+    assert code == 0 and out.count(" by difference, ") == 2
 
 
 def test_every_way_to_the_gradient_points_the_same_way_but_teslas(monkeypatch):

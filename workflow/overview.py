@@ -210,6 +210,19 @@ def performance(names: tuple[str, ...]) -> str:
     return "\n".join(tables)
 
 
+def gradients() -> str:
+    """The rows of results/gradients-*.json as a table."""
+    lines = ["| profile and data | way | metric | by it | by the exact gradient | difference |", "|---" * 6 + "|"]
+    for path in sorted((ROOT / "results").glob("gradients-*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        lines += [
+            f"| {record['profile']}, {Path(record['source']).stem} | {row['way']} | {row['metric'].replace('_', ' ')} | {row['by_way']:.3f} | {row['by_exact']:.3f}"
+            f" | {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] |"
+            for row in record["rows"]
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def _of_bench(row: dict) -> str:
     setting = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row["setting"].items() if value is not None)
     reference, ratio = "", ""
@@ -217,8 +230,6 @@ def _of_bench(row: dict) -> str:
         reference, ratio = f"{row['reference']:.3g}", f"{row['ratio']:.2f}"
         if row["ratio_low"] != row["ratio_high"]:
             ratio += f" ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
-    if "difference" in row:
-        ratio += f"; difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     if "cosine" in row:
         ratio += f"; cosine {row['cosine']:.6f}"
     if "float64_difference" in row:
@@ -230,9 +241,7 @@ def write_records() -> None:
     """Pages and pictures that come from results/ alone."""
     pages = {"results_measured": real_results(), "answer_measured": answer(), "answer_measured_ja": answer(ANSWER_JA), "sweeps_measured": sweep_pages(sweeps())}
     pages |= {"performance_measured": performance(("gradient", "paper", "teachers")), "ways_measured": performance(("ways",))}
-    distillations = sorted(path.stem.removeprefix("bench-") for path in (ROOT / "results").glob("bench-distillation-*.json"))
-    pages |= {"distillations_measured": performance(tuple(distillations))}
-    pages |= {"scaling_measured": performance(("scaling",)), "cost_measured": costs()}
+    pages |= {"scaling_measured": performance(("scaling",)), "gradients_measured": gradients(), "cost_measured": costs()}
     pages |= {f"{name}_measured": page.text(page.records(ROOT / "results")) for name, page in PAGES.items()}
     for name, text in pages.items():
         (ROOT / "book" / f"{name}.txt").write_text(text, encoding="utf-8")

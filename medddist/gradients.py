@@ -1,0 +1,38 @@
+"""What whole distillations are worth by a fast way to the matching gradient, beside exact ones from the same teachers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medddist.matching import Way
+from medddist.study import Study
+
+
+def worth(study: Study, way: Way = "difference") -> list[dict[str, Any]]:
+    """A row a metric: means over the networks of all seeds on the test part, and the paired difference with its interval."""
+    by_way, by_exact = (_by(study, kind).scored("distilled") for kind in (way, "exact"))
+    return [
+        {
+            "metric": metric,
+            "way": way,
+            "by_way": by_way.scores[metric]["mean"],
+            "by_exact": by_exact.scores[metric]["mean"],
+            **study.difference(by_way, by_exact, metric),
+        }
+        for metric in ("accuracy", "balanced_accuracy")
+    ]
+
+
+def _by(study: Study, way: Way) -> Study:
+    changed = study.profile.changed({"distill.gradient": way})
+    found = type(study)(changed, study.source, study.out, str(study.device), study.progress)
+    found.data = study.data
+    return found
+
+
+def lines(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{row['metric'].replace('_', ' ')}: {row['by_way']:.3f} by {row['way']}, {row['by_exact']:.3f} by the exact gradient,"
+        f" difference {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        for row in rows
+    ]
