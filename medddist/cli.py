@@ -622,11 +622,13 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
 @click.option("--save", metavar="FOLDER", help="Also write them, with settings, versions and machine, to FOLDER/gradients-PROFILE-DATA.json.")
 def gradients(profile, data, out, device, changes, as_json, way, save) -> None:
     """Measure what whole distillations by a fast gradient are worth beside exact ones, from the same teachers."""
-    from medddist.gradients import lines, worth
+    from medddist.gradients import by_gradient, lines, worth
     from medddist.results import gradients_record
 
     _alone("gradients")
     with _opened_study(profile, data, out, device, changes) as study:
+        for kind in ("exact", way):
+            _announce(by_gradient(study, kind), "distill")
         rows = worth(study, way)
     saved = [f"written to {gradients_record(study, rows, device, save)}"] if save else []
     _tell(rows, as_json, [*lines(rows), *saved])

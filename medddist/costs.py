@@ -9,9 +9,7 @@ from medddist.networks import NetworkSettings
 
 GRADIENT_PASSES = 3  # forward, and backward to inputs and to weights, each as dear as forward
 DIRECTIONAL_PASSES = 8  # value and tangent forward (3 with the weights' tangent), their derivatives to inputs (3) and to weights (2)
-KEPT_PASSES = 6  # the same where value and derivative are kept from the gradient
 SWEEP_PASSES = GRADIENT_PASSES + DIRECTIONAL_PASSES
-SWEEP_PASSES_KEPT = GRADIENT_PASSES + KEPT_PASSES
 DIFFERENCE_PASSES = 2 * GRADIENT_PASSES  # the gradient here and a little way along
 
 

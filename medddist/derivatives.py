@@ -201,7 +201,9 @@ def _forward(
     for k, (w, scale, shift) in enumerate([p.first, *p.later]):
         z = convolution(passed[-1].output, w) if k else None
         out = _halved(z) if k else padded.new_empty(n, len(w), (height - 2) // 2, (width - 2) // 2)
-        stats, open = out.new_empty(2, n, len(w)), held[k] if held else torch.empty_like(out, dtype=torch.uint8) if noting else None
+        stats, open = out.new_empty(2, n, len(w)), held[k] if held else None
+        if noting:
+            open = torch.empty_like(out, dtype=torch.uint8)
         inputs = _arrays(z, scale, shift) if k else _arrays(padded, w, scale, shift)
         if open is None:
             (kernels.value if k else kernels.first_value)(*inputs, *_arrays(out, *stats))

@@ -10,7 +10,7 @@ from medddist.study import Study
 
 def worth(study: Study, way: Way = "difference") -> list[dict[str, Any]]:
     """A row a metric: means over the networks of all seeds on the test part, and the paired difference with its interval."""
-    by_way, by_exact = (_by(study, kind).scored("distilled") for kind in (way, "exact"))
+    by_way, by_exact = (by_gradient(study, kind).scored("distilled") for kind in (way, "exact"))
     return [
         {
             "metric": metric,
@@ -23,7 +23,8 @@ def worth(study: Study, way: Way = "difference") -> list[dict[str, Any]]:
     ]
 
 
-def _by(study: Study, way: Way) -> Study:
+def by_gradient(study: Study, way: Way) -> Study:
+    """The same study on the same data, distilled by this gradient."""
     changed = study.profile.changed({"distill.gradient": way})
     found = type(study)(changed, study.source, study.out, str(study.device), study.progress)
     found.data = study.data

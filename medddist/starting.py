@@ -30,48 +30,46 @@ def fitting_profile(found: Survey, name: str, device: torch.device, minutes: flo
     for; where even the fewest take longer, training images are left out. `chosen` says each of these in a line.
     Raises InputError where a class is too small for any study.
     """
-    changes, chosen = _to_the_images(found)
-    base = load_profile(BASE, changes).model_copy(update={"name": name})
-    shape = _shape(found, base)
-    for _ in range(32):
+    whole = _shape(found, load_profile(BASE, {"data.images": None})).train
+    for images in (whole >> halvings for halvings in range(32)):
+        changes, chosen = _to_the_images(found, images / whole)
+        changes["data.images"] = images if images < whole else None
+        base = load_profile(BASE, changes).model_copy(update={"name": name})
+        shape = _shape(found, base)
         speeds = Speeds(base, shape, device)
         for teachers, iterations in SIZES:
             profile = base.changed({"teachers.teachers": teachers, "distill.iterations": iterations, "distill.select_every": max(iterations // 4, 1)})
             seconds = total_seconds(speeds, profile, shape)
             if seconds <= 60 * minutes:
                 break
-        if seconds <= 60 * minutes or shape.train // 2 < FEWEST_TRAINING_IMAGES:
+        if seconds <= 60 * minutes or images // 2 < FEWEST_TRAINING_IMAGES or not _distilled_a_class(found, images / whole / 2):
             break
-        shape = _shape(found, base := base.changed({"data.images": shape.train // 2}))
-    enough = seconds <= 60 * minutes
-    chosen.append(
-        f"{teachers} teachers and {iterations} iterations: "
-        + (f"what {minutes:g} min are enough for here" if enough else f"the least there is, for which {minutes:g} min are not enough here")
-    )
+    told = f"what {minutes:g} min are enough for here" if seconds <= 60 * minutes else f"the least there is, and {minutes:g} min are not enough for it here"
+    chosen.append(f"{teachers} teachers and {iterations} iterations: {told}")
     if profile.data.images:
-        fewer, _ = _to_the_images(found, profile.data.images / (len(found.labels) * (1 - TEST) * (1 - VALIDATION)))
-        if fewer["distill.images_per_class"] < profile.distill.images_per_class:
-            profile = profile.changed(fewer | {"data.images": profile.data.images})
-            chosen[0] = f"{profile.distill.images_per_class} distilled images a class: of so few training images the smallest class has no more to start from"
         chosen.append(f"{profile.data.images} training images of all, to save time: set data.images to null to use all")
     memory = max(memory_bytes(profile, shape, step, machine.resident_bytes()) for step in ("teachers", "distill", "evaluate"))
     return profile, {"seconds": seconds, "memory_bytes": memory, "chosen": chosen}
 
 
-def _to_the_images(found: Survey, share: float = 1.0) -> tuple[dict, list[str]]:
-    """Settings that follow from how many images there are, where this share of those for training is used; and why, a line each."""
-    smallest = min(found.counts, key=found.counts.get)
+def _distilled_a_class(found: Survey, share: float = 1.0) -> int:
+    """How many images a class are distilled where this share of those for training is used: up to 20, of four of the smallest class one."""
+    return min(20, int(share * min(found.counts.values()) * (1 - TEST) * (1 - VALIDATION)) // 4)
+
+
+def _to_the_images(found: Survey, share: float) -> tuple[dict, list[str]]:
+    """Settings that follow from how many images there are, of which this share of those for training is used; and why, a line each."""
+    smallest, per_class = min(found.counts, key=found.counts.get), _distilled_a_class(found, share)
     training = int(share * found.counts[smallest] * (1 - TEST) * (1 - VALIDATION))
-    per_class = min(20, training // 4)
     if per_class < 1:
         raise InputError(f"{found.source}: class {smallest!r} has {found.counts[smallest]} images, 6 are the least to start with; add images")
-    changes = {"distill.images_per_class": per_class, "data.images": None}
+    changes: dict = {"distill.images_per_class": per_class}
     chosen = [f"{per_class} distilled images a class: {smallest}, the smallest class, has about {training} for training"]
     if 2 * per_class * len(found.class_names) < 40:
         changes["distill.batch_size"] = per_class * len(found.class_names)
-    unseen = len(found.counts) * (int(found.counts[smallest] * TEST) // 2)  # that set an audit's threshold
-    if unseen and 0.01 * (unseen + 1) < 1:
-        changes["audit.false_positives"] = least = math.ceil(1000 / (unseen + 1)) / 1000
+    unseen = len(found.counts) * (int(found.counts[smallest] * TEST * 0.9) // 2)  # that set an audit's threshold; the split may deal out fewer
+    if unseen < 99:  # of which the highest score is exceeded by one in a hundred
+        changes["audit.false_positives"] = least = min(math.ceil(1000 / (unseen + 1)) / 1000, 0.5)
         chosen.append(f"audit.false_positives {least:g}: with so few test images of {smallest} a smaller share cannot be seen, and an audit may show nothing")
     if found.unreadable:
         changes["data.skip_unreadable"] = True

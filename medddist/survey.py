@@ -110,7 +110,7 @@ def _of_files(listed: Listing, source: str, progress: Progress) -> Survey:
     seen = [one for one in found if isinstance(one, _Seen)]
     labels, groups = listed.labels[readable], listed.groups[readable]
     missing = [name for name, count in zip(listed.class_names, np.bincount(labels, minlength=len(listed.class_names))) if not count]
-    if missing and not any(listed.labels == listed.class_names.index(missing[0])):
+    if missing and not (listed.labels == listed.class_names.index(missing[0])).any():
         raise InputError(f"{source}: the class {missing[0]!r} has no image; add some, or remove its folder")
     if missing:
         raise InputError(f"{source}: no image of the class {missing[0]!r} can be read ({unreadable[0][1]}); replace the files")

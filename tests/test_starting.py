@@ -50,6 +50,23 @@ def test_as_many_teachers_and_iterations_as_there_is_time_for(found, monkeypatch
     assert about["seconds"] == total_seconds(Steady(made, _shape(found, made), None), made, _shape(found, made))
 
 
+def test_where_the_least_takes_longer_it_says_so_and_distils_no_more_than_a_quarter_of_what_is_left(tmp_path, monkeypatch):
+    pictures(tmp_path, healthy=1600, ill=60)
+    monkeypatch.setattr(starting, "Speeds", Steady)
+    monkeypatch.setattr(Steady, "seconds", 10.0)
+    made, about = fitting_profile(surveyed(tmp_path), "mine", torch.device("cpu"), 1)
+    assert made.data.images == 598 and made.distill.images_per_class == 5  # of 21 of the 43 for training
+    assert any("1 min are not enough" in line for line in about["chosen"]) and any("about 21 for training" in line for line in about["chosen"])
+    assert made.audit.false_positives == pytest.approx(0.091)  # one of the ten unseen images, and the next
+
+
+def test_a_small_classs_audit_can_see_its_threshold(found, monkeypatch):
+    monkeypatch.setattr(starting, "Speeds", Steady)
+    for counts, expected in (({"healthy": 60, "ill": 30}, 0.2), ({"healthy": 900, "ill": 6}, 0.5), ({"healthy": 900, "ill": 600}, 0.01)):
+        monkeypatch.setattr(type(found), "counts", counts)
+        assert fitting_profile(found, "mine", torch.device("cpu"), 60)[0].audit.false_positives == pytest.approx(expected)
+
+
 def test_too_few_images_are_refused(found, monkeypatch):
     monkeypatch.setattr(type(found), "counts", {"healthy": 60, "ill": 5})
     with pytest.raises(InputError, match="class 'ill' has 5 images, 6 are the least"):

@@ -15,7 +15,7 @@ import pandas as pd
 
 from medddist import figures
 from medddist.benchmarks import SMALL
-from medddist.costs import activation_bytes, forward_flops, iteration_flops, training_flops
+from medddist.costs import DIFFERENCE_PASSES, activation_bytes, forward_flops, iteration_flops, training_flops
 from medddist.profile import load_profile
 from medddist.progress import Progress
 from medddist.study import Study
@@ -180,21 +180,21 @@ def costs() -> str:
     """The paper profile in operations, hours and money, and larger ones; every factor is in the table or in its note."""
     profile = load_profile("paper")
     train = 16_933 - 1_693  # the database's training part without its validation images
-    lines = ["| | teachers, PFLOP | distillation, PFLOP | GPU hours | $ | activations of all steps kept, GB |", "|---|---|---|---|---|---|"]
+    lines = ["| | teachers, PFLOP | distillation, PFLOP | by differences | GPU hours | $ | activations of all steps kept, GB |", "|---" * 7 + "|"]
     for name, times in SCALES.items():
         size = round(profile.data.image_size_px * times.get("image_size_px", 1))
         one = forward_flops(profile.network, 1, 4, size)
         d, steps = profile.distill, round(profile.distill.student_steps * times.get("student_steps", 1))
         teachers = profile.teachers.teachers * training_flops(one, train * times.get("real_images", 1), profile.teachers.kept_epochs)
-        distillation = d.iterations * iteration_flops(one, d.batch_size, steps)
+        distillation, by_differences = (d.iterations * iteration_flops(one, d.batch_size, steps, *passes) for passes in ((), (DIFFERENCE_PASSES,)))
         hours = (teachers + distillation) / (ASSUMED["GPU, TFLOP/s"] * 1e12) / 3600
         kept = activation_bytes(profile.network, size, d.batch_size) * steps / 1e9
-        cells = [f"{teachers / 1e15:,.0f}", f"{distillation / 1e15:,.0f}", f"{hours:,.1f}", f"{hours * ASSUMED['price, $ an hour']:,.0f}", f"{kept:,.1f}"]
+        cells = [f"{teachers / 1e15:,.0f}", f"{distillation / 1e15:,.0f}", f"{by_differences / 1e15:,.0f}", f"{hours:,.1f}", f"{hours * ASSUMED['price, $ an hour']:,.0f}", f"{kept:,.1f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     p = profile
     lines += ["", f"The `paper` profile: {p.teachers.teachers} teachers of {p.teachers.kept_epochs} epochs on {train:,} images, {p.distill.iterations:,} iterations of"
               f" {p.distill.student_steps} student steps on {p.distill.batch_size} images, width {p.network.width}, depth {p.network.depth}, {p.data.image_size_px} px."
-              f" Assumed: {ASSUMED['GPU, TFLOP/s']:g} TFLOP/s sustained and ${ASSUMED['price, $ an hour']:g} an hour; put your own in their place."]
+              f" Assumed: {ASSUMED['GPU, TFLOP/s']:g} TFLOP/s sustained and ${ASSUMED['price, $ an hour']:g} an hour; put your own in their place. Hours and money are of exact gradients."]
     return "\n".join(lines) + "\n"
 
 
