@@ -413,7 +413,7 @@ def _comparison_cells(row: dict) -> str:
 @app.command()
 @study_options(profile="demo")
 @click.option("--seed", type=int, help="Which of the study's sets; by default that of the profile's first seed.")
-@click.option("--save", metavar="FOLDER", help="Also write it, with settings, versions and machine, to FOLDER/audit-PROFILE-DATA.json.")
+@click.option("--save", metavar="FOLDER", help="Also write it, with settings, versions and machine, to FOLDER/audit-PROFILE-DATA-RATE.json.")
 def audit(profile, data, out, device, changes, as_json, seed, save) -> int:
     """Measure what the distilled set gives away: nearest neighbours, and membership with both controls.
 

@@ -58,7 +58,7 @@ def compare_record(study: Study, rows: list[dict], origins: dict, device: str, f
 
 def audit_record(study: Study, told: dict, broken: list[str], device: str, folder: str | Path) -> Path:
     """What `audit.audit` told and `audit.broken` said of it, as a file in `folder`, with all that is needed to measure it again."""
-    path = Path(folder) / f"audit-{study.profile.name}-{Path(study.source).stem}.json"
+    path = Path(folder) / f"audit-{study.profile.name}-{Path(study.source).stem}-{told['settings']['false_positives']:g}.json"
     write_json(path, _of_study(study, device, audit=told, broken=broken))
     return path
 

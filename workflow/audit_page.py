@@ -19,7 +19,7 @@ def text(found: dict[str, dict]) -> str:
     told = [] if found else ["Not measured yet: `medddist audit --profile lira --save results` does, and goes on where it was stopped.", ""]
     for name, record in found.items():
         settings = record["audit"]["settings"]
-        told += [f"`{name}`: {settings['shadows']} shadow distillations, false positives {settings['false_positives']:g}.", ""]
+        told += [f"False positives {settings['false_positives']:g}, {settings['shadows']} shadow distillations (`{name}`):", ""]
         told += ["| attack | asked about | found | by chance | area under the curve |", "|---" * 5 + "|"]
         for attack, of in record["audit"]["membership"].items():
             rows = {"real images that networks were trained on (positive control)": of["positive_control"]["control"]}
