@@ -42,7 +42,8 @@ class Survey:
 
     pictures: (N, S, S) or (N, S, S, 3) uint8 small copies of the images that can be read, labels: (N,), groups: (N,)
     sizes: {"299x299 px": images}, kinds: {"PNG, L": images}; empty where the source is no folder of files
-    unreadable: (file, reason); origins: {origin: {class: images}}, empty where unknown
+    unreadable: (file, reason); copies: the files, or the places, of images that have the same pixels, together; contradictory: of those the
+    sets of several classes; origins: {origin: {class: images}}, empty where unknown
     traits: [{what, tells_the_class, chance, values, suspected}], balanced accuracies, the most telling first
     """
 
@@ -54,8 +55,8 @@ class Survey:
     sizes: dict[str, int]
     kinds: dict[str, int]
     unreadable: tuple[tuple[str, str], ...]
-    copies: int
-    contradictory: int
+    copies: tuple[tuple[str, ...], ...]
+    contradictory: tuple[tuple[str, ...], ...]
     origins: dict[str, dict[str, int]]
     traits: tuple[dict, ...]
     notes: tuple[str, ...]
@@ -87,7 +88,8 @@ def surveyed(source: str | Path, progress: Progress | None = None) -> Survey:
     named = None if origins is None else np.array(data.origin_names, object)[origins]
     flat = columns["images"].reshape(len(columns["labels"]), -1)
     hashes = splits.numbered(np.array([hash(row.tobytes()) for row in flat]))
-    return _survey(data.source, data.class_names, columns["images"][:, 0], columns["labels"], columns["groups"], hashes, named, {}, {}, (), data.notes)
+    places = [f"image {number}" for number in range(len(flat))]
+    return _survey(data.source, data.class_names, columns["images"][:, 0], columns["labels"], columns["groups"], hashes, places, named, {}, {}, (), data.notes)
 
 
 # ---- files -------------------------------------------------------------------------------------------------------------
@@ -120,7 +122,7 @@ def _of_files(listed: Listing, source: str, progress: Progress) -> Survey:
     columns |= {what: values for what, values in names.items() if not _repeats(values, labels)}
     origins = np.array(listed.origin_names, object)[listed.origins[readable]] if listed.origin_names else None
     pictures, hashes = np.stack([one.picture for one in seen]), splits.numbered(np.array([one.hash for one in seen], np.uint64))
-    return _survey(source, listed.class_names, pictures, labels, groups, hashes, origins, columns, _counted(columns), unreadable, listed.notes)
+    return _survey(source, listed.class_names, pictures, labels, groups, hashes, [str(file) for file in files], origins, columns, _counted(columns), unreadable, listed.notes)
 
 
 def _seen_in_order(listed: Listing, progress: Progress) -> Iterator[_Seen | InputError]:
@@ -173,7 +175,7 @@ def _counted(columns: dict[str, list[str]]) -> dict[str, dict[str, int]]:
 # ---- what is suspected -------------------------------------------------------------------------------------------------
 
 
-def _survey(source, class_names, pictures, labels, groups, hashes, origins, columns, counted, unreadable, notes) -> Survey:
+def _survey(source, class_names, pictures, labels, groups, hashes, places, origins, columns, counted, unreadable, notes) -> Survey:
     together = splits.united(groups, hashes)
     columns = columns | ({} if origins is None else {"origin": list(origins)})
     found = [_told_by(what, np.array(values, object), labels, together) for what, values in columns.items()]
@@ -181,10 +183,12 @@ def _survey(source, class_names, pictures, labels, groups, hashes, origins, colu
     by_origin = {} if origins is None else {
         str(origin): {name: int(((labels == k) & (origins == origin)).sum()) for k, name in enumerate(class_names)} for origin in np.unique(origins)
     }  # fmt: skip
+    same = [np.flatnonzero(hashes == one) for one in np.flatnonzero(np.bincount(hashes) > 1)]
+    named = lambda sets: tuple(tuple(places[k] for k in one) for one in sets)
     return Survey(
         source=source, class_names=tuple(class_names), pictures=pictures, labels=labels, groups=together,
         sizes=counted.get("size in pixels", {}), kinds=counted.get("format and mode", {}), unreadable=unreadable,
-        copies=len(hashes) - len(np.unique(hashes)), contradictory=int(splits.contradictory(labels, hashes).sum()), origins=by_origin,
+        copies=named(same), contradictory=named(one for one in same if len(set(labels[one])) > 1), origins=by_origin,
         traits=tuple(sorted(traits, key=lambda trait: -trait["tells_the_class"])), notes=tuple(notes),
     )  # fmt: skip
 
@@ -258,9 +262,13 @@ def survey_lines(found: Survey) -> list[str]:
     if found.unreadable:
         file, reason = found.unreadable[0]
         lines.append(f"unreadable: {len(found.unreadable)}, the first is {file} ({reason}); they are left out")
-    lines.append(f"copies: {found.copies} {'image repeats' if found.copies == 1 else 'images repeat'} another's pixels" if found.copies else "copies: none")
+    repeated = sum(len(one) - 1 for one in found.copies)
+    lines.append(f"copies: {repeated} of the images have another's pixels; the first are {' and '.join(found.copies[0][:2])}" if repeated else "copies: none")
     if found.contradictory:
-        lines.append(f"contradictions: {found.contradictory} images have the same pixels as one of another class")
+        lines.append(
+            f"contradictions: {sum(map(len, found.contradictory))} images have the pixels of one of another class; the first are"
+            f" {' and '.join(found.contradictory[0][:2])}"
+        )
     lines += [f"note: {note}" for note in found.notes]
     for trait in found.suspected:
         lines.append(

@@ -40,10 +40,12 @@ def test_what_is_there_is_counted(tmp_path):
     found = surveyed(folder)
     assert found.counts == {"a": 42, "b": 40}
     assert (found.sizes, found.kinds) == ({"48x48 px": 82}, {"PNG, L": 82})
-    assert (found.copies, found.contradictory) == (2, 2)
+    assert {frozenset(one) for one in found.copies} == {frozenset({"a/copy.png", "a/img0.png"}), frozenset({"a/claimed.png", "b/img0.png"})}
+    assert [set(one) for one in found.contradictory] == [{"a/claimed.png", "b/img0.png"}]
     assert [(file, "identify" in why) for file, why in found.unreadable] == [("a/broken.png", True)]
     text = "\n".join(survey_lines(found))
-    assert "82 images of 2 classes: a 42, b 40" in text and "the first is a/broken.png" in text and "copies: 2" in text
+    assert "82 images of 2 classes: a 42, b 40" in text and "the first is a/broken.png" in text and "copies: 2 of the images" in text
+    assert "contradictions: 2 images have the pixels of one of another class; the first are a/claimed.png and b/img0.png" in text
     json.dumps(found.as_json(), allow_nan=False)
 
 
@@ -100,7 +102,7 @@ def test_a_file_of_arrays_is_looked_at_too(tmp_path):
     parts = {f"{part}_images": random.integers(0, 255, (12, 16, 16), np.uint8) for part in ("train", "val", "test")}
     np.savez(tmp_path / "x.npz", **parts, **{f"{part}_labels": np.arange(12) % 2 for part in ("train", "val", "test")})
     found = surveyed(tmp_path / "x.npz")
-    assert found.counts == {"0": 18, "1": 18} and found.copies == 0 and not found.sizes
+    assert found.counts == {"0": 18, "1": 18} and found.copies == () and not found.sizes
 
 
 @pytest.mark.filterwarnings("ignore:vert")  # seaborn 0.13.2 asks matplotlib 3.11 for box plots in the old words
