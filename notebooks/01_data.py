@@ -16,11 +16,11 @@
 #
 # **Shows** what the study learns from: how many images of each class, what they look like, how they were dealt into training,
 # validation and test parts, and whether something as dull as brightness or origin already gives the class away.
-# **Costs** seconds; making the phantom takes about ten. **Expect** four classes of chest radiographs, one of them nearly half of all.
+# **Costs** seconds; making the phantom takes about ten. **Expect**, of the phantom, four classes of chest radiographs, one of them nearly half of all.
 #
-# The default source is a *phantom*: chest radiographs made by calculation, of no patient. It stands in for the COVID-19
-# Radiography Database, {cite:p}`chowdhury2020,rahman2021`, which may not be shipped with this book; its classes have the database's
-# names and balance. Nothing medical follows from it.
+# The source is the parameter `data`. With `phantom` it is made by calculation: chest radiographs of no patient, in place of the COVID-19
+# Radiography Database {cite:p}`chowdhury2020,rahman2021`, which may not be shipped with this book. The phantom's classes have the database's
+# names and balance, and nothing medical follows from it.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
@@ -110,8 +110,8 @@ means = dataset.train.images.mean((1, 2, 3)) / 255
 figures.show(figures.brightness(means, dataset.train.labels, dataset.class_names), "Box plots of mean brightness by class")
 
 # %% [markdown]
-# And if classes came from different places, telling the places apart would look like telling diseases apart. In the real database
-# that is so: each class follows its source. The phantom's default has its sites spread evenly over the classes.
+# And if classes came from different places, telling the places apart would look like telling diseases apart. In the COVID-19 Radiography
+# Database that is so: each class follows its source. The phantom's default has its sites spread evenly over the classes.
 
 # %%
 if dataset.train.origins is not None and dataset.origin_names:

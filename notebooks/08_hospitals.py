@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Several hospitals
 #
-# **Shows** the act that the method is for: each of the phantom's sites distils its own data and sends a package, and a receiver trains on all
-# of them; beside it, what each hospital reaches alone, with the others' weights, by federated averaging {cite:p}`mcmahan2017`, and with all real
+# **Shows** the act that the method is for: each hospital distils its own data and sends a package, and a receiver trains on all of them (hospitals
+# are the origins of the data; of the phantom, its sites); beside it, what each hospital reaches alone, with the others' weights, by federated averaging {cite:p}`mcmahan2017`, and with all real
 # data in one place. **Costs** a few minutes in the `demo` profile. **Expect** the union of the packages below the pooled data, and one round of
 # communication where averaging takes several. Bytes are counted as they are sent.
 

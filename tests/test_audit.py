@@ -14,6 +14,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from medddist import audit, cli, membership
+from medddist.cli import measuring
 from medddist.audit import AuditSettings, broken, candidates, in_shadow
 from medddist.data.parts import Data, Part
 from medddist.errors import InputError
@@ -347,7 +348,7 @@ def test_an_odd_number_of_shadows_is_refused():
 def test_the_command_fails_where_a_control_does(capsys, told, out, tmp_path, monkeypatch, rate, code):
     """Networks that learn nothing are no attack."""
     one = study(out, recipe=QUICK["recipe"] | {"learning_rate": rate})
-    monkeypatch.setattr(cli, "_opened_study", lambda *a: contextlib.nullcontext(one))
+    monkeypatch.setattr(measuring, "opened_study", lambda *a: contextlib.nullcontext(one))
     with pytest.raises(SystemExit) as ended:
         cli.main(["audit", "--profile", "smoke", "--json", "--save", str(tmp_path)])
     said = capsys.readouterr()

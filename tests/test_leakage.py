@@ -8,6 +8,7 @@ import json
 import pytest
 
 from medddist import audit, cli, evaluate, figures
+from medddist.cli import measuring
 from medddist.audit import AuditSettings
 from medddist.errors import InputError
 from medddist.leakage import LeakageSettings, leakage, lines, points
@@ -79,7 +80,7 @@ def test_all_of_it_is_kept(kept, monkeypatch):
 def test_the_command_writes_a_record_that_the_page_is_made_of(kept, tmp_path, monkeypatch, capsys):
     out, rows = kept
     one = study(out, monkeypatch)
-    monkeypatch.setattr(cli, "_opened_study", lambda *a: contextlib.nullcontext(one))
+    monkeypatch.setattr(measuring, "opened_study", lambda *a: contextlib.nullcontext(one))
     with pytest.raises(SystemExit) as ended:
         cli.main(["leakage", "--profile", "smoke", "--save", str(tmp_path / "results"), "--json"])
     assert ended.value.code == 0 and len(json.loads(capsys.readouterr().out)) == 4

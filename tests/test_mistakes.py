@@ -97,7 +97,7 @@ def said(command: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
-        return cli._exit_code(command.split()), out.getvalue(), err.getvalue()
+        return cli.exit_code(command.split()), out.getvalue(), err.getvalue()
     raise AssertionError(f"{command}: ended otherwise")
 
 

@@ -89,11 +89,11 @@ def test_names_are_plain(tmp_path):
 def test_init_and_the_report_from_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "images", a=12, b=12)
-    assert cli._exit_code(["init", "images", "--json"]) == 0
+    assert cli.exit_code(["init", "images", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["found"]["counts"] == {"a": 12, "b": 12} and told["profile"] == "images.yaml" and told["seconds"] > 0
     assert load_profile("images.yaml").name == "images"
-    assert cli._exit_code(["init", "images"]) == 2
+    assert cli.exit_code(["init", "images"]) == 2
 
 
 # ---- a study of one's own ----------------------------------------------------------------------------------------------

@@ -348,7 +348,7 @@ def refused_by_verify(what: str, r: random.Random, folder: Path) -> str:
         words = SPOILT[what](r, folder)
     before, out, err = sorted(folder.rglob("*")), io.StringIO(), io.StringIO()
     with damage.watched(), redirect_stdout(out), redirect_stderr(err):
-        code = cli._exit_code(["verify", *words])
+        code = cli.exit_code(["verify", *words])
     assert code == 2 and not out.getvalue(), f"{what}: exit code {code}"
     assert err.getvalue().startswith(f"medddist: error: {words[0]}: ") and err.getvalue().count("\n") == 1, err.getvalue()
     assert sorted(folder.rglob("*")) == before and not Path("it-ran").exists()

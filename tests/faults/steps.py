@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medddist import cli
+from medddist.cli.common import opened_study, study_options, tell
 from medddist.trajectories import CHECKED
 
 SETTINGS = [
@@ -35,14 +36,14 @@ PATIENCE_SECONDS = 1200  # beyond it a process hangs; undisturbed it takes some 
 
 
 @cli.app.command(hidden=True)
-@cli.study_options(profile="smoke")
+@study_options(profile="smoke")
 def hospitals(profile, data, out, device, changes, as_json) -> None:
     """What the hospitals' notebook does: a package of each, and what a receiver has of them beside the other ways to share."""
     from medddist.hospitals import compare, sent_packages
 
-    with cli._opened_study(profile, data, out, device, changes) as study:
+    with opened_study(profile, data, out, device, changes) as study:
         rows = compare(study, sent_packages(study, f"{out}/sent"))
-    cli._tell(rows, as_json, [])
+    tell(rows, as_json, [])
 
 
 def command(step: str, out: Path) -> list[str]:
@@ -113,7 +114,7 @@ def _in_the_child(words: list[str], said: Path, arm: Callable[[], None] | None) 
     if arm:
         arm()
     with redirect_stdout(out), redirect_stderr(err):
-        status = cli._exit_code(words)
+        status = cli.exit_code(words)
     lines = [line for line in err.getvalue().splitlines() if line.startswith("medddist: ")]  # without the progress bars
     said.with_suffix(f"{said.suffix}.out").write_text(out.getvalue())
     said.with_suffix(f"{said.suffix}.err").write_text("".join(f"{line}\n" for line in lines))

@@ -1,0 +1,112 @@
+"""What commands share: options, a study with progress, and what is said in which way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medddist import processes
+from medddist.errors import InputError
+from medddist.progress import Progress
+
+if TYPE_CHECKING:
+    from medddist.study import Study
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output.")
+DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
+
+
+def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable], Callable]:
+    """What every step of a study takes; `artifacts` is what the folder of its results is called."""
+    options = [
+        click.option(
+            "--profile",
+            default=profile,
+            show_default=True,
+            help="smoke, demo, real, paper, or the path of a .yaml file.",
+        ),
+        click.option(
+            "--data",
+            default="phantom",
+            show_default=True,
+            help="phantom, an .npz in MedMNIST's layout, the radiography database's folder, or a folder of class folders.",
+        ),
+        click.option(
+            artifacts, default="build/artifacts", show_default=True, help="Folder where results are kept and found again."
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option(
+            "--set",
+            "changes",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Change a setting, as in distill.iterations=100; may be repeated.",
+        ),
+        JSON,
+        DEBUG,
+    ]
+
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@contextlib.contextmanager
+def opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None) -> Iterator[Study]:
+    """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
+    from medddist.profile import changes_from, load_profile  # not above: --help need not wait for torch
+    from medddist.study import Study
+
+    progress = Progress()
+    try:
+        study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+        if about_to and not processes.rank():
+            announce(study, about_to)
+        yield study
+    finally:
+        progress.close()
+
+
+def announce(study: Study, command: str) -> None:
+    """Time, memory and disk in one line on standard error; refused where memory or disk are clearly short."""
+    from medddist.estimates import told_before
+
+    line = told_before(study, command)
+    if line:
+        print(f"medddist: {command}: {line}", file=sys.stderr)
+
+
+def require_one_process(step: str) -> None:
+    if processes.count() > 1:
+        raise InputError(f"{step}: deals nothing out to several processes; run `teachers` and `distill` under torchrun, then this without")
+
+
+def tell(result: Any, as_json: bool, lines: list[str]) -> None:
+    if processes.rank():
+        return  # the first process speaks
+    print(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
+
+
+def table_lines(rows: list[dict]) -> list[str]:
+    shown = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
+    lines = [f"{'':40}" + "".join(f"{name:>24}" for name in shown)]
+    for row in rows:
+        cells = (f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in shown)
+        lines.append(f"{row['label']:40}" + "".join(f"{cell:>24}" for cell in cells))
+    return lines
+
+
+def say(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print("medddist: error: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,82 @@
+"""Figures of record: what a profile gives, and how fast and lean the engine is."""
+
+from __future__ import annotations
+
+import click
+
+from medddist.cli.common import DEBUG, JSON, announce, opened_study, require_one_process, study_options, tell
+from medddist.errors import InputError
+from medddist.progress import Progress
+
+
+@click.command()
+@study_options(profile="real")
+@click.option("--folder", default="results", show_default=True, help="Where the figures of record are written.")
+def results(profile, data, out, device, changes, as_json, folder) -> None:
+    """Measure the figures of record: every variant of the profile, with settings, versions, machine and commit, as JSON."""
+    from medddist.profile import changes_from
+    from medddist.results import measure, summary_lines
+
+    require_one_process("results")
+    progress = Progress()
+    try:
+        record, path = measure(profile, changes_from(changes), data, out, device, folder, progress)
+    finally:
+        progress.close()
+    tell(record, as_json, [*summary_lines(record), f"written to {path}"])
+
+
+@click.command()
+@study_options(profile="demo")
+@click.option("--way", type=click.Choice(["difference", "bfloat16", "tesla"]), default="difference", show_default=True, help="To the matching gradient.")
+@click.option("--save", metavar="FOLDER", help="Also write them, with settings, versions and machine, to FOLDER/gradients-PROFILE-DATA.json.")
+def gradients(profile, data, out, device, changes, as_json, way, save) -> None:
+    """Measure what whole distillations by a fast gradient are worth beside exact ones, from the same teachers."""
+    from medddist.gradients import by_gradient, lines, worth
+    from medddist.results import gradients_record
+
+    require_one_process("gradients")
+    with opened_study(profile, data, out, device, changes) as study:
+        for kind in ("exact", way):
+            announce(by_gradient(study, kind), "distill")
+        rows = worth(study, way)
+    saved = [f"written to {gradients_record(study, rows, device, save)}"] if save else []
+    tell(rows, as_json, [*lines(rows), *saved])
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["gradient", "ways", "teachers", "scaling", "paper"]))
+@click.option("--pairs", type=click.IntRange(1), help="Measurements of each kind, taken in turn.")
+@click.option("--save", metavar="FOLDER", help="Also write them, with versions and machine, to FOLDER/bench-WHAT.json.")
+@JSON
+@DEBUG
+def bench(what, pairs, save, as_json) -> None:
+    """Measure speed and memory, each as a ratio to a reference in the same run.
+
+    gradient: the sweep against the unrolled graph. ways: every way to the gradient. teachers: against plain PyTorch.
+    scaling: how cost grows. paper: one iteration of the paper's shape.
+    """
+    from medddist import benchmarks
+    from medddist.files import write_json
+    from medddist.results import about
+
+    if what == "paper" and pairs:
+        raise InputError("pairs: bench paper is one iteration without a reference; leave --pairs out")
+    progress = Progress()
+    try:
+        rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress)
+    finally:
+        progress.close()
+    if save:
+        write_json(f"{save}/bench-{what}.json", {"rows": rows, "about": about("cpu")})
+    tell(rows, as_json, [_bench_line(row) for row in rows])
+
+
+def _bench_line(row: dict) -> str:
+    setting = ", ".join(f"{name} {value}" for name, value in row["setting"].items() if value is not None)
+    told = f"{row['what']}: {row['ours']:.3g}"
+    if row["reference"] is not None:
+        told += f", reference {row['reference']:.3g}, ratio {row['ratio']:.2f}"
+    if "pairs" in row:
+        told += f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+    return f"{told} ({setting})"

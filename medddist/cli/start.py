@@ -1,0 +1,139 @@
+"""To start with: look at images, begin a study of them, say what is there and how long it takes."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, tell
+from medddist.errors import InputError
+from medddist.progress import Progress
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--write", metavar="FILE", help="The profile to write; by default FOLDER's name with .yaml, here.")
+@click.option("--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="How long teachers, distill and evaluate may take together.")
+@click.option("--report", metavar="FILE", help="Also write what was found as an HTML page with pictures.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@JSON
+@DEBUG
+def init(folder, write, minutes, report, device, as_json) -> None:
+    """Look at FOLDER, say what is in it, and write a profile that fits its images and this machine.
+
+    FOLDER is whatever --data takes elsewhere. Says classes, counts, sizes, copies, files that cannot be read, and what but a disease
+    may give the class away; and how long a run will take. Trains nothing.
+    """
+    from medddist.compute import device_named
+    from medddist.machine import told_bytes, told_time
+    from medddist.report import write_report
+    from medddist.starting import fitting_profile, name_of, write_profile
+    from medddist.survey import survey_lines, surveyed
+
+    progress, name = Progress(), name_of(folder)
+    path = Path(write or f"{name}.yaml")
+    if path.exists():
+        raise InputError(f"{path}: is there already; remove it, or name another file with --write")
+    try:
+        found = surveyed(folder, progress)
+    finally:
+        progress.close()
+    made, about = fitting_profile(found, name, device_named(device), minutes)
+    write_profile(made, path, found.source, about)
+    takes = f"a run takes about {told_time(about['seconds'])} and {told_bytes(about['memory_bytes'])} of memory here"
+    lines = [*survey_lines(found), *about["chosen"], f"written to {path}: {takes}", f"next: medddist evaluate --profile {shlex.quote(str(path))} --data {shlex.quote(folder)}"]
+    if report:
+        write_report(found, Path(report), [takes])
+        lines.append(f"the page with pictures: {report}")
+    tell({"found": found.as_json(), "profile": str(path), **about}, as_json, lines)
+
+
+@click.command("new-study")
+@click.argument("folder")
+@click.option("--data", required=True, help="Data of one's own, as in every other command.")
+@click.option("--profile", help="smoke, demo, real, paper, or a .yaml file; by default one made to fit, as by `init`.")
+@click.option("--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="As in `init`.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@DEBUG
+def new_study(folder, data, profile, minutes, device) -> None:
+    """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make book` builds there."""
+    from medddist.compute import device_named
+    from medddist.new_study import PROFILE, require_room_for, write_study
+    from medddist.profile import load_profile
+    from medddist.starting import fitting_profile, name_of, write_profile
+    from medddist.survey import surveyed
+
+    target, progress = Path(folder), Progress()
+    require_room_for(target)
+    if data != "phantom" and not Path(data).exists():
+        raise InputError(f"{data}: no such folder or .npz file; give 'phantom', a folder of images or an .npz")
+    source = data if data == "phantom" else str(Path(data).resolve())
+    try:
+        found = None if profile and data == "phantom" else surveyed(data, progress)
+        made, about = (load_profile(profile), {}) if profile else fitting_profile(found, name_of(data), device_named(device), minutes)
+        if found and found.unreadable:
+            made = made.changed({"data.skip_unreadable": True})
+    finally:
+        progress.close()
+    write_profile(made, target / PROFILE, source, about)
+    write_study(target, source, f"Dataset distillation of {name_of(data)}")
+    tell({}, False, [f"{folder}: a study of {source}", f"next: make -C {shlex.quote(folder)} book"])
+
+
+@click.command()
+@study_options(profile="demo")
+@click.option("--report", is_flag=False, flag_value="", metavar="[FILE]", help="Also look at the files as `init` does, and write a page with pictures; by default below --out.")
+def prepare(profile, data, out, device, changes, as_json, report) -> None:
+    """Read the data, split it, and say what is there."""
+    with opened_study(profile, data, out, device, changes) as study:
+        counts = {name: part.class_counts(study.data.classes).tolist() for name, part in study.data.parts().items()}
+    result = {
+        "source": study.data.source,
+        "fingerprint": study.data.fingerprint,
+        "image_size_px": study.data.image_size_px,
+        "channels": study.data.channels,
+        "class_names": list(study.data.class_names),
+        "counts": counts,
+        "notes": list(study.data.notes),
+    }
+    lines = [f"{study.data.source}: {study.data.image_size_px} px, fingerprint {study.data.fingerprint}"]
+    lines += [
+        f"{name}: {sum(row)} images, " + ", ".join(f"{c} {n}" for c, n in zip(study.data.class_names, row))
+        for name, row in counts.items()
+    ]
+    lines += [f"note: {note}" for note in study.data.notes]
+    if report is not None:
+        result["report"] = _reported(data, report or f"{out}/report/{study.data.source}.html")
+        lines.append(f"the page with pictures: {result['report']}")
+    tell(result, as_json, lines)
+
+
+def _reported(data: str, path: str) -> str:
+    from medddist.report import write_report
+    from medddist.survey import surveyed
+
+    progress = Progress()
+    try:
+        write_report(surveyed(data, progress), Path(path))
+    finally:
+        progress.close()
+    return path
+
+
+@click.command()
+@study_options(profile="demo")
+def estimate(profile, data, out, device, changes, as_json) -> None:
+    """Say how long each step will take, and how much memory and disk, by a few steps measured on this machine.
+
+    What is kept already counts as nothing. Every command says the same in a line before it starts.
+    """
+    from medddist.estimates import as_rows, estimate_lines, estimates
+
+    require_one_process("estimate")
+    with opened_study(profile, data, out, device, changes) as study:
+        found = estimates(study)
+        result = as_rows(study, found)
+        lines = estimate_lines(study, found)
+    tell(result, as_json, lines)
