@@ -1,7 +1,7 @@
 """Benchmarks: figures as ratios to a reference of the same run; times pair by pair, with the ratio's lowest and highest pair.
 
-Nothing here is a test: a shared machine is noisy, so times are compared, never judged. Memory is the peak of a fresh process; its
-rows are there where Linux's /proc tells it.
+Nothing here is a test: a shared machine is noisy, so times are compared, never judged. Memory is the peak of a fresh process, where
+Linux's /proc tells it; on a GPU it is what torch allocates there.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from medddist.seeds import generator
 from medddist.training import Recipe, sampled_order, train
 
 CLASSES = 4
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ class Case:
     student_steps: int
     batch_size: int | None = None
 
-    def problem(self, dtype: torch.dtype = torch.float32) -> tuple[Network, Distilled, Segment, AugmentSettings]:
+    def problem(self, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> tuple[Network, Distilled, Segment, AugmentSettings]:
         network = convnet(NetworkSettings(width=self.width, depth=self.depth), 1, CLASSES, self.image_size_px)
         random = generator("bench", self.image_size_px)
         start = initial_parameters(network, "bench").to(dtype)
+        network.module.to(device)
         target = start + 0.01 * torch.randn(start.shape, generator=random, dtype=dtype)
         size = (self.images, 1, self.image_size_px, self.image_size_px)
-        images = torch.randn(size, generator=random, dtype=dtype)
-        distilled = Distilled(images, torch.arange(self.images) % CLASSES, torch.tensor(math.log(0.01), dtype=dtype))
+        images = torch.randn(size, generator=random, dtype=dtype).to(device)
+        labels, log_step_size = torch.arange(self.images, device=device) % CLASSES, torch.tensor(math.log(0.01), dtype=dtype, device=device)
+        distilled = Distilled(images, labels, log_step_size)
         run = segment(start, target, images, self.batch_size or self.images, self.student_steps, random)
         return network, distilled, run, AugmentSettings()
 
@@ -76,19 +79,19 @@ MEMORY = Path("/proc/self/clear_refs")  # writing to it resets the peak of resid
 Progress = Callable[[str, int, int], None]
 
 
-def gradient(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
+def gradient(pairs: int = 5, progress: Progress | None = None, device: torch.device = CPU) -> list[dict]:
     """The exact sweep against the unrolled graph: time, error and peak memory."""
     _as_a_study_runs()
-    rows = [exactness()]
+    rows = [exactness(device)]
     for case in (SMALL, MIDDLE, PAPER_FEW):
-        arguments = case.problem()
+        arguments = case.problem(device=device)
         for way in ("sweep", KEPT, DIFFERENCE):
             what = ", ".join(["seconds an iteration", *way.split(", ")[1:]])
             ways = [lambda of=WAYS[name], a=arguments: of(*a) for name in (way, "unrolled")]
             rows.append(_paired(what, asdict(case), *ways, pairs=pairs, progress=progress))
-    if not MEMORY.exists():
+    if not _tells_memory(device):
         return rows
-    peak = lambda case, way: peak_mib(case, way)[0]
+    peak = lambda case, way: peak_mib(case, way, device)[0]
     unrolled = peak(MIDDLE, "unrolled")
     rows.append(_row("peak MiB above the process at rest", asdict(MIDDLE), peak(MIDDLE, "sweep"), unrolled))
     for way in (KEPT, DIFFERENCE):
@@ -98,13 +101,13 @@ def gradient(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
     return rows
 
 
-def ways(pairs: int = 5, progress: Progress | None = None) -> list[dict]:
+def ways(pairs: int = 5, progress: Progress | None = None, device: torch.device = CPU) -> list[dict]:
     """Every way to the gradient that was tried and kept in the library, against the unrolled graph: time, and direction in the images.
 
     The sweep that autograd differentiates twice is what a network without written-out derivatives takes.
     """
     _as_a_study_runs()
-    arguments = SMALL.problem()
+    arguments = SMALL.problem(device=device)
     unrolled, cosine = lambda: unrolled_gradient(*arguments), nn.functional.cosine_similarity
     exact = unrolled()[1]["images"].flatten()
     others = {name: way for name, way in WAYS.items() if name != "unrolled"}
@@ -122,21 +125,21 @@ def _by_autograd(network: Network, *rest):
     return matching_gradient(Network(nn.Sequential(network.module)), *rest)
 
 
-def paper(progress: Progress | None = None) -> list[dict]:
-    """One exact iteration of the paper's shape: its time, and the peak of the whole process, imports included."""
-    above, whole, seconds = peak_mib(PAPER, "sweep")
-    setting = asdict(PAPER)
+def paper(progress: Progress | None = None, device: torch.device = CPU) -> list[dict]:
+    """One exact iteration of the paper's shape: its time, and the peak of the whole process, imports included (of a GPU: its memory)."""
+    above, whole, seconds = peak_mib(PAPER, "sweep", device)
+    setting, of = asdict(PAPER), "process" if device.type == "cpu" else "GPU"
     return [
-        {"what": "peak MiB of the whole process", "setting": setting, "ours": whole, "reference": None},
-        {"what": "peak MiB above the process at rest", "setting": setting, "ours": above, "reference": None},
+        {"what": f"peak MiB of the whole {of}", "setting": setting, "ours": whole, "reference": None},
+        {"what": f"peak MiB above the {of} at rest", "setting": setting, "ours": above, "reference": None},
         {"what": "seconds an iteration", "setting": setting, "ours": seconds, "reference": None},
     ]
 
 
-def exactness() -> dict:
+def exactness(device: torch.device = CPU) -> dict:
     """The image gradient's relative difference to the unrolled one in float64; and how far each is from that in float32."""
     case = replace(SMALL, width=16, images=12, batch_size=8)
-    network, distilled, run, augmentation = case.problem(torch.float64)
+    network, distilled, run, augmentation = case.problem(torch.float64, device)
     exact, found = (of(network, distilled, run, augmentation)[1]["images"] for of in (unrolled_gradient, matching_gradient))
     single = [of(*_single(network, distilled, run, augmentation))[1]["images"] for of in (matching_gradient, unrolled_gradient)]
     error = lambda one: ((one.double() - exact).norm() / exact.norm()).item()
@@ -150,14 +153,14 @@ def _single(network, distilled: Distilled, run: Segment, augmentation):
     return network, distilled.to(torch.float32), run, augmentation
 
 
-def teachers(pairs: int = 5, progress: Progress | None = None, count: int = 100) -> list[dict]:
+def teachers(pairs: int = 5, progress: Progress | None = None, device: torch.device = CPU, count: int = 100) -> list[dict]:
     """Small teachers by the study's training against a loop of plain PyTorch, augmentation counted on both sides.
 
     A round is `count / pairs` teachers of each kind; the ratio's spread is over rounds.
     """
     _as_a_study_runs()
     share = max(1, count // pairs)
-    ours, plain = ([*_teacher_runs(share, way)] for way in (train, plain_training))
+    ours, plain = ([*_teacher_runs(share, way, device)] for way in (train, plain_training))
     setting = {"width": 32, "depth": 3, "image_size_px": 32, "images": TEACHER_IMAGES, "teachers": share * pairs}
     setting |= {"epochs": TEACHER_RECIPE.epochs, "batch_size": TEACHER_RECIPE.batch_size}
     all_of = lambda runs: [run() for run in runs]
@@ -169,12 +172,13 @@ def teachers(pairs: int = 5, progress: Progress | None = None, count: int = 100)
 TEACHER_RECIPE, TEACHER_IMAGES = Recipe(epochs=2, batch_size=256, learning_rate=0.01), 512
 
 
-def _teacher_runs(count: int, way: Callable = train) -> list[Callable[[], Tensor]]:
+def _teacher_runs(count: int, way: Callable = train, device: torch.device = CPU) -> list[Callable[[], Tensor]]:
     """A call a teacher that trains it by `train` or `plain_training`."""
     network = convnet(NetworkSettings(width=32, depth=3), 1, CLASSES, 32)
-    images = torch.randn(TEACHER_IMAGES, 1, 32, 32, generator=generator("bench"))
-    labels = torch.arange(len(images)) % CLASSES
-    starts = [initial_parameters(network, "bench", k) for k in range(count)]
+    network.module.to(device)
+    images = torch.randn(TEACHER_IMAGES, 1, 32, 32, generator=generator("bench")).to(device)
+    labels = torch.arange(len(images), device=device) % CLASSES
+    starts = [initial_parameters(network, "bench", k).to(device) for k in range(count)]
     return [partial(way, network, start, images, labels, TEACHER_RECIPE, ("bench", k)) for k, start in enumerate(starts)]
 
 
@@ -198,26 +202,27 @@ def convnet_of(network: Network, theta: Tensor) -> nn.Module:
     return module.requires_grad_(True)
 
 
-def scaling(pairs: int = 3, progress: Progress | None = None) -> list[dict]:
-    """How the sweep's cost grows: each setting changed alone, as a ratio to SMALL in the same run."""
+def scaling(pairs: int = 3, progress: Progress | None = None, device: torch.device = CPU) -> list[dict]:
+    """How the sweep's cost grows: each setting changed alone, as a ratio to SMALL in the same run; two processes on the CPU alone."""
     _as_a_study_runs()
     changes = [
         {"student_steps": 40}, {"student_steps": 80}, {"images": 80}, {"images": 160}, {"image_size_px": 64},
         {"image_size_px": 128}, {"width": 64}, {"width": 128},
     ]  # fmt: skip
-    base, rows = SMALL.problem(), []
+    base, rows = SMALL.problem(device=device), []
     for change in changes:
         case = replace(SMALL, **change)
-        other = case.problem()
+        other = case.problem(device=device)
         ways = lambda o=other: matching_gradient(*o), lambda: matching_gradient(*base)
         rows.append(_paired("seconds an iteration", change, *ways, pairs=pairs, progress=progress))
-        if MEMORY.exists():
-            rows.append(_row("peak MiB", change, peak_mib(case, "sweep")[0], peak_mib(SMALL, "sweep")[0]))
-    return [*rows, _several_teachers(pairs, progress), _two_processes(pairs, progress)]
+        if _tells_memory(device):
+            rows.append(_row("peak MiB", change, peak_mib(case, "sweep", device)[0], peak_mib(SMALL, "sweep", device)[0]))
+    rows.append(_several_teachers(pairs, progress, device))
+    return rows if device.type == "cuda" else [*rows, _two_processes(pairs, progress)]
 
 
-def _several_teachers(pairs: int, progress: Progress | None) -> dict:
-    train_some = lambda count: [call() for call in _teacher_runs(count)]
+def _several_teachers(pairs: int, progress: Progress | None, device: torch.device = CPU) -> dict:
+    train_some = lambda count: [call() for call in _teacher_runs(count, device=device)]
     return _paired("seconds of training", {"teachers": 4}, lambda: train_some(4), lambda: train_some(1), pairs=pairs, progress=progress)
 
 
@@ -272,13 +277,26 @@ def _row(what: str, setting: dict, ours: float, reference: float) -> dict:
 
 
 def _seconds(call: Callable[[], object]) -> float:
+    _finish_on_gpu()
     began = time.perf_counter()
     call()
+    _finish_on_gpu()
     return time.perf_counter() - began
 
 
-def peak_mib(case: Case, way: str) -> tuple[float, float, float]:
-    """Of one call in a fresh process: peak above its memory at rest, peak of the whole process, and seconds."""
+def _finish_on_gpu() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _tells_memory(device: torch.device) -> bool:
+    return device.type == "cuda" or MEMORY.exists()
+
+
+def peak_mib(case: Case, way: str, device: torch.device = CPU) -> tuple[float, float, float]:
+    """Of one call in a fresh process: peak above its memory at rest, peak of the whole process, and seconds; on a GPU, of its memory."""
+    if device.type == "cuda":
+        return _peak_on_gpu(case, way, device)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_peak_in_this_process, case, way).result()
 
@@ -293,6 +311,16 @@ def _peak_in_this_process(case: Case, way: str) -> tuple[float, float, float]:
     seconds = _seconds(lambda: of(*arguments))
     peak = _status_mib("VmHWM")
     return peak - rest, peak, seconds
+
+
+def _peak_on_gpu(case: Case, way: str, device: torch.device) -> tuple[float, float, float]:
+    of, arguments = WAYS[way], case.problem(device=device)
+    of(*case.few().problem(device=device))  # libraries are loaded and their plans made
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    rest = torch.cuda.memory_allocated(device)
+    seconds = _seconds(lambda: of(*arguments))
+    return (torch.cuda.max_memory_allocated(device) - rest) / 2**20, torch.cuda.max_memory_reserved(device) / 2**20, seconds
 
 
 def _status_mib(field: str) -> float:

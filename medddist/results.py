@@ -136,6 +136,7 @@ def _of_seed(study: Study, seed: int) -> dict:
 
 def about(device: str = "auto") -> dict:
     """Versions, machine and commit."""
+    where = device_named(device)
     return {
         "when": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
@@ -145,7 +146,8 @@ def about(device: str = "auto") -> dict:
             "system": platform.system(),
             "processor": _processor(),
             "threads": torch.get_num_threads(),
-            "device": str(device_named(device)),
+            "device": str(where),
+            **({"gpu": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}),
         },
     }
 

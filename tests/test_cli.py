@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from medddist import benchmarks, cli
 
@@ -70,13 +71,20 @@ def test_benchmarks_are_rows_of_ratios(capsys, tmp_path, monkeypatch):
         monkeypatch.setattr(benchmarks, name, tiny)
     if benchmarks.MEMORY.exists():
         assert benchmarks.peak_mib(tiny, "sweep")[1] > 100
-    monkeypatch.setattr(benchmarks, "peak_mib", lambda case, way: (1.0, 2.0, 3.0))  # each takes a process of its own
+    monkeypatch.setattr(benchmarks, "peak_mib", lambda case, way, device: (1.0, 2.0, 3.0))  # each takes a process of its own
     code, out, _ = run(capsys, "bench", "gradient", "--pairs", "2", "--json", "--save", str(tmp_path))
     rows = json.loads(out)
     assert code == 0 and rows == json.loads((tmp_path / "bench-gradient.json").read_text())["rows"]
     assert all({"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"} <= row.keys() for row in rows)
     assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
     assert [row["float64_difference"] < 1e-9 for row in rows if "float64_difference" in row] == [True]
+
+
+def test_a_made_up_problem_is_on_the_device_asked_for():
+    meta = torch.device("meta")  # a device without arithmetic: what is left elsewhere shows
+    network, distilled, run, _ = benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2).problem(device=meta)
+    tensors = [run.start, run.target, *run.batches, *(one.uniform for one in run.draws), distilled.labels, *distilled.learned().values()]
+    assert {one.device for one in [*tensors, *network.module.parameters()]} == {meta}
 
 
 def test_whole_distillations_by_differences_are_held_against_exact_ones(capsys, tmp_path):

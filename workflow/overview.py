@@ -199,12 +199,13 @@ def costs() -> str:
 
 
 def performance(names: tuple[str, ...]) -> str:
-    """The rows of results/bench-NAME.json as tables, with the machine that they were measured on."""
+    """The rows of results/bench-NAME.json, and of bench-NAME-cuda.json, as tables, with the machine that they were measured on."""
     tables = []
-    for path in filter(Path.exists, (ROOT / "results" / f"bench-{name}.json" for name in names)):
+    for path in filter(Path.exists, (ROOT / "results" / f"bench-{name}{on}.json" for name in names for on in ("", "-cuda"))):
         record = json.loads(path.read_text(encoding="utf-8"))
         machine, packages = record["about"]["machine"], record["about"]["packages"]
-        tables += [f"`{path.stem}`, {machine['processor']}, {machine['threads']} threads, torch {packages['torch']}:", ""]
+        where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
+        tables += [f"`{path.stem}`, {where}, torch {packages['torch']}:", ""]
         tables += ["| what | setting | here | reference | ratio |", "|---|---|---|---|---|"]
         tables += [_of_bench(row) for row in record["rows"]] + [""]
     return "\n".join(tables)

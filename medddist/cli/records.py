@@ -47,28 +47,32 @@ def gradients(profile, data, out, device, changes, as_json, way, save) -> None:
 @click.command()
 @click.argument("what", type=click.Choice(["gradient", "ways", "teachers", "scaling", "paper"]))
 @click.option("--pairs", type=click.IntRange(1), help="Measurements of each kind, taken in turn.")
-@click.option("--save", metavar="FOLDER", help="Also write them, with versions and machine, to FOLDER/bench-WHAT.json.")
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@click.option("--save", metavar="FOLDER", help="Also write them, with versions and machine, to FOLDER/bench-WHAT.json (on a GPU: bench-WHAT-cuda.json).")
 @JSON
 @DEBUG
-def bench(what, pairs, save, as_json) -> None:
+def bench(what, pairs, device, save, as_json) -> None:
     """Measure speed and memory, each as a ratio to a reference in the same run.
 
     gradient: the sweep against the unrolled graph. ways: every way to the gradient. teachers: against plain PyTorch.
     scaling: how cost grows. paper: one iteration of the paper's shape.
     """
     from medddist import benchmarks
+    from medddist.compute import device_named, use_full_precision
     from medddist.files import write_json
     from medddist.results import about
 
     if what == "paper" and pairs:
         raise InputError("pairs: bench paper is one iteration without a reference; leave --pairs out")
-    progress = Progress()
+    where, progress = device_named(device), Progress()
+    use_full_precision()
     try:
-        rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress)
+        rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress, device=where)
     finally:
         progress.close()
     if save:
-        write_json(f"{save}/bench-{what}.json", {"rows": rows, "about": about("cpu")})
+        name = f"bench-{what}" if where.type == "cpu" else f"bench-{what}-{where.type}"
+        write_json(f"{save}/{name}.json", {"rows": rows, "about": about(str(where))})
     tell(rows, as_json, [_bench_line(row) for row in rows])
 
 
