@@ -46,6 +46,7 @@ TRAINING, SWEEP, PREDICTION = 2.2, 6.5, 1.1
 PREDICTED_AT_ONCE = 512  # images, as `training.predict` does
 CLEARLY = 1.5  # memory is clearly short where the estimate is so many times what is free
 MEASURED_NUMBERS = 2**25  # of the first block's output in a measured batch: larger ones are measured in part
+AT_ONCE_SECONDS = 1  # of work that needs no word before
 LEAST_SECONDS = 0.2  # that a measurement takes, if one call does not take longer
 
 SMALLER_MEMORY = {  # by step, what to lower where memory is short; what changes no result comes first
@@ -423,9 +424,9 @@ def _value(profile: Profile, setting: str) -> int | None:
 
 
 def warning_line(found: list[Estimate]) -> str:
-    """One line on what is about to start; "" where nothing is left to compute."""
+    """One line on what is about to start; "" where next to nothing is left to compute."""
     left = [one for one in found if one.seconds]
-    if not left:
+    if sum(one.seconds for one in left) <= AT_ONCE_SECONDS:
         return ""
     each = ", ".join(f"{one.step} {machine.told_time(one.seconds)}" for one in left)
     return (

@@ -56,7 +56,8 @@ def study(tmp_path_factory) -> Study:
     return Study(load_profile("smoke", TINY), "phantom", tmp_path_factory.mktemp("study"), "cpu")
 
 
-def test_what_is_kept_costs_nothing_and_the_disk_it_takes_is_as_counted(study):
+def test_what_is_kept_costs_nothing_and_the_disk_it_takes_is_as_counted(study, monkeypatch):
+    monkeypatch.setattr(estimates, "AT_ONCE_SECONDS", 0)
     line = told_before(study, "distill")
     assert "teachers" in line and "distill" in line and "\n" not in line
     study.teachers()
@@ -65,6 +66,11 @@ def test_what_is_kept_costs_nothing_and_the_disk_it_takes_is_as_counted(study):
     assert counted / 2 < taken < 2 * counted + 20_000  # the file's own header
     assert told_before(study, "teachers") == ""
     assert "teachers" not in told_before(study, "distill")
+
+
+def test_nothing_is_said_of_what_is_done_at_once():
+    said = lambda seconds: estimates.warning_line([estimates.Estimate("distill", seconds, 2**20, 0)])
+    assert said(0.4) == "" and "distill" in said(40)
 
 
 def test_short_memory_is_refused_with_a_setting_that_would_fit(study, monkeypatch):

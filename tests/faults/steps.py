@@ -70,8 +70,9 @@ class Ended:
 
     @property
     def clear(self) -> bool:
-        """Refused by exit code 2 and one line that names something of ours."""
-        return self.status == 2 and self.err.startswith("medddist: error: ") and self.err.count("\n") == 1
+        """Refused by exit code 2 and one line that names something of ours, after no more than what was about to start."""
+        *before, last = self.err.splitlines() or [""]
+        return self.status == 2 and last.startswith("medddist: error: ") and all(": about " in line for line in before)
 
 
 class Started:
@@ -157,13 +158,14 @@ class World:
     def start(self, step: str, out: Path, arm: Callable[[], None] | None = None) -> Started:
         return Started(step, out, self.folder / "said", arm)
 
-    def require_right(self, step: str, ended: Ended, out: Path) -> None:
-        """The same words and the same files as undisturbed, but for the time it took."""
+    def require_right(self, step: str, ended: Ended, out: Path, lacking: bool = False) -> None:
+        """The same words and the same files as undisturbed, but for the time it took; some may be `lacking`, but none is another."""
         right = self.right[step]
         assert ended.status == right.status, f"{step}: exit code {ended.status}, {ended.err!r}"
         assert told(ended, out) == right.said, f"{step}: says something else than undisturbed"
         found = content(out)
-        assert found.keys() == right.files.keys(), f"{step}: other files: {sorted(found.keys() ^ right.files.keys())}"
+        others = found.keys() - right.files.keys() if lacking else found.keys() ^ right.files.keys()
+        assert not others, f"{step}: other files: {sorted(others)}"
         unlike = [name for name in found if found[name] != right.files[name]]
         assert not unlike, f"{step}: unlike the undisturbed: {unlike}"
 
@@ -176,9 +178,9 @@ class World:
         assert ended.clear, f"{step}: no clear error: exit code {ended.status}, {ended.err!r}"
         return "refused"
 
-    def finish(self, step: str, out: Path) -> None:
+    def finish(self, step: str, out: Path, lacking: bool = False) -> None:
         """Once more, undisturbed, where the disturbance left off: now it has to be right."""
-        self.require_right(step, self.start(step, out).ended(), out)
+        self.require_right(step, self.start(step, out).ended(), out, lacking)
         shutil.rmtree(out, ignore_errors=True)  # a worker of one that was killed may still be at its last file
 
 

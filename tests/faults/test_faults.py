@@ -53,7 +53,9 @@ def test_the_bounds_hold():
 
 def test_an_error_is_clear_if_it_is_one_line_of_ours():
     assert Ended(2, "", "medddist: error: x: is full\n").clear
-    assert not Ended(1, "", "medddist: error: x: is full\n").clear and not Ended(2, "", "Traceback\n  x\n").clear
+    assert Ended(2, "", "medddist: teachers: about 3 s\nmedddist: error: x: is full\n").clear
+    assert not Ended(1, "", "medddist: error: x: is full\n").clear and not Ended(2, "", "Traceback\n  x\n").clear and not Ended(2, "", "").clear
+    assert not Ended(2, "", "medddist: error: x: is full\nmedddist: error: y\n").clear
 
 
 def test_times_are_not_compared():
