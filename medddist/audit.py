@@ -3,9 +3,9 @@
 The attacker trains networks on the released images and asks how sure they are of an image's class: of images that they
 were trained on, or on changed copies of, they are surer than of others as difficult. The score is the log-odds of the own
 class, averaged over networks, less the same of networks that have nothing to do with the image: trained on other real
-images (difficulty calibration, Watson et al., ICLR 2022), or on shadow sets that were distilled without it (LiRA, offline
-and with one variance for all images, Carlini et al., S&P 2022: few shadows give neither a variance nor an `in`
-distribution of each image).
+images (difficulty calibration, Watson et al., ICLR 2022), or on shadow sets that were distilled without it (offline LiRA,
+Carlini et al., S&P 2022), there over the standard deviation of the latter: few shadows give no `in` distribution of an image, and a
+variance only with help from all others' (`membership.moderated_deviations`).
 
 Two controls say whether an attack is one: real images that networks were trained on have to be found, unseen ones may not be.
 """
@@ -27,7 +27,7 @@ from medddist.distill import Distillation
 from medddist.errors import InputError
 from medddist.evaluate import trained_networks
 from medddist.files import digest, read_json, write_json
-from medddist.membership import LEVEL, attacked, is_at_chance, is_found, log_odds, share, threshold_rank
+from medddist.membership import LEVEL, attacked, is_at_chance, is_found, log_odds, moderated_deviations, share, threshold_rank
 from medddist.neighbours import Neighbours, features, neighbours
 from medddist.seeds import generator
 from medddist.settings import Settings
@@ -60,6 +60,7 @@ class AuditSettings(Settings):
     shadows: int = Field(
         0, ge=0, multiple_of=2
     )  # distillations of random halves for LiRA, in pairs that have each image in one; 0 for none
+    variance: Literal["moderated", "one"] = "moderated"  # LiRA's: of each image, drawn towards all images'; or one for all
     shadow_networks: int = Field(4, ge=1)  # trained on each shadow's set, and as many on real images of its half
     shadow_changes: dict[
         str, Any
@@ -178,8 +179,8 @@ def _measured(study: Study, seed: int) -> dict[str, Any]:
     own, control, calibration = _loss_scores(study, result, asked, seed)
     attacks = {"loss": (own - calibration, control - calibration)}
     if settings.shadows:
-        out = _shadow_means(study, asked, seed)
-        attacks["lira"] = own - out["distilled"], control - out["control"]
+        out = _out_of_shadows(study, asked, seed)
+        attacks["lira"] = _standing_out(own, *out["distilled"]), _standing_out(control, *out["control"])
     told["membership"] = {name: _membership(asked, *scores, settings) for name, scores in attacks.items()}
     return told
 
@@ -311,13 +312,28 @@ def _neighbours_told(found: Neighbours) -> dict[str, Any]:
 # ---- shadows -----------------------------------------------------------------------------------------------------------
 
 
-def _shadow_means(study: Study, asked: Candidates, seed: int) -> dict[str, np.ndarray]:
-    """Log-odds of all candidates by networks that never saw them: the mean over the shadows that each is out of."""
-    total = {"distilled": 0.0, "control": 0.0}
-    for number in range(study.profile.audit.shadows):
-        inside, scores = shadow_scores(study, number, asked, seed)
-        total = {name: total[name] + np.where(inside, 0, scores[name]) for name in total}
-    return {name: of / (study.profile.audit.shadows // 2) for name, of in total.items()}
+def _out_of_shadows(study: Study, asked: Candidates, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of the candidates' log-odds by networks that never saw them: mean (N,) and standard deviation (N,) over those shadows."""
+    settings = study.profile.audit
+    found = [shadow_scores(study, number, asked, seed) for number in range(settings.shadows)]
+    out = ~np.array([inside for inside, _ in found])  # (shadows, N); each image is out of one of two
+    told = {}
+    for name in ("distilled", "control"):
+        scores = np.array([scores[name] for _, scores in found]).T[out.T].reshape(out.shape[1], settings.shadows // 2)
+        told[name] = scores.mean(1), _deviations(scores, settings.variance)
+    return told
+
+
+def _deviations(scores: np.ndarray, variance: str) -> np.ndarray:
+    """(N,) of scores (N, shadows); ones where one variance serves all, which then changes no order."""
+    count, shadows = scores.shape
+    if variance == "one" or shadows < 2:
+        return np.ones(count)
+    return moderated_deviations(scores.var(1, ddof=1), shadows - 1)
+
+
+def _standing_out(score: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    return (score - mean) / deviation
 
 
 def in_shadow(groups: np.ndarray, seed: int, number: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import optimize, special, stats
 from torch import Tensor
 
 from medddist.derivatives import logits
@@ -115,6 +115,21 @@ def is_found(one: dict[str, Any]) -> bool:
 def is_at_chance(one: dict[str, Any]) -> bool:
     low, high = one["by_chance"]
     return low <= one["true_positives"]["count"] <= high and one["auc"]["low"] <= 0.5 <= one["auc"]["high"]
+
+
+def moderated_deviations(variances: np.ndarray, freedom: int) -> np.ndarray:
+    """(N,) standard deviations of N quantities whose variances (N,) were each estimated with so many degrees of freedom.
+
+    Each variance is drawn towards what all have in common, the more the less they differ beyond what so few values would make
+    them differ anyway (Smyth, Stat. Appl. Genet. Mol. Biol. 2004, section 6.2): between one variance for all and one for each.
+    """
+    half, logs = freedom / 2, np.log(np.maximum(variances, np.finfo(float).tiny))
+    excess = float(logs.var(ddof=1) - special.polygamma(1, half))
+    if excess <= 1e-6:  # they differ by chance alone
+        return np.full(len(variances), math.sqrt(variances.mean()))
+    prior = optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-6, 1e7)  # half of the prior's degrees of freedom
+    common = math.exp(logs.mean() - special.digamma(half) + math.log(half) + special.digamma(prior) - math.log(prior))
+    return np.sqrt((prior * common + half * variances) / (prior + half))
 
 
 def log_odds(network: Network, trained: list[Tensor], images: Tensor, labels: Tensor) -> np.ndarray:

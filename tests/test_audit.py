@@ -327,13 +327,40 @@ def test_shadows_take_away_how_difficult_an_image_is(monkeypatch, shadows, rng=n
     told = lambda study, number, *_: (lambda inside: (inside, dict.fromkeys(("distilled", "control"), score(inside))))(halves[number // 2] ^ bool(number % 2))
     monkeypatch.setattr(audit, "shadow_scores", told)
     fake = SimpleNamespace(profile=SimpleNamespace(audit=AuditSettings(shadows=shadows)))
-    out = audit._shadow_means(fake, None, 0)["control"]
+    out, deviation = audit._out_of_shadows(fake, None, 0)["control"]
+    assert (deviation == 1).all() if shadows == 2 else np.abs(deviation - 0.3).max() < 0.1, "one value gives no variance"
     assert np.abs(out - difficulty).std() < 0.3 and abs((out - difficulty).mean()) < 0.1, "by shadows that never saw the image"
     split = lambda of: dict(zip(sizes, np.split(of, np.cumsum(list(sizes.values()))[:-1])))
     own = score(member)
-    hidden, found = attacked(split(own), 0.01), attacked(split(own - out), 0.01)
+    hidden, found = attacked(split(own), 0.01), attacked(split((own - out) / deviation), 0.01)
     assert found["control"]["true_positives"]["share"] > 0.95 > 0.3 > hidden["control"]["true_positives"]["share"]
     assert is_found(found["control"]) and is_at_chance(found["unseen"])
+
+
+@pytest.mark.parametrize("prior", [4, 20])
+def test_variances_of_few_values_are_drawn_towards_what_they_have_in_common(prior, freedom=15, rng=np.random.default_rng(5)):
+    """Made-up variances whose distribution is known: nearer to the true ones than each by itself and than one for all."""
+    true = 2.0 * prior / rng.chisquare(prior, 20_000)
+    estimated = true * rng.chisquare(freedom, len(true)) / freedom
+    moderated = membership.moderated_deviations(estimated, freedom) ** 2
+    best = (prior * 2.0 + freedom * estimated) / (prior + freedom)  # Smyth's posterior, with the prior that they were drawn from
+    np.testing.assert_allclose(moderated, best, rtol=0.1)
+    error = lambda found: np.abs(np.log(found / true)).mean()
+    assert error(moderated) < error(estimated) and error(moderated) < error(np.full(len(true), estimated.mean()))
+
+
+def test_variances_that_differ_by_chance_alone_are_one(freedom=15, rng=np.random.default_rng(6)):
+    estimated = 3.0 * rng.beta(200, 200, 500) * 2  # less than chi-squared would have them differ
+    moderated = membership.moderated_deviations(estimated, freedom)
+    assert np.ptp(moderated) == 0 and moderated[0] ** 2 == pytest.approx(3, rel=0.05)
+
+
+def test_an_image_that_networks_disagree_on_has_to_stand_out_further():
+    """A hundred members, and unseen images of which the last is ten times as uncertain: by one variance it stands out most."""
+    rng, uncertainty = np.random.default_rng(7), np.where(np.arange(300) == 299, 10.0, 1.0)
+    scores, own = uncertainty[:, None] * rng.normal(size=(300, 16)), np.r_[np.full(100, 4.0), np.zeros(199), 9.0]
+    one, moderated = (audit._standing_out(own, scores.mean(1), audit._deviations(scores, of)) for of in ("one", "moderated"))
+    assert one[299] > one[:100].max() and moderated[299] < np.median(moderated[:100])
 
 
 def test_an_odd_number_of_shadows_is_refused():
