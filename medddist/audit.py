@@ -151,15 +151,16 @@ def _drawn(labels, groups, free, per_class: int, classes: int, random: torch.Gen
 def audit(study: Study, seed: int | None = None) -> dict[str, Any]:
     """Everything that is measured on a seed's released set, kept as the study's step; `broken` says whether to believe it."""
     seed = study.profile.seeds[0] if seed is None else seed
-    path = (
-        study.folder(
-            "audit", audit=study.profile.audit.model_dump(mode="json"), distillation=_distillation(study, seed)
-        )
-        / "result.json"
-    )
+    path = result_path(study, seed)
     if not path.exists():
         write_json(path, _measured(study, seed))
     return read_json(path)
+
+
+def result_path(study: Study, seed: int) -> Path:
+    """Where `audit` keeps what it measured."""
+    settings = study.profile.audit.model_dump(mode="json")
+    return study.folder("audit", audit=settings, distillation=_distillation(study, seed)) / "result.json"
 
 
 def _distillation(study: Study, seed: int) -> str:
@@ -242,11 +243,29 @@ def images_asked(study: Study, asked: Candidates) -> tuple[Tensor, Tensor]:
 
 def _loss_scores(study: Study, result: Distillation, asked: Candidates, seed: int) -> list[np.ndarray]:
     """Log-odds of all candidates by networks on the released set, on the positive control, and on other real images; kept."""
-    path = _scores_path(study, asked, seed, ("recipe", "networks", "references", "seed"))
+    path = _loss_path(study, asked, seed)
     if not path.exists():
         names = ("released", "control", "reference")
         save_tensors(path, {name: torch.from_numpy(of) for name, of in zip(names, _attack(study, result, asked))}, {})
     return [load_tensors(path)[0][name].numpy() for name in ("released", "control", "reference")]
+
+
+def attacks_left(study: Study) -> tuple[bool, int]:
+    """What is left of an audit of the study's first seed: whether the loss attack is, and how many of the shadows."""
+    settings, seed = study.profile.audit, study.profile.seeds[0]
+    if not study.distillation_path(seed).exists():
+        return True, settings.shadows
+    asked = candidates(study, study.distillation(seed), settings)
+    shadows = (_shadow_path(study, shadow(study, number, asked), asked, seed) for number in range(settings.shadows))
+    return not _loss_path(study, asked, seed).exists(), sum(not path.exists() for path in shadows)
+
+
+def _loss_path(study: Study, asked: Candidates, seed: int) -> Path:
+    return _scores_path(study, asked, seed, ("recipe", "networks", "references", "seed"))
+
+
+def _shadow_path(study: Study, one: Study, asked: Candidates, seed: int) -> Path:
+    return _scores_path(study, asked, seed, ("recipe", "shadow_networks", "seed"), of=one)
 
 
 def _scores_path(
@@ -375,7 +394,7 @@ def shadow_scores(study: Study, number: int, asked: Candidates, seed: int) -> tu
     one, settings = shadow(study, number, asked), study.profile.audit
     rows = {"train": asked.training.numpy(), "test": asked.unseen.numpy()}
     inside = [in_shadow(study.data.parts()[part].groups, settings.seed, number)[at] for part, at in rows.items()]
-    path = _scores_path(study, asked, seed, ("recipe", "shadow_networks", "seed"), of=one)
+    path = _shadow_path(study, one, asked, seed)
     if not path.exists():
         scores = _scored_by_shadow(one, images_asked(study, asked), seed)
         save_tensors(path, {name: torch.from_numpy(of) for name, of in scores.items()}, {})

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from medddist import costs, machine
+from medddist.audit import attacks_left, result_path
 from medddist.compare import OF_THE_STUDY, Comparison, one_of_its_names
 from medddist.contenders import CONDENSED, SELF_SUPERVISED, Contenders
 from medddist.baselines.condensing import condense
@@ -276,15 +277,16 @@ def evaluate_seconds(speeds: Speeds, profile: Profile, shape: Shape, missing: It
     return sum(of[method]() for method in missing if method in of)
 
 
-def audit_seconds(speeds: Speeds, profile: Profile, shape: Shape) -> float:
+def audit_seconds(speeds: Speeds, profile: Profile, shape: Shape, loss: bool, shadows: int) -> float:
+    """Of the loss attack, if it is left, and of so many shadows."""
     settings, released = profile.audit, profile.distill.images_per_class * shape.classes
     one = speeds.training(released, settings.recipe) + speeds.predicting(min(2 * settings.others, shape.train + shape.test))
-    total = (2 * settings.networks + settings.references) * one
-    if settings.shadows:
+    total = (2 * settings.networks + settings.references) * one if loss else 0.0
+    if shadows:
         small = profile.changed({"audit.shadow_changes": {}, **settings.shadow_changes})
         half = replace(shape, train=shape.train // 2)
         distilled = small.teachers.teachers * teacher_seconds(speeds, small, half) + distill_seconds(speeds, small, half)
-        total += settings.shadows * (distilled + 2 * settings.shadow_networks * one)
+        total += shadows * (distilled + 2 * settings.shadow_networks * one)
     return total
 
 
@@ -338,7 +340,7 @@ def estimates(study: Study, steps: Iterable[str] = STEPS) -> list[Estimate]:
 
 
 def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
-    """Seconds; 0 where all of it is kept already. What was stopped half-way counts whole."""
+    """Seconds; 0 where all of it is kept already. An audit's scores that are kept count nothing; whatever else was stopped half-way counts whole."""
     profile = study.profile
     if step == "teachers":
         missing = sum(
@@ -351,8 +353,8 @@ def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
         missing = sum(not study.distillation_path(seed).exists() for seed in profile.seeds)
         return missing * distill_seconds(speeds, profile, shape) if missing else 0.0
     if step == "audit":
-        kept = {"audit": profile.audit.model_dump(mode="json"), "distillation": study.distillation_path(profile.seeds[0]).parent.name}
-        return 0.0 if (study.folder("audit", **kept) / "result.json").exists() else audit_seconds(speeds, profile, shape)
+        kept = result_path(study, profile.seeds[0]).exists()
+        return 0.0 if kept else audit_seconds(speeds, profile, shape, *attacks_left(study))
     unscored = [method for method in METHODS if method != "majority" and study.seconds_of_scores(method) is None]
     if step == "evaluate":
         return evaluate_seconds(speeds, profile, shape, unscored)

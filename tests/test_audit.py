@@ -297,6 +297,7 @@ def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch
     assert len(first.data.train) + len(second.data.train) == 300 and first.data.pixel_mean == one.data.pixel_mean
     inside, scores = audit.shadow_scores(one, 0, asked, 0)
     assert inside.shape == scores["distilled"].shape == scores["control"].shape == (len(asked.training) + 150,)
+    assert audit.attacks_left(one) == (True, 1)
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
@@ -308,6 +309,7 @@ def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch
     real = audit._scored_by_shadow
     monkeypatch.setattr(audit, "_scored_by_shadow", lambda *a: (calls.append(1), real(*a))[1])
     told = audit.audit(one)
+    assert audit.attacks_left(one) == (False, 0) and audit.attacks_left(study(tmp_path, **changes | {"shadow_networks": 3})) == (False, 2)
     assert is_found(told["membership"]["lira"]["positive_control"]["control"]), "where only membership can tell"
     assert (
         len(calls) == 1
