@@ -54,8 +54,8 @@ print("\n".join(dataset.notes) or "nothing unusual was noted while reading")
 # %% [markdown]
 # ## How many
 #
-# The test part is scored once, at the end; everything that is chosen is chosen on validation. No patient and no pair of identical
-# images is in two parts.
+# The test part is scored once, at the end; everything that is chosen is chosen on validation. No patient that the source names, and no pair of identical
+# images, is in two parts.
 
 # %%
 counts = pd.DataFrame(
@@ -111,7 +111,7 @@ figures.show(figures.brightness(means, dataset.train.labels, dataset.class_names
 
 # %% [markdown]
 # And if classes came from different places, telling the places apart would look like telling diseases apart. In the COVID-19 Radiography
-# Database that is so: each class follows its source. The phantom's default has its sites spread evenly over the classes.
+# Database that is so: most classes have a source to themselves. The phantom's default has its sites spread evenly over the classes.
 
 # %%
 if dataset.train.origins is not None and dataset.origin_names:

@@ -18,7 +18,7 @@
 # many random real images, on all images, and the majority class. **Costs** a few minutes in the `demo` profile. **Expect** in `demo` on the
 # phantom the distilled images above random real ones by at least 0.05 balanced accuracy, and below all images; `smoke` learns nothing.
 #
-# Everyone uses the same recipe. The distilled set brings its learned step size; the random images have theirs tuned on validation.
+# Every small set has the same recipe; all training images have two of their own. The distilled set brings its learned step size; the random images have theirs tuned on validation.
 # Intervals are 95 %, by bootstrap over test groups crossed with networks.
 
 # %% tags=["parameters"]

@@ -25,7 +25,7 @@
 #
 # *The same for everyone.* The labelled budget is the profile's images a class. Each of five evaluation seeds has its own draw of random images, the
 # same for every method that takes random ones, and its own initial weights, the same for every method by network. One recipe and one
-# augmentation train every network; validation and test parts are the same, and the test part is scored once.
+# augmentation train every network on so few images; validation and test parts are the same, and the test part is scored once.
 #
 # *The same effort.* Every method tries the same learning rates of that recipe on validation; one that has a learning rate of its own (pretraining,
 # the images of another distillation) also tries the same factors of it, one preparation a point. A preparation may process a fixed number

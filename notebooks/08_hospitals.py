@@ -98,7 +98,8 @@ figures.show(figures.sharing(rows, metric), f"{metric.replace('_', ' ')} on all 
 # ## A new version, and one that is withdrawn
 #
 # A corrected package has another ID, and takes the old one's place. When a hospital withdraws its package, the receiver trains again without
-# it: what the package held is then in no network of the receiver's. With shared weights that takes every hospital's work again.
+# it: what the package held is then in no network of the receiver's. Where networks are shared and their answers averaged, that
+# hospital's are left out; by federated averaging every hospital has to train again. (It is stopped after the profile's few rounds here, and is not at its best.)
 
 # %%
 name, *others = packages
