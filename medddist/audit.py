@@ -68,6 +68,12 @@ class AuditSettings(Settings):
     seed: int = 0
 
 
+STRENGTHENED_BY = {  # what an attack's strength is decided by
+    "loss": "audit.networks, audit.references, audit.recipe",
+    "lira": "audit.networks, audit.shadows, audit.shadow_networks, audit.recipe",
+}
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Who is asked about: training indices, and test indices of the unseen ones; in equal numbers a class, as the set is.
@@ -205,7 +211,7 @@ def broken(told: dict[str, Any]) -> list[str]:
             found, high, area = control["true_positives"], control["by_chance"][1], control["auc"]
             reasons.append(
                 f"the {name} attack is broken: of {found['of']} real images that networks were trained on it finds {found['count']},"
-                f" and chance up to {high} (AUC {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]); strengthen it (audit.networks, audit.references, audit.recipe), or give more test images"
+                f" and chance up to {high} (AUC {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]); strengthen it ({STRENGTHENED_BY[name]}), or give more test images"
             )
         for what, groups in of.items():
             if not is_at_chance(groups["unseen"]):
@@ -255,7 +261,10 @@ def attacks_left(study: Study) -> tuple[bool, int]:
     settings, seed = study.profile.audit, study.profile.seeds[0]
     if not study.distillation_path(seed).exists():
         return True, settings.shadows
-    asked = candidates(study, study.distillation(seed), settings)
+    try:
+        asked = candidates(study, study.distillation(seed), settings)
+    except InputError:  # the audit will say so
+        return True, settings.shadows
     shadows = (_shadow_path(study, shadow(study, number, asked), asked, seed) for number in range(settings.shadows))
     return not _loss_path(study, asked, seed).exists(), sum(not path.exists() for path in shadows)
 
@@ -272,8 +281,9 @@ def _scores_path(
     study: Study, asked: Candidates, seed: int, decided_by: tuple[str, ...], of: Study | None = None
 ) -> Path:
     """Where an attack's scores are kept: named by these of its settings, whom it is asked about, and the set it attacks."""
-    settings = study.profile.audit.model_dump(mode="json", include=set(decided_by))
-    whom, one = digest([asked.training.tolist(), asked.unseen.tolist(), asked.left.tolist()]), of or study
+    one = of or study
+    settings = one.profile.audit.model_dump(mode="json", include=set(decided_by))
+    whom = digest([asked.training.tolist(), asked.unseen.tolist(), asked.left.tolist()])
     return (
         one.folder("audit", attack=settings, asked=whom, distillation=_distillation(one, seed)) / "scores.safetensors"
     )

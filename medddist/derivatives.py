@@ -5,7 +5,8 @@ loss along a direction v in the parameters, and its own derivatives, H v in the 
 one forward-over-reverse pass. For a ConvNet both are written out over the kernels of `kernels`; for every other network autograd does it.
 `directional_by_difference` takes the same from the first derivatives, `slopes`, at two places: faster, and to half of the digits.
 
-With `bfloat16` convolutions multiply numbers of 8 significant bits and add in float32; everything between them stays as it is.
+With `bfloat16` convolutions multiply numbers of 8 significant bits and add in float32; everything between them stays as it is
+(where autograd does it, torch's autocast takes the last layer too).
 """
 
 from __future__ import annotations

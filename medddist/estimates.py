@@ -363,7 +363,7 @@ def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
 
 
 def told_before(study: Study, command: str) -> str:
-    """One line on what a command is about to compute; "" where it only reads.
+    """One line on what a command is about to compute; "" where it only reads, or is done at once.
 
     Raises InputError, naming a setting that would fit, where memory or disk are clearly short; and, before teachers are trained, what
     would be refused after them.

@@ -127,7 +127,7 @@ pd.DataFrame(table).set_index(["attack", "images"])
 
 # %%
 reasons = broken(told)
-print("\n".join(reasons) or f"both controls are as they have to be, at a threshold for {settings.false_positives:.0%} false positives")
+print("\n".join(reasons) or f"both controls are as they have to be, at a threshold for {100 * settings.false_positives:g} % false positives")
 
 # %%
 drawn = {
@@ -138,9 +138,9 @@ picture = figures.membership(drawn, settings.false_positives)
 figures.show(picture, "Share of images found and area under the curve, by group of images and attack, with intervals; dashed: what chance gives")
 
 # %% [markdown]
-# LiRA takes from an image's score what shadow sets say that were distilled from random halves of the data without it. It is a setting,
-# `audit.shadows`: two short shadows did not find the positive control here, so it takes more of them, and a finding at 0.1 % false
-# positives takes at least a thousand unseen images. Each shadow is kept when it is done.
+# LiRA takes from an image's score the mean of its scores under shadow sets that were distilled from random halves of the data without it, and divides
+# by their deviation. It is a setting, `audit.shadows`: two short shadows did not find the positive control here, so it takes more of them, and a
+# finding at 0.1 % false positives takes at least a thousand unseen images. Each shadow is kept when it is done.
 
 # %%
 asked = candidates(study, result, settings)

@@ -233,6 +233,7 @@ def test_images_behind_averages_are_asked_about_in_equal_numbers(tmp_path):
 def test_too_few_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="^audit: there are too few images of the smallest class"):
         audit.audit(tiny_study(tmp_path, puzzling(16)))
+    assert audit.attacks_left(tiny_study(tmp_path, puzzling(16))) == (True, 0), "whoever asks for estimates is told of the other steps"
 
 
 # ---- a study ---------------------------------------------------------------------------------------------------------
@@ -363,6 +364,25 @@ def test_an_image_that_networks_disagree_on_has_to_stand_out_further():
     scores, own = uncertainty[:, None] * rng.normal(size=(300, 16)), np.r_[np.full(100, 4.0), np.zeros(199), 9.0]
     one, moderated = (audit._standing_out(own, scores.mean(1), audit._deviations(scores, of)) for of in ("one", "moderated"))
     assert one[299] > one[:100].max() and moderated[299] < np.median(moderated[:100])
+
+
+def test_a_shadows_scores_are_named_by_the_attack_that_made_them(out):
+    """`shadow_changes` may change the attack too."""
+
+    def path(epochs: int) -> Path:
+        one = study(out, shadows=2, shadow_changes={"audit.recipe.epochs": epochs})
+        asked = candidates(one, one.distillation(), one.profile.audit)
+        return audit._shadow_path(one, audit.shadow(one, 0, asked), asked, 0)
+
+    assert path(3) != path(4) and path(3) == path(3)
+
+
+@pytest.mark.parametrize("attack, helps, does_not", [("loss", "audit.references", "audit.shadows"), ("lira", "audit.shadows", "audit.references")])
+def test_a_broken_attack_is_strengthened_by_what_it_uses(attack, helps, does_not):
+    at, scores = threshold(np.arange(100.0), 0.05), np.zeros(20)
+    control, unseen = row(scores, np.arange(100.0), at, 0.999), row(np.linspace(1, 99, 40), np.arange(100.0), at, 0.999)
+    told = {"membership": {attack: {"released": {"unseen": unseen}, "positive_control": {"control": control, "unseen": unseen}}}}
+    assert [(helps in reason, does_not in reason) for reason in broken(told)] == [(True, False)]
 
 
 def test_an_odd_number_of_shadows_is_refused():

@@ -27,6 +27,7 @@ SECTIONS = {  # headings of `medddist --help`, and what each command is for in a
         "evaluate": "score them on test beside random real images",
         "compare": "and beside other ways to learn from few labels",
         "audit": "what they give away: nearest images, membership",
+        "leakage": "accuracy against leakage, by start and by DP-SGD",
     },
     "Send and receive": {
         "package": "write the distilled set as a file to send",

@@ -131,8 +131,9 @@ def audit(profile, data, out, device, changes, as_json, seed, save) -> int:
     from medddist.results import audit_record
 
     require_one_process("audit")
-    with opened_study(profile, data, out, device, changes, "audit") as study:
-        result = audited(study, seed)
+    seeds = () if seed is None else (f"seeds=[{seed}]",)
+    with opened_study(profile, data, out, device, changes + seeds, "audit") as study:
+        result = audited(study)
     reasons = broken(result)
     saved = [f"written to {audit_record(study, result, reasons, device, save)}"] if save else []
     tell(result, as_json, [*_audit_lines(result), *saved])

@@ -57,15 +57,18 @@ def bench(what, pairs, device, save, as_json) -> None:
     gradient: the sweep against the unrolled graph. ways: every way to the gradient. teachers: against plain PyTorch.
     scaling: how cost grows. paper: one iteration of the paper's shape.
     """
+    import torch
+
     from medddist import benchmarks
-    from medddist.compute import device_named, use_full_precision
+    from medddist.compute import device_named
     from medddist.files import write_json
     from medddist.results import about
 
     if what == "paper" and pairs:
         raise InputError("pairs: bench paper is one iteration without a reference; leave --pairs out")
     where, progress = device_named(device), Progress()
-    use_full_precision()
+    if where.type == "cuda":
+        torch.cuda.set_device(where)  # whose end is waited for
     try:
         rows = benchmarks.BENCHMARKS[what](**({"pairs": pairs} if pairs else {}), progress=progress, device=where)
     finally:
