@@ -140,23 +140,26 @@ def matching_gradient(
         raise ValueError(f"way: {way!r} is not known; use one of {', '.join(get_args(Way))}")
     leaves, bfloat16 = distilled.leaves(), way == "bfloat16"
     alpha = distilled.step_size.detach()
-    thetas, kept = [run.start.detach()], []
+    steps, kept = len(run.batches), []
+    # One piece for all of them: small ones between a step's large tensors would keep the holes of these from being filled again.
+    thetas = run.start.new_empty(steps + 1, run.start.numel())  # (N + 1, P)
+    thetas[0] = run.start
     for number, (batch, draws) in enumerate(zip(run.batches, run.draws)):
         x = augment(distilled.images[batch], draws, augmentation).detach()
         if way == "difference":
-            found = slopes(network, thetas[-1], x, distilled.targets[batch])
+            found = slopes(network, thetas[number], x, distilled.targets[batch])
             g = found.by_theta
         else:
-            _, g, found = gradient_and_kept(network, thetas[-1], x, distilled.targets[batch], bfloat16=bfloat16)
-            found = found if number >= len(run.batches) - kept_steps else None
-        thetas.append(thetas[-1] - alpha * g)
+            _, g, found = gradient_and_kept(network, thetas[number], x, distilled.targets[batch], bfloat16=bfloat16)
+            found = found if number >= steps - kept_steps else None
+        torch.sub(thetas[number], alpha * g, out=thetas[number + 1])
         kept.append(found)
         del found  # or it would lie there beside the next step's
-    missed, distance = thetas.pop() - run.target, (run.start - run.target).square().sum()
+    missed, distance = thetas[steps] - run.target, (run.start - run.target).square().sum()
     slope, towards = torch.zeros_like(alpha), 2 * missed / distance
-    for batch, draws in zip(reversed(run.batches), reversed(run.draws)):
+    for number, batch, draws in zip(reversed(range(steps)), reversed(run.batches), reversed(run.draws)):
         x, y = augment(leaves.images[batch], draws, augmentation), leaves.targets[batch]
-        at = network, thetas.pop(), x.detach(), y.detach(), towards
+        at = network, thetas[number], x.detach(), y.detach(), towards
         step = (
             directional_by_difference(*at, kept.pop())
             if way == "difference"
