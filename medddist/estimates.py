@@ -355,7 +355,7 @@ def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
     if step == "audit":
         kept = result_path(study, profile.seeds[0]).exists()
         return 0.0 if kept else audit_seconds(speeds, profile, shape, *attacks_left(study))
-    unscored = [method for method in METHODS if method != "majority" and study.seconds_of_scores(method) is None]
+    unscored = [method for method in METHODS if method != "majority" and not study.is_scored(method)]
     if step == "evaluate":
         return evaluate_seconds(speeds, profile, shape, unscored)
     full = [method for method in unscored if method in OF_THE_STUDY]

@@ -220,15 +220,22 @@ class Study:
         if not path.exists():
             with _timed(path):
                 said, about = getattr(self, f"_{method}")(images_per_class)
-            save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
+                save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
         tensors, about = load_tensors(path)
         said = tensors["probabilities"].numpy()
         return Scored(method, said, about, self._scores(said))
 
+    def is_scored(self, method: str) -> bool:
+        """Whether the result of `scored` exists, so that nothing is left to compute."""
+        return self._scores_path(method).exists()
+
     def seconds_of_scores(self, method: str) -> float | None:
         """Seconds that `scored` took when it computed, with the steps it lacked; None where that was not noted."""
+        return _seconds(self._scores_path(method)) or None
+
+    def _scores_path(self, method: str) -> Path:
         depends_on = self._score_depends_on(method, self.profile.distill.images_per_class)
-        return _seconds(self.folder("scores", method=method, **depends_on) / "result.safetensors") or None
+        return self.folder("scores", method=method, **depends_on) / "result.safetensors"
 
     def _score_depends_on(self, method: str, images_per_class: int) -> dict:
         profile = self.profile
@@ -384,24 +391,36 @@ def _section(name: str, settings: Settings):
 
 @contextlib.contextmanager
 def _timed(path: Path):
-    """Add the seconds spent here to a note beside `path`; nothing where the file was there already.
+    """Note the seconds spent here beside `path`, the step's result; nothing where it existed before.
 
+    A sitting that ends without the result keeps its seconds under another name, and the one that finishes
+    adds them up: a note beside a result is the step's whole time, and a step without a result has none.
     Of a step that several processes share, the first process's seconds count.
     """
     shared = path.name == "result.safetensors"
     if path.exists() or (shared and processes.rank()):
         yield
         return
-    began, before = time.monotonic(), _seconds(path)
+    unfinished = path.with_suffix(".seconds.unfinished")
+    began, before = time.monotonic(), read_json(unfinished) if unfinished.exists() else 0.0
+    total = lambda: round(before + time.monotonic() - began, 2)
     try:
         yield
-    finally:
-        write_json(path.with_suffix(".seconds.json"), round(before + time.monotonic() - began, 2))
+    except BaseException:
+        with contextlib.suppress(InputError):  # a full disk may be what stopped it
+            write_json(unfinished, total())
+        raise
+    write_json(_note(path), total())
+    unfinished.unlink(missing_ok=True)
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".seconds.json")
 
 
 def _seconds(path: Path) -> float:
-    note = path.with_suffix(".seconds.json")
-    return read_json(note) if note.exists() else 0.0
+    """Seconds that a result took; 0.0 without a result, whatever stands beside its place."""
+    return read_json(_note(path)) if path.exists() and _note(path).exists() else 0.0
 
 
 def _save_distillation(path: Path, result: Distillation) -> None:

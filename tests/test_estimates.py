@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -66,6 +67,20 @@ def test_what_is_kept_costs_nothing_and_the_disk_it_takes_is_as_counted(study, m
     assert counted / 2 < taken < 2 * counted + 20_000  # the file's own header
     assert told_before(study, "teachers") == ""
     assert "teachers" not in told_before(study, "distill")
+
+
+def test_a_step_that_was_stopped_is_still_to_be_done(study, monkeypatch):
+    def interrupted(*arguments, **named):
+        time.sleep(0.02)  # so that there are seconds to note
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medddist.study.trained_networks", interrupted)
+    monkeypatch.setattr(estimates, "evaluate_seconds", lambda speeds, profile, shape, missing: float(len(missing)))
+    for method in ("full_teacher", "full_good"):
+        with pytest.raises(KeyboardInterrupt):
+            study.scored(method)
+    (left,) = estimates.estimates(study, ("evaluate",))
+    assert left.seconds == len(METHODS) - 1, "all but the majority class, which costs nothing"
 
 
 def test_nothing_is_said_of_what_is_done_at_once():

@@ -255,6 +255,39 @@ def test_an_interrupted_step_leaves_no_result(tmp_path, monkeypatch):
     assert same(one.distillation(), tiny_study(tmp_path / "undisturbed").distillation())
 
 
+@pytest.mark.parametrize("step", ["teacher", "distill", "scores"])
+def test_a_step_that_was_stopped_is_not_done_and_its_sittings_add_up(tmp_path, monkeypatch, step):
+    one = tiny_study(tmp_path)
+    ask = {"teacher": one.teachers, "distill": one.distillation, "scores": lambda: one.scored("full_good")}[step]
+    name = {"teacher": "train_teacher", "distill": "_save_distillation", "scores": "probabilities"}[step]
+    if step == "distill":
+        one.teachers()
+    clock = iter(range(0, 10**6, 100))
+
+    def interrupted(*arguments, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as now, pytest.raises(KeyboardInterrupt):
+        now.setattr(study, name, interrupted)
+        now.setattr(study.time, "monotonic", lambda: next(clock))
+        ask()
+    assert not list((tmp_path / step).rglob("*.seconds.json")), "only a finished step has a note of its seconds"
+    assert step != "scores" or not one.is_scored("full_good") and one.seconds_of_scores("full_good") is None
+    ask()
+    notes = sorted((tmp_path / step).rglob("*.seconds.json"))
+    assert read_json(notes[0]) >= 100 and not list((tmp_path / step).rglob("*.unfinished"))
+    assert step != "scores" or one.is_scored("full_good")
+
+
+def test_seconds_noted_without_a_result_do_not_count(tmp_path):
+    """As versions to 0.1 left them behind when they were stopped."""
+    one = tiny_study(tmp_path)
+    write_json(one.distillation_path(0).with_suffix(".seconds.json"), 1000.0)
+    assert one.seconds(0)["distillation"] == 0
+    one.distillation()
+    assert 0 < one.seconds(0)["distillation"] < 1000
+
+
 def test_a_damaged_result_is_named(tmp_path):
     one = tiny_study(tmp_path)
     one.scored("majority")
