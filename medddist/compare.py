@@ -224,9 +224,9 @@ class Comparison(Contenders):
     def _on_validation(self, network: Network, ready: Ready, rate: float) -> float:
         try:
             trained = [self._trained(network, ready, rate, "tuning", n) for n in range(self.settings.tuning_networks)]
+            scores = mean_validation_scores(network, trained, self.study.tensors("validation"))
         except Diverged:
             return 0.0
-        scores = mean_validation_scores(network, trained, self.study.tensors("validation"))
         return scores[self.profile.distill.selection_metric]
 
     def _trained(self, network: Network, ready: Ready, rate: float, *seed: int | str) -> Tensor:

@@ -163,7 +163,7 @@ def distill(
     Candidates every `select_every` iterations (the initial set is the first) train `selection_networks` networks by the
     final evaluation's recipe; the best on validation is released. With `selection: last` none is trained, `validation` is
     not looked at, and the last candidate is released. Test data are not an argument here.
-    Raises InputError for settings the trajectories cannot serve, and when the loss is not finite.
+    Raises InputError for settings the trajectories cannot serve, and when the loss or what is learned is not finite.
     """
     check_trajectories(trajectories, network, settings)
     check_processes(settings)
@@ -234,6 +234,7 @@ def _iterate(run: _Run, network: Network, trajectories: list[Trajectory], settin
         run.learned[name] = run.learned[name] - rates[name] * run.velocity[name]
     run.iteration += 1
     _refuse_step_size(run)
+    _refuse_what_is_not_finite(run)
 
 
 def _along_a_segment(
@@ -281,6 +282,16 @@ def _refuse_step_size(run: _Run) -> None:
             f"learning_rate_log_step_size: the step size became {step_size:g} at iteration {run.iteration}; lower"
             " learning_rate_log_step_size"
         )
+
+
+def _refuse_what_is_not_finite(run: _Run) -> None:
+    """After a step, so that the last one is looked at too."""
+    for name, value in run.learned.items():
+        if not value.isfinite().all():
+            raise InputError(
+                f"learning_rate_{name}: the {name} are no longer finite after iteration {run.iteration}; lower"
+                f" learning_rate_{name}"
+            )
 
 
 def _add_candidate(

@@ -77,9 +77,9 @@ def tried_on_validation(
     """`mean_validation_scores` of fresh networks; zeros where training diverges, so that such a choice loses."""
     try:
         trained = trained_networks(network, images, labels, recipe, networks, seed)
+        return mean_validation_scores(network, trained, validation)
     except Diverged:
         return {"accuracy": 0.0, "balanced_accuracy": 0.0}
-    return mean_validation_scores(network, trained, validation)
 
 
 def tuned_learning_rate(

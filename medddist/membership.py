@@ -18,6 +18,7 @@ from torch import Tensor
 from medddist.derivatives import logits
 from medddist.errors import NotApplicable
 from medddist.networks import Network
+from medddist.training import require_finite_answers
 
 LEVEL, CONTROL_LEVEL = 0.95, 0.999  # of intervals; a control is judged by the second, so that it does not fail by luck
 BATCH = 512
@@ -133,11 +134,16 @@ def moderated_deviations(variances: np.ndarray, freedom: int) -> np.ndarray:
 
 
 def log_odds(network: Network, trained: list[Tensor], images: Tensor, labels: Tensor) -> np.ndarray:
-    """(N,) log of p / (1 - p), p the probability of the own class; the mean over networks."""
+    """(N,) log of p / (1 - p), p the probability of the own class; the mean over networks.
+
+    Raises Diverged where it is not finite.
+    """
     found = []
     for theta in trained:
         z = torch.cat([logits(network, theta, batch) for batch in images.split(BATCH)]).double()
         own = z.gather(1, labels[:, None])
         rest = z.scatter(1, labels[:, None], -math.inf)
         found.append(own[:, 0] - rest.logsumexp(1))
-    return torch.stack(found).mean(0).cpu().numpy()
+    odds = torch.stack(found).mean(0)
+    require_finite_answers(odds)
+    return odds.cpu().numpy()

@@ -262,20 +262,21 @@ class Study:
         return probabilities(self.network(), trained, self.tensors("test")[0])
 
     def _from_sets(self, sets: list[tuple[tuple, Tensor, Tensor, float]], networks: int, what: str) -> np.ndarray:
-        """Networks trained by the evaluation's recipe on each (seed, images, labels, learning rate), pooled."""
-        trained = []
+        """Answers of networks trained by the evaluation's recipe on each (seed, images, labels, learning rate), pooled."""
+        said = []
         for seed, images, labels, rate in sets:
             recipe = self.profile.evaluate.recipe.model_copy(update={"learning_rate": rate})
             named = (self.profile.evaluate.seed, *seed)
             try:
-                trained += trained_networks(self.network(), images, labels, recipe, networks, named)
+                trained = trained_networks(self.network(), images, labels, recipe, networks, named)
+                said.append(self._said(trained))
             except Diverged:
                 raise InputError(
                     f"{what}: a network diverged at the rate {rate:.3g} that was chosen on validation; lower distill.step_size for"
                     " distilled images, or take the largest of references.learning_rates out for random ones"
                 ) from None
-            self.progress(f"evaluating {what}", len(trained), networks * len(sets))
-        return self._said(trained)
+            self.progress(f"evaluating {what}", networks * len(said), networks * len(sets))
+        return np.concatenate(said)
 
     def _distilled(self, images_per_class: int) -> tuple[np.ndarray, dict]:
         return self._released_sets("distilled", images_per_class, lambda result: result.distilled)
@@ -401,7 +402,7 @@ def _timed(path: Path):
     if path.exists() or (shared and processes.rank()):
         yield
         return
-    unfinished = path.with_suffix(".seconds.unfinished")
+    unfinished = path.with_suffix(".unfinished_seconds.json")
     began, before = time.monotonic(), read_json(unfinished) if unfinished.exists() else 0.0
     total = lambda: round(before + time.monotonic() - began, 2)
     try:

@@ -37,7 +37,7 @@ class Recipe(Settings):
 
 
 class Diverged(InputError):
-    """The loss is no longer finite: the learning rate is too large for these images."""
+    """A loss, parameters or answers are no longer finite: the learning rate is too large for these images."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def train(
 
     images (N, C, H, W), standardised; labels (N,) classes, or (N, K) probabilities. `stop_after` so many epochs the recipe,
     its schedule included, is left where it is.
-    Raises Diverged, an InputError, when the loss is no longer finite.
+    Raises Diverged, an InputError, when the loss or the parameters are no longer finite.
     """
     state = resume or TrainingState(0, theta.detach(), torch.zeros_like(theta))
     while state.epoch < (recipe.epochs if stop_after is None else stop_after):
@@ -89,7 +89,7 @@ def _epoch(network: Network, state: TrainingState, images, labels, recipe: Recip
         velocity = recipe.momentum * velocity + slope + recipe.weight_decay * theta
         theta = theta - recipe.learning_rate * rate_factor(recipe.schedule, progress) * velocity
         mean += theta / len(batches)
-    if not loss.isfinite():
+    if not (loss.isfinite() and theta.isfinite().all()):  # the loss is that before the last step
         raise Diverged(
             f"learning_rate: training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}; lower the learning rate"
         )
@@ -123,5 +123,16 @@ def _repeated(indices: Tensor, count: int, random: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def predict(network: Network, theta: Tensor, images: Tensor, batch_size: int = 512) -> Tensor:
-    """Class probabilities (N, K) of images (N, C, H, W)."""
-    return torch.cat([logits(network, theta, batch).softmax(1) for batch in images.split(batch_size)])
+    """Class probabilities (N, K) of images (N, C, H, W).
+
+    Raises Diverged where they are not finite: parameters that are finite may still be too large.
+    """
+    said = torch.cat([logits(network, theta, batch).softmax(1) for batch in images.split(batch_size)])
+    require_finite_answers(said)
+    return said
+
+
+def require_finite_answers(said: Tensor) -> None:
+    """Raises Diverged unless all that networks answered is finite."""
+    if not said.isfinite().all():
+        raise Diverged("learning_rate: training diverged, the network's answers are not finite; lower the learning rate")

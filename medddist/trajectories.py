@@ -2,12 +2,14 @@
 
 What is read is compared with sums (SHA-256, shortened) that the file carries: of each row of a trajectory, so that reading two rows
 costs two, of each tensor of a result, and of the words beside them. Files from before there were sums are read without.
+Values that are not finite are neither written nor read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,10 @@ from medddist.files import replaced_atomically
 
 # The one entry of a file's metadata: safetensors writes several in any order, and the same result is the same bytes.
 CHECKED = "checked"
+
+# Of values that are not finite: a network that diverged says nothing, and what is computed from it less.
+REFUSED = "is not written, since its values are not finite; lower the learning rate that it was computed with"
+KEPT = "holds values that are not finite, kept by an earlier version; delete it and run its step again"
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,12 @@ class Trajectory:
             rows = [parameters[epoch : epoch + 1][0] for epoch in epochs]
         for epoch, row in zip(epochs, rows):
             _require(self.path, self.sums is None or _sum(row) == self.sums[epoch])
+        _require_finite(self.path, rows, {}, KEPT)
         return rows
 
 
 def write_trajectory(path: Path, parameters: Tensor, about: dict) -> None:
-    """parameters (S, P) float32, whole or not at all."""
+    """parameters (S, P) float32, whole or not at all. Raises InputError where one is not finite."""
     _save(path, {"parameters": parameters.contiguous()}, about, [_sum(row) for row in parameters])
 
 
@@ -99,6 +106,17 @@ def _words(file, path: Path) -> tuple[dict, list | dict | None]:
     return about, None
 
 
+def _require_finite(path: Path, tensors: Iterable[Tensor], about: dict, what: str) -> None:
+    """Raises InputError, which says `what`, for a tensor or a word that is not finite."""
+    finite = all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
+    try:
+        json.dumps(about, allow_nan=False)
+    except ValueError:
+        finite = False
+    if not finite:
+        raise InputError(f"{path}: {what}")
+
+
 def _require(path: Path, whole: bool) -> None:
     if not whole:
         raise InputError(f"{path}: is damaged (its check sums do not fit what is in it); delete it and run its step again")
@@ -116,6 +134,7 @@ def _sum_of_words(about: dict) -> str:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], about: dict, sums: list[str] | dict[str, str]) -> None:
+    _require_finite(path, tensors.values(), about, REFUSED)
     about = json.loads(json.dumps(about))  # as a reader will see it
     words = json.dumps({"about": about, "sums": {"about": _sum_of_words(about), "tensors": sums}})
     with replaced_atomically(path) as temporary:
@@ -126,15 +145,19 @@ def _save(path: Path, tensors: dict[str, Tensor], about: dict, sums: list[str] |
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
-    """Tensors and a JSON value in one file, atomically: a checkpoint can not be half of one and half of the next."""
+    """Tensors and a JSON value in one file, atomically: a checkpoint can not be half of one and half of the next.
+
+    Raises InputError where a value is not finite.
+    """
     kept = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     _save(path, kept, about, {name: _sum(value) for name, value in kept.items()})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """What `save_tensors` wrote, on the CPU. Raises InputError when missing or damaged."""
+    """What `save_tensors` wrote, on the CPU. Raises InputError when missing, damaged or not finite."""
     with _opened(Path(path)) as file:
         about, sums = _words(file, path)
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     _require(path, sums is None or sums == {name: _sum(value) for name, value in tensors.items()})
+    _require_finite(path, tensors.values(), about, KEPT)
     return tensors, about

@@ -390,6 +390,13 @@ def test_what_is_not_finite_stops_with_the_setting_to_lower(tmp_path, changes, n
         run(tmp_path, select_every=100, **changes)
 
 
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_what_is_no_longer_finite_after_the_very_last_step_is_not_released(tmp_path, name):
+    rate = {f"learning_rate_{name}": 1e39}
+    with pytest.raises(InputError, match=f"^learning_rate_{name}: .* lower learning_rate_{name}$"):
+        run(tmp_path, iterations=1, selection="last", labels="soft", **({"learning_rate_labels": 1.0} | rate))
+
+
 @pytest.mark.parametrize("rate", [1.0, 1e2, 1e4, 1e6, 1e30])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_step_size_stays_positive_at_any_rate(tmp_path, monkeypatch, rate, sign):

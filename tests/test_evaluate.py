@@ -86,6 +86,15 @@ def test_every_candidate_gets_the_same_networks_to_start_from(monkeypatch):
     assert seeds == [(("s", "tuning"), 4)] * 2
 
 
+def test_a_rate_whose_networks_answer_nothing_finite_loses(monkeypatch):
+    """As a divergence in the very last step may leave them; taken for the first class they would score above none."""
+    monkeypatch.setattr(evaluate, "train", lambda network, theta, *rest, **named: 1e37 * theta)
+    reached = tried_on_validation(
+        tiny_network(), *labelled(6), tiny_recipe(), 1, labelled(6, 1), ("s",)
+    )
+    assert reached == {"accuracy": 0.0, "balanced_accuracy": 0.0}
+
+
 def test_a_rate_at_which_training_diverges_loses_and_does_not_stop_the_choice():
     network, validation = tiny_network(), labelled(9, seed=1)
     best, scores = tuned_learning_rate(

@@ -275,7 +275,7 @@ def test_a_step_that_was_stopped_is_not_done_and_its_sittings_add_up(tmp_path, m
     assert step != "scores" or not one.is_scored("full_good") and one.seconds_of_scores("full_good") is None
     ask()
     notes = sorted((tmp_path / step).rglob("*.seconds.json"))
-    assert read_json(notes[0]) >= 100 and not list((tmp_path / step).rglob("*.unfinished"))
+    assert read_json(notes[0]) >= 100 and not list((tmp_path / step).rglob("*unfinished*"))
     assert step != "scores" or one.is_scored("full_good")
 
 
@@ -286,6 +286,18 @@ def test_seconds_noted_without_a_result_do_not_count(tmp_path):
     assert one.seconds(0)["distillation"] == 0
     one.distillation()
     assert 0 < one.seconds(0)["distillation"] < 1000
+
+
+@pytest.mark.parametrize("method", ["distilled", "random_balanced", "full_good"])
+def test_answers_that_are_not_finite_are_refused_and_never_kept(tmp_path, monkeypatch, method):
+    one = tiny_study(tmp_path)
+    one.distillation()
+    trained = study.trained_networks
+    huge = lambda *given, **named: [1e37 * theta for theta in trained(*given, **named)]
+    monkeypatch.setattr(study, "trained_networks", huge)
+    with pytest.raises(InputError, match="diverged|lower"):
+        one.scored(method)
+    assert not list((tmp_path / "scores").rglob("result.safetensors"))
 
 
 def test_a_damaged_result_is_named(tmp_path):

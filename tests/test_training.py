@@ -15,7 +15,7 @@ from medddist.augment import NO_AUGMENTATION, AugmentSettings, augment, draw
 from medddist.errors import InputError
 from medddist.networks import initial_parameters
 from medddist.seeds import generator
-from medddist.training import Recipe, TrainingState, predict, rate_factor, sampled_order, train
+from medddist.training import Diverged, Recipe, TrainingState, predict, rate_factor, sampled_order, train
 from small import CLASSES, labelled, tiny_network, tiny_recipe
 
 STRONG = {"momentum": 0.9, "weight_decay": 0.05, "epochs": 4, "batch_size": 5, "learning_rate": 0.05}
@@ -132,6 +132,23 @@ def test_a_divergence_is_refused_naming_the_epoch():
     images[3] = float("nan")
     with pytest.raises(InputError, match="^learning_rate: .*epoch 1 .*lower"):
         train(network, start(network, torch.float32), images, labels, tiny_recipe(), ("s",))
+
+
+def test_what_diverges_in_its_very_last_step_is_refused():
+    """No loss is looked at after the last update."""
+    network, (images, labels) = tiny_network(), labelled(12)
+    recipe = tiny_recipe(epochs=1, batch_size=12, learning_rate=1e39)
+    with pytest.raises(Diverged, match="^learning_rate: .*epoch 1 .*lower"):
+        train(network, start(network, torch.float32), images, labels, recipe, ("s",))
+
+
+def test_answers_that_are_not_finite_are_refused():
+    """Finite parameters may be so large that what they answer is not: argmax would take NaN for the first class."""
+    network, (images, _) = tiny_network(), labelled(6)
+    huge = 1e37 * start(network, torch.float32)
+    assert huge.isfinite().all()
+    with pytest.raises(Diverged, match="^learning_rate: .*lower"):
+        predict(network, huge, images)
 
 
 def test_schedules():

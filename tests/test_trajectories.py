@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from medddist import trajectories
 from medddist.errors import InputError
 from medddist.trajectories import load_tensors, open_trajectory, save_tensors, write_trajectory
 
@@ -43,6 +44,34 @@ def test_a_view_is_written_as_what_it_shows(tmp_path):
     whole = torch.arange(24.0).reshape(4, 6)
     write_trajectory(tmp_path / "t.safetensors", whole[:, ::2], {})
     assert torch.equal(torch.stack(open_trajectory(tmp_path / "t.safetensors").rows(0, 1, 2, 3)), whole[:, ::2])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_never_kept(tmp_path, value):
+    path, tensor = tmp_path / "t.safetensors", torch.tensor([[1.0, value]])
+    writes = [
+        lambda: write_trajectory(path, tensor, {}),
+        lambda: save_tensors(path, {"probabilities": tensor, "indices": torch.arange(2)}, {}),
+        lambda: save_tensors(path, {"indices": torch.arange(2)}, {"scores": [value]}),
+    ]
+    for write in writes:
+        with pytest.raises(InputError, match="t.safetensors: .*not finite.*; "):
+            write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_an_earlier_version_kept_though_it_is_not_finite_is_refused(tmp_path, monkeypatch):
+    path, tensor = tmp_path / "t.safetensors", torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
+    with monkeypatch.context() as earlier:
+        earlier.setattr(trajectories, "_require_finite", lambda *given: None)
+        write_trajectory(path, tensor, {})
+        save_tensors(tmp_path / "r.safetensors", {"probabilities": tensor}, {})
+        save_tensors(tmp_path / "a.safetensors", {}, {"scores": [float("nan")]})
+    with pytest.raises(InputError, match="t.safetensors: .*not finite.*delete it and run its step again"):
+        open_trajectory(path).rows(0)
+    for name in ("r", "a"):
+        with pytest.raises(InputError, match=f"{name}.safetensors: .*not finite.*delete it and run its step again"):
+            load_tensors(tmp_path / f"{name}.safetensors")
 
 
 @pytest.mark.parametrize("epoch", [-1, 6, 100])

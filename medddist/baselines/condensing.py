@@ -48,7 +48,7 @@ def condense(
 
     Real and synthetic images of a class go through one and the same augmentation (siamese: Zhao & Bilen, ICML 2021).
     Between iterations with the same network it takes a step on the synthetic images (none where network_every is 1).
-    Raises Diverged when the loss is no longer finite.
+    Raises Diverged when the loss or the images are no longer finite.
     """
     images, labels = initial[0].clone(), initial[1]
     velocity, members = torch.zeros_like(images), [(training[1] == k).nonzero().flatten() for k in range(int(labels.max()) + 1)]
@@ -62,10 +62,10 @@ def condense(
             both = siamese([learned[labels == k], real], settings.augmentation, random)
             loss = loss + loss_of(network, theta, *both, k)
         (slope,) = torch.autograd.grad(loss, learned)
-        if not loss.isfinite():
-            raise Diverged(f"learning_rate: condensing diverged in iteration {iteration + 1} at {learning_rate:g}; lower the learning rate")
         velocity = settings.momentum * velocity + slope
         images = images - learning_rate * velocity
+        if not (loss.isfinite() and images.isfinite().all()):
+            raise Diverged(f"learning_rate: condensing diverged in iteration {iteration + 1} at {learning_rate:g}; lower the learning rate")
         if network_every > 1:
             x = augment(images, draw(len(images), random, images), settings.augmentation)
             theta = theta - settings.network_learning_rate * gradient(network, theta, x, labels)[1]

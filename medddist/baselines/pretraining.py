@@ -86,7 +86,7 @@ def pretrain(
     """Learn the network's features from images (N, C, H, W) without labels, N >= 2.
 
     make: the method's class, or what gives one from (encoder, settings, seed)
-    Raises Diverged when the loss is no longer finite.
+    Raises Diverged when the loss, or in the end a parameter or an output, is no longer finite.
     """
     encoder = seeded(copy.deepcopy(network.module), *seed, "encoder").to(images.device)
     method = make(encoder, settings, seed).to(images.device).train()
@@ -109,7 +109,10 @@ def pretrain(
             raise Diverged(f"learning_rate: pretraining diverged in step {step + 1} at {settings.learning_rate:g}; lower the learning rate")
         if progress:
             progress(step + 1, steps)
-    return Pretrained(flat(method.encoder), losses, {"start": before, "end": spread(method, some)})
+    theta, after = flat(method.encoder), spread(method, some)
+    if not (theta.isfinite().all() and math.isfinite(after)):  # the last loss is that before the last step
+        raise Diverged(f"learning_rate: pretraining diverged in step {steps} at {settings.learning_rate:g}; lower the learning rate")
+    return Pretrained(theta, losses, {"start": before, "end": after})
 
 
 def batches(count: int, batch_size: int, steps: int, seed: tuple[int | str, ...]) -> Iterator[Tensor]:
