@@ -291,7 +291,7 @@ class Contenders:
             images = study.tensors("train")[0][torch.from_numpy(indices).to(study.device)]
             source = f"{len(labels)} labelled training images of {name}"
         else:
-            if study.data.source == "phantom":
+            if study.data.is_phantom:
                 raise Unavailable("the data is the phantom itself")
             if not 16 <= study.data.image_size_px <= 512:
                 raise Unavailable(f"the phantom has 16 to 512 px, not {study.data.image_size_px}")

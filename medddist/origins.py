@@ -152,5 +152,5 @@ def of_origins(comparison: Comparison) -> dict:
         "by_origin": {LABELS[method]: sensitivity_by_origin(study.data, one, resamples) for method, one in said.items()},
         "probes": [probe for probe in probes if probe],
         "class_from_origin": class_from_origin(study.data),
-        "confounding": confounding(comparison) if study.data.source == "phantom" else [],
+        "confounding": confounding(comparison) if study.data.is_phantom else [],
     }

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from medddist import machine
+from medddist.data import is_phantom
 from medddist.errors import InputError
 from medddist.estimates import Shape, Speeds, distill_seconds, evaluate_seconds, memory_bytes, teacher_seconds
 from medddist.files import write_bytes
@@ -111,5 +112,5 @@ def write_profile(profile: Profile, path: Path, source: str, about: dict) -> Non
 
 def name_of(source: str | Path) -> str:
     """A profile's name from a data source's: letters, digits and underscores."""
-    stem = Path(source).resolve().stem if str(source) != "phantom" else "phantom"
+    stem = str(source) if is_phantom(source) else Path(source).resolve().stem
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in stem).strip("_") or "study"

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
-from medddist.data import DataSettings, folder, load_data, splits
+from medddist.data import DataSettings, folder, is_phantom, load_data, splits
 from medddist.data.images import decoded, is_dicom, prepared
 from medddist.data.listing import Listing
 from medddist.errors import InputError
@@ -78,7 +78,7 @@ class Survey:
 def surveyed(source: str | Path, progress: Progress | None = None) -> Survey:
     """Look at a source of any kind that `load_data` reads. Raises InputError for one without two classes of readable images."""
     progress = progress or (lambda what, done, total: None)
-    if str(source) != "phantom" and Path(source).is_dir():
+    if not is_phantom(source) and Path(source).is_dir():
         return _of_files(folder.listed(Path(source)), Path(source).resolve().name, progress)
     report = lambda done, total, what: progress(what, done, total)
     data = load_data(source, DataSettings(image_size_px=PICTURE_PX), None, report)

@@ -48,6 +48,14 @@ def test_a_mistake_is_one_line_and_exit_code_two(capsys, arguments, told):
     assert told in err and err.count("\n") == 1 and err.startswith("medddist: error: ")
 
 
+def test_a_folder_called_phantom_here_is_told_of(capsys, monkeypatch, tmp_path):
+    (tmp_path / "phantom").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "prepare", *options(tmp_path / "out"))
+    assert code == 0 and out.startswith("phantom: ")
+    assert err.startswith("medddist: data: phantom is the built-in phantom; ") and "give ./phantom" in err.splitlines()[0]
+
+
 def test_debug_shows_the_traceback(capsys):
     code, _, err = run(capsys, "teachers", "--profile", "none", "--debug")
     assert code == 2 and "Traceback" in err

@@ -13,6 +13,7 @@ from medddist import compare, contenders, metrics
 from medddist.architectures import ArchitectureSettings
 from medddist.baselines.condensing import CondenseSettings
 from medddist.baselines.pretraining import PretrainSettings
+from medddist.baselines.transfer import Unavailable
 from medddist.compare import LABELS, TABLES, Comparison, Entry, Measured, verdict, verdict_lines
 from medddist.data.parts import Part
 from medddist.errors import InputError
@@ -103,6 +104,13 @@ def test_transfer_learns_elsewhere_and_starts_from_there(tmp_path):
         assert images in found.about["source"] and found.probabilities.shape == (2, 18, CLASSES)
         ready, fresh = one.prepare(Entry("released", method), one.network("convnet")).ready(1.0, 0), one.fresh(one.network("convnet"), 0)
         assert not torch.equal(ready.start, fresh) and torch.equal(ready.images, one.drawn(0)[0])
+
+
+def test_transfer_from_the_phantom_is_for_whatever_is_not_the_phantom_by_any_name(tmp_path):
+    for is_phantom, reason in ((True, "the data is the phantom itself"), (False, "the phantom has 16 to 512 px, not 8")):
+        one = tiny(tmp_path, replace(made_up(), source="phantom", is_phantom=is_phantom))
+        with pytest.raises(Unavailable, match=reason):
+            one.measured(Entry("released", "transfer_phantom"))
 
 
 def test_self_supervision_is_watched_for_collapse(rows):

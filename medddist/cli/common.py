@@ -35,7 +35,7 @@ def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable]
             "--data",
             default="phantom",
             show_default=True,
-            help="phantom, an .npz in MedMNIST's layout, the radiography database's folder, or a folder of class folders.",
+            help="phantom (built in; a folder of that name is ./phantom), an .npz in MedMNIST's layout, the radiography database's folder, or a folder of class folders.",
         ),
         click.option(
             artifacts, default="build/artifacts", show_default=True, help="Folder where results are kept and found again."
@@ -66,6 +66,7 @@ def opened_study(profile: str, data: str, out: str, device: str, changes: tuple[
     from medddist.profile import changes_from, load_profile  # not above: --help need not wait for torch
     from medddist.study import Study
 
+    tell_of_a_phantom_here(data)
     progress = Progress()
     try:
         study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
@@ -74,6 +75,15 @@ def opened_study(profile: str, data: str, out: str, device: str, changes: tuple[
         yield study
     finally:
         progress.close()
+
+
+def tell_of_a_phantom_here(data: str) -> None:
+    """A line on standard error where `phantom`, which is built in, is also the name of a file or folder here."""
+    from medddist.data import phantom_notice
+
+    notice = phantom_notice(data)
+    if notice and not processes.rank():
+        print(f"medddist: {notice}", file=sys.stderr)
 
 
 def announce(study: Study, command: str) -> None:

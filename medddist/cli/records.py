@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from medddist.cli.common import DEBUG, JSON, announce, opened_study, require_one_process, study_options, tell
+from medddist.cli.common import DEBUG, JSON, announce, opened_study, require_one_process, study_options, tell, tell_of_a_phantom_here
 from medddist.errors import InputError
 from medddist.progress import Progress
 
@@ -18,6 +18,7 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
     from medddist.results import measure, summary_lines
 
     require_one_process("results")
+    tell_of_a_phantom_here(data)
     progress = Progress()
     try:
         record, path = measure(profile, changes_from(changes), data, out, device, folder, progress)

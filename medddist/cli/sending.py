@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, table_lines, tell
+from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, table_lines, tell, tell_of_a_phantom_here
 from medddist.errors import InputError
 from medddist.progress import Progress
 
@@ -108,6 +108,7 @@ def train(package, data, out, key, expect, networks, device, changes, as_json) -
     from medddist.package.receiving import own_data
 
     require_one_process("train")
+    tell_of_a_phantom_here(data)
     device_named(device)  # before data are read, which can take minutes
     opened, progress = open_package(package, key, expect), Progress()
     try:

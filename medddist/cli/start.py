@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, tell
+from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, tell, tell_of_a_phantom_here
 from medddist.errors import InputError
 from medddist.progress import Progress
 
@@ -32,6 +32,7 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     from medddist.starting import fitting_profile, name_of, write_profile
     from medddist.survey import survey_lines, surveyed
 
+    tell_of_a_phantom_here(folder)
     progress, name = Progress(), name_of(folder)
     path = Path(write or f"{name}.yaml")
     if path.exists():
@@ -60,6 +61,7 @@ def init(folder, write, minutes, report, device, as_json) -> None:
 def new_study(folder, data, profile, minutes, device) -> None:
     """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make book` builds there."""
     from medddist.compute import device_named
+    from medddist.data import is_phantom
     from medddist.new_study import PROFILE, require_room_for, write_study
     from medddist.profile import load_profile
     from medddist.starting import fitting_profile, name_of, write_profile
@@ -67,11 +69,12 @@ def new_study(folder, data, profile, minutes, device) -> None:
 
     target, progress = Path(folder), Progress()
     require_room_for(target)
-    if data != "phantom" and not Path(data).exists():
+    tell_of_a_phantom_here(data)
+    if not is_phantom(data) and not Path(data).exists():
         raise InputError(f"{data}: no such folder or .npz file; give 'phantom', a folder of images or an .npz")
-    source = data if data == "phantom" else str(Path(data).resolve())
+    source = data if is_phantom(data) else str(Path(data).resolve())
     try:
-        found = None if profile and data == "phantom" else surveyed(data, progress)
+        found = None if profile and is_phantom(data) else surveyed(data, progress)
         made, about = (load_profile(profile), {}) if profile else fitting_profile(found, name_of(data), device_named(device), minutes)
         if found and found.unreadable:
             made = made.changed({"data.skip_unreadable": True})

@@ -22,7 +22,7 @@ from medddist.data.parts import Data, Part
 from medddist.errors import InputError
 from medddist.settings import Settings, parsed
 
-__all__ = ["Data", "DataSettings", "Part", "load_data"]
+__all__ = ["Data", "DataSettings", "Part", "is_phantom", "load_data"]
 
 
 class DataSettings(Settings):
@@ -39,6 +39,24 @@ class DataSettings(Settings):
     seed: int = Field(0, ge=0)  # of the split, of the subset and of the phantom
 
 
+PHANTOM = "phantom"
+
+
+def is_phantom(source: str | Path) -> bool:
+    """Whether a source, as `load_data` takes it, is the built-in phantom: the text `phantom`, and nothing else.
+
+    A folder of that name is another source: ./phantom, its absolute path, or Path("phantom").
+    """
+    return isinstance(source, str) and source == PHANTOM
+
+
+def phantom_notice(source: str | Path) -> str | None:
+    """A line where the source is the built-in phantom and a file or folder in the working directory has its name too."""
+    if is_phantom(source) and Path(PHANTOM).exists():
+        return "data: phantom is the built-in phantom; to read the file or folder of that name here, give ./phantom"
+    return None
+
+
 def load_data(
     source: str | Path,
     settings: DataSettings | int = DataSettings(),
@@ -48,7 +66,7 @@ def load_data(
 ) -> Data:
     """Read a source and deal it into train, validation and test parts.
 
-    source: "phantom", an .npz in MedMNIST's layout, the folder of the COVID-19 Radiography Database, or a folder with
+    source: "phantom" (see `is_phantom`), an .npz in MedMNIST's layout, the folder of the COVID-19 Radiography Database, or a folder with
         one folder a class, also below train/, val/ and test/, and with or without labels.csv
     settings: all of them, or image_size_px alone; `changes` are settings by name: load_data(source, 64, channels=3)
     cache_folder: where decoded images are kept and found again; None keeps nothing
@@ -59,14 +77,14 @@ def load_data(
     settings = parsed(DataSettings, values | changes, "data")
     name, key, build = _reader(source, settings, progress)
     collection = cache.cached(cache_folder, key, build) if cache_folder is not None else build()
-    return _data(name, collection, settings)
+    return _data(name, collection, settings, is_phantom(source))
 
 
 def _reader(source: str | Path, settings: DataSettings, progress: Progress | None):
     """(name, what the decoded images depend on, a function that decodes them) of a source."""
     size, channels = settings.image_size_px, settings.channels
-    if str(source) == "phantom":
-        return "phantom", *_phantom_reader(settings)
+    if is_phantom(source):
+        return PHANTOM, *_phantom_reader(settings)
     path = Path(source)
     if settings.sites != "balanced":
         raise InputError(f"sites: {settings.sites!r} is for the phantom alone; {shown(path)} has the sites it has")
@@ -109,7 +127,7 @@ def _phantom_reader(settings: DataSettings):
     return {"phantom": wanted.model_dump(mode="json"), "channels": settings.channels}, build
 
 
-def _data(name: str, collection: Collection, settings: DataSettings) -> Data:
+def _data(name: str, collection: Collection, settings: DataSettings, made_here: bool) -> Data:
     """Group, split, check, and give each image its part."""
     names, labels = collection.class_names, collection.labels
     splits.require_images(labels, names, settings.minimum_images_per_class, name)
@@ -126,7 +144,7 @@ def _data(name: str, collection: Collection, settings: DataSettings) -> Data:
     )
     splits.require_every_part(labels[kept], groups[kept], parts, names, name)
     rows = {part: kept[parts == part] for part in (TRAIN, VALIDATION, TEST)}
-    if settings.images and name != "phantom":
+    if settings.images and not made_here:  # the phantom has as many as were asked for
         found = len(rows[TRAIN])
         rows[TRAIN] = rows[TRAIN][splits.stratified_subset(labels[rows[TRAIN]], settings.images, settings.seed)]
         notes.append(f"{len(rows[TRAIN])} of {found} training images are used; {settings.images} were asked for")
@@ -143,6 +161,7 @@ def _data(name: str, collection: Collection, settings: DataSettings) -> Data:
         notes=tuple(notes),
         pixel_mean=mean,
         pixel_std=std,
+        is_phantom=made_here,
     )
 
 

@@ -44,6 +44,7 @@ class Data:
     notes: tuple[str, ...] = ()  # what a reader should know: counts unlike the published ones, files left out
     pixel_mean: tuple[float, ...] = field(default=(0.5,))  # (C,) of the training part, images scaled to [0, 1]
     pixel_std: tuple[float, ...] = field(default=(0.25,))  # (C,)
+    is_phantom: bool = False  # simulated by this package: no patient data
 
     @property
     def classes(self) -> int:

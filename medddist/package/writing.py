@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from medddist.data import Data
+from medddist.data import Data, is_phantom
 from medddist.errors import InputError
 from medddist.matching import Distilled
 from medddist.package import container, tensors
@@ -58,7 +58,7 @@ def write_package(
         )
     result = study.distillation()
     about = settings_of(study) | {"selected_iteration": result.selected_iteration}
-    if not (allow_copies or study.source == "phantom" or result.selected_iteration or study.profile.distill.initial_images != "real"):
+    if not (allow_copies or is_phantom(study.source) or result.selected_iteration or study.profile.distill.initial_images != "real"):
         raise InputError(
             "package: the set that was best on validation is the one it started from, real images unchanged; distil longer"
             " (distill.iterations), or say --allow-copies if they may be sent"

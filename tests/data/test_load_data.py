@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import noise
 from PIL import Image
 
-from medddist.data import DataSettings, load_data, pixel_statistics
+from medddist.data import DataSettings, load_data, phantom_notice, pixel_statistics
 from medddist.errors import InputError
 
 
@@ -28,6 +30,24 @@ def test_phantom_follows_seed_sites_and_channels():
     assert again.fingerprint == plain.fingerprint
     assert len({plain.fingerprint, other.fingerprint, sites.fingerprint, colour.fingerprint}) == 4
     assert (colour.train.images == plain.train.images).all()
+
+
+def test_a_folder_called_phantom_is_no_phantom(class_folders, monkeypatch):
+    folder = class_folders.rename(class_folders.with_name("phantom"))
+    monkeypatch.chdir(folder.parent)
+    for source in ("./phantom", str(folder), folder, Path("phantom")):
+        data = load_data(source, 16, images=8)
+        assert not data.is_phantom and len(data.train) == 8, f"{source!r}: data.images is how many are used"
+        assert data.notes[-1].endswith("8 were asked for")
+    assert load_data("phantom", 16, images=100).is_phantom, "the text alone is the built-in one, whatever is here"
+
+
+def test_a_folder_called_phantom_beside_the_built_in_one_is_told_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert phantom_notice("phantom") is None
+    (tmp_path / "phantom").mkdir()
+    assert "./phantom" in phantom_notice("phantom") and "\n" not in phantom_notice("phantom")
+    assert phantom_notice("./phantom") is None
 
 
 def test_settings_may_be_an_object_a_size_or_names(class_folders):
