@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -160,12 +161,19 @@ def version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The clone's commit, with '+' behind it when the library there differs from it; None outside a clone."""
+    """The commit of medddist's own clone, with '+' behind it when the library there differs from it.
+
+    None elsewhere: a repository that medddist is installed in, by a virtual environment, is not medddist's.
+    """
     here = Path(__file__).resolve().parents[1]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # set in git's hooks
     git = lambda *words: subprocess.run(
-        ["git", "-C", here, *words], capture_output=True, text=True, check=True
+        ["git", "-C", here, *words], capture_output=True, text=True, check=True, env=own
     ).stdout.strip()
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != here:
+            return None
+        git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", "medddist") else "")
     except (subprocess.CalledProcessError, FileNotFoundError):
         return None

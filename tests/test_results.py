@@ -1,0 +1,64 @@
+"""Records of results: the commit that they name is medddist's own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from medddist import results
+
+
+def git(folder: Path, *words: str) -> str:
+    own = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", "-C", folder, *own, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def committed(folder: Path) -> str:
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "x")
+    return git(folder, "rev-parse", "--short=12", "HEAD")
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """The folder that the library is imported from, without a repository."""
+    folder = tmp_path / "clone"
+    (folder / "medddist").mkdir(parents=True)
+    shutil.copy(results.__file__, folder / "medddist" / "results.py")
+    monkeypatch.setattr(results, "__file__", str(folder / "medddist" / "results.py"))
+    return folder
+
+
+def test_a_clone_names_its_commit_and_whether_the_library_differs_from_it(library):
+    commit = committed(library)
+    assert results.commit() == commit
+    (library / "medddist" / "more.py").write_text("")
+    assert results.commit() == commit + "+"
+
+
+def test_a_repository_that_medddist_is_only_installed_in_is_not_medddists(library):
+    (library.parent / ".gitignore").write_text("clone/\n")
+    committed(library.parent)
+    assert results.commit() is None
+    git(library.parent, "add", "-f", "clone")
+    git(library.parent, "commit", "-q", "-m", "kept with the repository")
+    assert results.commit() is None, "that repository's commits are of much else"
+
+
+def test_a_repository_that_lies_where_medddist_is_but_does_not_hold_it_is_not_medddists(library):
+    (library / ".gitignore").write_text("medddist/\n")
+    committed(library)
+    assert results.commit() is None
+
+
+def test_a_repository_that_the_environment_names_is_not_medddists(library, tmp_path_factory, monkeypatch):
+    """As git does for a hook that runs a study."""
+    other = tmp_path_factory.mktemp("other")
+    committed(other)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert results.commit() is None
