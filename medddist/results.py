@@ -73,7 +73,7 @@ def gradients_record(study: Study, rows: list[dict], device: str, folder: str | 
 
 def leakage_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
     """`leakage.leakage`'s rows as a file in `folder`, with all that is needed to measure them again."""
-    path = Path(folder) / f"leakage-{Path(study.source).stem}.json"
+    path = Path(folder) / f"leakage-{study.profile.name}-{Path(study.source).stem}.json"
     write_json(path, _of_study(study, device, rows=rows))
     return path
 

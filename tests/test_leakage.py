@@ -85,7 +85,7 @@ def test_the_command_writes_a_record_that_the_page_is_made_of(kept, tmp_path, mo
         cli.main(["leakage", "--profile", "smoke", "--save", str(tmp_path / "results"), "--json"])
     assert ended.value.code == 0 and len(json.loads(capsys.readouterr().out)) == 4
     page = leakage_page.text(leakage_page.records(tmp_path / "results"))
-    assert "```{image} assets/leakage-made up.png" in page and page.count("| distilled from ") == 3
+    assert "```{image} assets/leakage-tiny-made up.png" in page and page.count("| distilled from ") == 3
     assert "| random real images | 2 |" in page and "epsilon" not in page
 
 

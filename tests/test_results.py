@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from medddist import results
+from medddist.files import read_json
+from medddist.profile import load_profile
+from medddist.study import Study
 
 
 def git(folder: Path, *words: str) -> str:
@@ -62,3 +66,25 @@ def test_a_repository_that_the_environment_names_is_not_medddists(library, tmp_p
     committed(other)
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
     assert results.commit() is None
+
+
+@pytest.mark.parametrize("kind", ["compare", "audit", "gradients", "leakage"])
+def test_records_of_two_profiles_on_the_same_data_do_not_overwrite_one_another(kind, tmp_path):
+    measured = {
+        "compare": ([], {}),
+        "audit": ({"settings": {"false_positives": 0.01}}, []),
+        "gradients": ([],),
+        "leakage": ([],),
+    }[kind]
+    paths = set()
+    for name in ("smoke", "demo"):
+        study = Study(load_profile(name), "phantom", tmp_path, "cpu")
+        study.data = SimpleNamespace(fingerprint="f")
+        paths.add(getattr(results, f"{kind}_record")(study, *measured, "cpu", tmp_path))
+    assert len(paths) == 2 and all(path.exists() for path in paths)
+
+
+def test_the_committed_records_are_named_as_they_would_be_today(root):
+    for path in (root / "results").glob("leakage-*.json"):
+        record = read_json(path)
+        assert path.stem == f"leakage-{record['profile']}-{Path(record['source']).stem}"

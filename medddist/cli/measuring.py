@@ -165,7 +165,7 @@ def _share(told: dict) -> str:
 
 @click.command()
 @study_options(profile="demo")
-@click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/leakage-DATA.json.")
+@click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/leakage-PROFILE-DATA.json.")
 def leakage(profile, data, out, device, changes, as_json, save) -> None:
     """Measure accuracy against leakage: starts from real images, averages and noise, and DP-SGD, with few and many images.
 
