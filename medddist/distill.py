@@ -33,9 +33,7 @@ class DistillSettings(Settings):
     iterations: int = Field(5000, ge=0)
     student_steps: int = Field(20, ge=1)  # N
     expert_epochs: int = Field(2, ge=1)  # M
-    max_start_epoch: int = Field(
-        10, ge=0
-    )  # a student starts after 0 to this many epochs of its teacher, this one included
+    max_start_epoch: int = Field(10, ge=1)  # a student starts after fewer epochs of its teacher, 0 or more, as in MTT
     batch_size: int = Field(40, ge=1)  # distilled images a student step
     step_size: float = Field(0.01, gt=0)  # alpha at the start; its logarithm is learned
     learning_rate_images: float = Field(1000.0, ge=0)
@@ -56,6 +54,11 @@ class DistillSettings(Settings):
     # last: what the last iteration ends with is released, and no image of validation is looked at
     selection: Literal["validation", "last"] = Field("validation", json_schema_extra=LATER)
     seed: int = 0
+
+    @property
+    def last_epoch_read(self) -> int:
+        """The teachers' epoch that a segment from the last start epoch ends at."""
+        return self.max_start_epoch - 1 + self.expert_epochs
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def check_trajectories(trajectories: list[Trajectory], network: Network, setting
     """Raises InputError unless every trajectory fits the network and reaches as far as a segment may."""
     if not trajectories:
         raise InputError("teachers: there are no trajectories to match; train one teacher or more")
-    needed = settings.max_start_epoch + settings.expert_epochs
+    needed = settings.last_epoch_read
     for trajectory in trajectories:
         if trajectory.parameter_count != network.parameter_count:
             raise InputError(
@@ -200,7 +203,7 @@ def check_trajectories(trajectories: list[Trajectory], network: Network, setting
             )
         if trajectory.snapshots <= needed:
             raise InputError(
-                f"max_start_epoch: {settings.max_start_epoch} + expert_epochs {settings.expert_epochs} needs snapshots to epoch"
+                f"max_start_epoch: {settings.max_start_epoch} and expert_epochs {settings.expert_epochs} need snapshots to epoch"
                 f" {needed}, and {trajectory.path} ends at {trajectory.snapshots - 1}; lower it or raise the teachers' kept_epochs"
             )
 
@@ -243,7 +246,7 @@ def _along_a_segment(
     """The loss and its gradient along this iteration's segment `number`: a teacher, a start epoch, a student's steps."""
     random = generator(settings.seed, "iteration", run.iteration, *([number] if number else []))
     teacher = trajectories[int(torch.randint(len(trajectories), (), generator=random))]
-    epoch = int(torch.randint(settings.max_start_epoch + 1, (), generator=random))
+    epoch = int(torch.randint(settings.max_start_epoch, (), generator=random))
     like = run.learned["images"]
     start, target = (row.to(like) for row in teacher.rows(epoch, epoch + settings.expert_epochs))
     if torch.equal(start, target):

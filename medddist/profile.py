@@ -87,11 +87,12 @@ class Profile(Settings):
 
     @model_validator(mode="after")
     def _teachers_reach_as_far_as_matching_reads(self):
-        needed, kept = self.distill.max_start_epoch + self.distill.expert_epochs, self.teachers.kept_epochs
+        needed, kept = self.distill.last_epoch_read, self.teachers.kept_epochs
         if needed > kept:
             raise ValueError(
-                f"distill.max_start_epoch {self.distill.max_start_epoch} + distill.expert_epochs {self.distill.expert_epochs} is more than"
-                f" teachers.kept_epochs {kept}; lower them, or raise it (teachers are then trained anew)"
+                f"distill.max_start_epoch {self.distill.max_start_epoch} and distill.expert_epochs {self.distill.expert_epochs} need"
+                f" teachers to epoch {needed}, and teachers.kept_epochs is {kept}; lower them, or raise it (teachers are then"
+                " trained anew)"
             )
         return self
 

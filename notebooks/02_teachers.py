@@ -55,7 +55,7 @@ pd.Series(recipe, name=f"{settings.teachers} teachers").to_frame()
 
 # %%
 curves = [trajectory.about["validation"] for trajectory in trajectories]
-picture = figures.teacher_curves(curves, 0, matching.max_start_epoch + matching.expert_epochs)
+picture = figures.teacher_curves(curves, 0, matching.last_epoch_read)
 figures.show(picture, "Accuracy and balanced accuracy of the teachers on validation by epoch; the epochs that matching reads are shaded")
 
 # %% [markdown]
@@ -65,7 +65,7 @@ figures.show(picture, "Accuracy and balanced accuracy of the teachers on validat
 # the denominator of the matching loss.
 
 # %%
-starts = range(matching.max_start_epoch + 1)
+starts = range(matching.max_start_epoch)
 moves = np.array(
     [[float((a - b).norm()) for a, b in (one.rows(t, t + matching.expert_epochs) for t in starts)] for one in trajectories]
 )

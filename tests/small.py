@@ -72,7 +72,7 @@ def tiny_distill(**changes) -> DistillSettings:
         "iterations": 7,
         "student_steps": 3,
         "expert_epochs": 1,
-        "max_start_epoch": 2,
+        "max_start_epoch": 3,
         "batch_size": 4,
         "step_size": 0.02,
         "learning_rate_images": 1.0,

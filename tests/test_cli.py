@@ -11,7 +11,7 @@ from medddist import benchmarks, cli
 
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
-    "distill.iterations=2", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=1",
+    "distill.iterations=2", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=2",
     "distill.images_per_class=2", "evaluate.recipe.epochs=2", "references.good_recipe.epochs=1",
     "compare.evaluation_seeds=2", "compare.epochs=1", "compare.learning_rates=[0.03]", "compare.unseen_networks=[mlp]",
     "compare.pretrain.inside_steps=2", "compare.pretrain.released_steps=1", "compare.resamples=100",

@@ -6,6 +6,7 @@ import inspect
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ import torch
 
 from medddist import distill as module
 from medddist import evaluate
-from medddist.distill import Distillation, distill, initial_set
+from medddist.distill import Distillation, DistillSettings, distill, initial_set
 from medddist.errors import InputError
+from medddist.leakage import points
 from medddist.matching import Distilled, matching_gradient, segment
+from medddist.profile import load_profile
 from medddist.seeds import generator
 from medddist.training import Diverged
 from medddist.trajectories import open_trajectory, write_trajectory
@@ -161,7 +164,7 @@ def test_iterations_by_the_definition(tmp_path, labels):
     for iteration in range(settings.iterations):
         draws = generator(settings.seed, "iteration", iteration)
         teacher = trajectories[torch.randint(3, (), generator=draws).item()]
-        epoch = torch.randint(settings.max_start_epoch + 1, (), generator=draws).item()
+        epoch = torch.randint(settings.max_start_epoch, (), generator=draws).item()
         ends = [row.double() for row in teacher.rows(epoch, epoch + 1)]
         student = segment(*ends, leaves["images"].detach(), 4, 3, draws)
         now = Distilled(**({"labels": initial.labels} | {name: leaf.detach() for name, leaf in leaves.items()}))
@@ -236,8 +239,52 @@ def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, mo
         return 1.0, {name: torch.zeros_like(value) for name, value in distilled.learned().items()}
 
     monkeypatch.setattr(module, "matching_gradient", watched)
-    run(tmp_path, trajectories, network=network, iterations=200, expert_epochs=2, max_start_epoch=2, select_every=1000)
+    run(tmp_path, trajectories, network=network, iterations=200, expert_epochs=2, max_start_epoch=3, select_every=1000)
     assert seen == {(k, t) for k in range(3) for t in range(3)}
+
+
+def start_epochs(settings: DistillSettings, draws: int = 50) -> list[tuple[int, int]]:
+    """(teacher, start epoch) of the first iterations' segments."""
+    drawn = []
+
+    class Teacher:
+        def __init__(self, number: int):
+            self.number = number
+
+        def rows(self, start: int, end: int):
+            drawn.append((self.number, start))
+            raise StopIteration
+
+    for iteration in range(draws):
+        now = SimpleNamespace(iteration=iteration, learned={"images": torch.zeros(1)})
+        with pytest.raises(StopIteration):
+            module._along_a_segment(now, None, [Teacher(k) for k in range(4)], settings, iteration % 2)
+    return drawn
+
+
+@pytest.mark.parametrize("last", [1, 2, 8, 13, 14, 15, 18])
+def test_the_start_epoch_is_below_max_start_epoch_as_in_mtt(last):
+    """So the profiles have one more than when it was included, and draw the start epochs of the figures of record."""
+    as_it_was = []
+    for iteration in range(50):
+        random = generator(0, "iteration", iteration, *([1] if iteration % 2 else []))
+        teacher = int(torch.randint(4, (), generator=random))
+        as_it_was.append((teacher, int(torch.randint(last + 1, (), generator=random))))  # the last one included
+    drawn = start_epochs(tiny_distill(max_start_epoch=last + 1))
+    assert drawn == as_it_was and {epoch for _, epoch in drawn} <= set(range(last + 1))
+
+
+def test_the_profiles_draw_the_start_epochs_of_the_figures_of_record():
+    """`max_start_epoch` was included when they were measured: the number here is that of results/*.json, plus one."""
+    last = {
+        name: [load_profile(name, changes).distill.max_start_epoch - 1 for changes in load_profile(name).variants.values()]
+        or [load_profile(name).distill.max_start_epoch - 1]
+        for name in ("demo", "real", "lira", "smoke")
+    }
+    assert last == {"demo": [15], "real": [14, 13], "lira": [8], "smoke": [2]}
+    small = {point.profile.distill.max_start_epoch - 1 for point in points(load_profile("demo"))}
+    assert small == {8, 18}, "without and with DP-SGD"
+    assert load_profile("paper").distill.max_start_epoch == 10, "below 10, as the profile says"
 
 
 def test_distilling_brings_students_closer_to_the_teachers(tmp_path):
@@ -246,7 +293,7 @@ def test_distilling_brings_students_closer_to_the_teachers(tmp_path):
         tmp_path,
         walks(tmp_path, tiny_network(), count=1),
         iterations=60,
-        max_start_epoch=0,
+        max_start_epoch=1,
         select_every=60,
         learning_rate_images=20.0,
     )
@@ -356,11 +403,11 @@ def test_a_candidate_that_cannot_be_trained_on_loses(tmp_path, monkeypatch):
 def test_trajectories_that_do_not_serve_are_refused(tmp_path):
     network = tiny_network()
     trajectories = walks(tmp_path, network, snapshots=5)
-    run(tmp_path / "fits", trajectories, network=network, max_start_epoch=3, expert_epochs=1, iterations=1)
+    run(tmp_path / "fits", trajectories, network=network, max_start_epoch=4, expert_epochs=1, iterations=1)
     with pytest.raises(
-        InputError, match=r"^max_start_epoch: 3 \+ expert_epochs 2 .* 5, .*teacher_000.* ends at 4.*kept_epochs"
+        InputError, match=r"^max_start_epoch: 4 and expert_epochs 2 .* 5, .*teacher_000.* ends at 4.*kept_epochs"
     ):
-        run(tmp_path / "short", trajectories, network=network, max_start_epoch=3, expert_epochs=2)
+        run(tmp_path / "short", trajectories, network=network, max_start_epoch=4, expert_epochs=2)
     with pytest.raises(InputError, match=f"teacher_000.*: holds {network.parameter_count} parameters .*network"):
         run(tmp_path / "other", trajectories, network=tiny_network(width=5))
     (tmp_path / "none").mkdir()

@@ -19,7 +19,7 @@ from medddist.training import Recipe
 SHAPE = Shape(train=400, validation=50, test=100, classes=4, channels=1, image_size_px=32)
 TINY = {
     "data.images": 120, "network.width": 4, "network.depth": 2, "teachers.teachers": 1, "teachers.recipe.epochs": 2, "teachers.kept_epochs": 2,
-    "distill.iterations": 2, "distill.max_start_epoch": 1, "distill.images_per_class": 2, "evaluate.recipe.epochs": 1,
+    "distill.iterations": 2, "distill.max_start_epoch": 2, "distill.images_per_class": 2, "evaluate.recipe.epochs": 1,
     "references.good_recipe.epochs": 1, "references.draws": 1, "references.tuning_networks": 1, "data.image_size_px": 16,
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ from small import tiny_distill
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=3", "teachers.recipe.epochs=3", "teachers.kept_epochs=3",
-    "distill.iterations=3", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=1",
+    "distill.iterations=3", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=2",
     "distill.images_per_class=2", "distill.segments_per_step=4", "evaluate.recipe.epochs=2",
 ]  # fmt: skip
 

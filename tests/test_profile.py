@@ -34,7 +34,7 @@ def test_every_profile_of_the_package_is_valid_and_so_are_its_variants(name):
     variants = [load_profile(name, changes) for changes in profile.variants.values()]
     assert len({variant.digest() for variant in variants}) == len(variants), "each variant is another study"
     for settings in [profile, *variants]:  # what the steps will ask of each other
-        assert settings.distill.max_start_epoch + settings.distill.expert_epochs <= settings.teachers.kept_epochs
+        assert settings.distill.last_epoch_read <= settings.teachers.kept_epochs
         assert 2**settings.network.depth <= settings.data.image_size_px
 
 
@@ -149,6 +149,11 @@ def test_a_profile_written_out_is_read_back(tmp_path):
     assert load_profile(str(tmp_path / "smoke.yaml")) == profile
 
 
+def test_paper_reads_as_far_as_its_teachers_go():
+    paper = load_profile("paper")
+    assert paper.distill.last_epoch_read == paper.teachers.kept_epochs
+
+
 def test_teachers_that_do_not_reach_as_far_as_matching_reads_are_refused_before_any_is_trained():
-    with pytest.raises(InputError, match=r"distill.max_start_epoch 40 \+ distill.expert_epochs 2 .* teachers.kept_epochs 17"):
+    with pytest.raises(InputError, match="distill.max_start_epoch 40 and distill.expert_epochs 2 .* to epoch 41, .* teachers.kept_epochs is 17"):
         load_profile("demo", {"distill.max_start_epoch": 40})

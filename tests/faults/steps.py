@@ -24,7 +24,7 @@ from medddist.trajectories import CHECKED
 
 SETTINGS = [
     "data.images=160", "data.image_size_px=16", "network.width=4", "teachers.teachers=2", "teachers.recipe.epochs=3", "teachers.kept_epochs=3",
-    "distill.iterations=4", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=1", "distill.images_per_class=2",
+    "distill.iterations=4", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=2", "distill.images_per_class=2",
     "evaluate.recipe.epochs=2", "references.good_recipe.epochs=1", "compare.evaluation_seeds=2", "compare.epochs=1",
     "compare.learning_rates=[0.03]", "compare.unseen_networks=[mlp]", "compare.contrastive_networks=[convnet]",
     "compare.pretrain.inside_steps=2", "compare.pretrain.released_steps=1", "compare.resamples=100",
