@@ -35,6 +35,11 @@ def device_named(name: str) -> torch.device:
     return device
 
 
+def where_computed(device: torch.device) -> dict[str, str]:
+    """What a result's last digits, and with them longer runs, depend on beside its settings: torch's version and the kind of device."""
+    return {"torch": str(torch.__version__), "device": device.type}
+
+
 def use_torchs_threads() -> None:
     """The compiled kernels use as many threads as torch does: torchrun gives each of its processes one.
 

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -37,7 +38,7 @@ def ahead(study: Study, work: Callable[[Study, T], Any], items: Sequence[T], wor
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
 
-    given = (study.profile.model_dump_json(), str(study.source), str(study.out), str(study.device), os.getpid())
+    given = (study.profile.model_dump_json(), study.source, str(study.out), str(study.device), os.getpid())
     study.progress(what, 0, len(items))
     try:
         with parallel_config("loky", n_jobs=min(workers, len(items)), inner_max_num_threads=1):
@@ -60,7 +61,7 @@ def _end_with(asked_by: int) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(profile: str, source: str, out: str, device: str, asked_by: int) -> Study:
+def _opened(profile: str, source: str | Path, out: str, device: str, asked_by: int) -> Study:
     """A worker's own; kept, since one worker does many pieces."""
     threading.Thread(target=_end_with, args=(asked_by,), daemon=True).start()
     torch.set_num_threads(1)

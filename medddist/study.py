@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from medddist import metrics, processes
-from medddist.compute import device_named, keep_freed_memory, use_full_precision, use_torchs_threads
+from medddist.compute import device_named, keep_freed_memory, use_full_precision, use_torchs_threads, where_computed
 from medddist.data import Data, load_data
 from medddist.distill import Distillation, DistillSettings, check_processes, distill
 from medddist.errors import InputError
@@ -30,6 +31,7 @@ from medddist.teachers import Labelled, TeacherSettings, teacher_path, train_tea
 from medddist.training import Diverged, Recipe
 from medddist.trajectories import Trajectory, load_tensors, open_trajectory, save_tensors
 
+LOG = logging.getLogger("medddist")
 Progress = Callable[[str, int, int], None]  # what is being done, done, of how many
 
 # Raised by hand when what a step computes changes, so that no result of older code is taken for one of newer code;
@@ -72,6 +74,7 @@ class Study:
         self.profile, self.source, self.out = profile, source, Path(out)
         self.device = device_named(device)
         self.progress = progress or (lambda what, done, total: None)
+        self._looked_for_elsewhere: set[Path] = set()
         keep_freed_memory()
         use_torchs_threads()
         use_full_precision()
@@ -108,16 +111,36 @@ class Study:
     # ---- steps -------------------------------------------------------------------------------------------------------
 
     def folder(self, step: str, **depends_on) -> Path:
-        """Where a step's result is kept: named by all that it depends on, which is written beside it."""
+        """Where a step's result is kept: named by all that it depends on, which is written beside it.
+
+        That is its settings, and where it was computed: torch's version and the kind of device.
+        """
         depends_on = {
             "version": VERSIONS[step],
             "data": self.data.fingerprint,
             "network": self.profile.network.what(),
         } | depends_on
-        folder = self.out / step / digest(depends_on)
+        where, name = where_computed(self.device), digest(depends_on)
+        folder = self.out / step / f"{name}-{where['device']}-torch-{where['torch']}"
         if not (folder / "depends_on.json").exists():
-            write_json(folder / "depends_on.json", depends_on)
+            write_json(folder / "depends_on.json", depends_on | where)
+        if folder not in self._looked_for_elsewhere:
+            self._looked_for_elsewhere.add(folder)
+            self._tell_of_results_from_elsewhere(step, folder, name)
         return folder
+
+    def _tell_of_results_from_elsewhere(self, step: str, folder: Path, name: str) -> None:
+        """A line where a step is about to be computed again only because its result is of another torch or device."""
+        if _has_result(folder) or processes.rank():
+            return
+        for other in sorted(folder.parent.glob(f"{name}-*")):
+            if other != folder and _has_result(other):
+                theirs, ours = read_json(other / "depends_on.json"), where_computed(self.device)
+                LOG.warning(
+                    f"{step}: is computed again: the cached result is of torch {theirs['torch']} on {theirs['device']},"
+                    f" and here is torch {ours['torch']} on {ours['device']}"
+                )
+                return
 
     def _teacher_settings(self, seed: int) -> TeacherSettings:
         return self.profile.teachers.model_copy(update={"seed": seed})
@@ -377,6 +400,12 @@ class Study:
                 }
             rows.append(row)
         return rows
+
+
+def _has_result(folder: Path) -> bool:
+    """Whether a step's folder holds more than what it depends on and what was stopped half-way."""
+    names = (path.name for path in folder.iterdir())
+    return any(name != "depends_on.json" and "unfinished" not in name and not name.startswith(".") for name in names)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import torch
 
 import medddist
 from medddist import evaluate, study, teachers
+from medddist.compute import where_computed
 from medddist.data.parts import Data, Part
 from medddist.distill import Distillation
 from medddist.errors import InputError
@@ -211,6 +212,24 @@ def test_a_raised_version_computes_the_step_and_what_follows_anew(out, nothing_i
     assert {one for one in steps if recomputed(tiny_study(out), one)} == anew
 
 
+@pytest.mark.parametrize("elsewhere", [{"torch": "1.0", "device": "cpu"}, {"torch": "2.0", "device": "cuda"}])
+def test_what_another_torch_or_device_computed_is_computed_again_and_told(out, nothing_is_computed, monkeypatch, caplog, elsewhere):
+    monkeypatch.setattr(study, "where_computed", lambda device: elsewhere)
+    steps = [TEACHERS, DISTILL, DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD, MAJORITY]
+    one = tiny_study(out)
+    assert {step for step in steps if recomputed(one, step)} == set(steps)
+    (line,) = [line for line in caplog.messages if line.startswith("teacher: ")]
+    here = where_computed(torch.device("cpu"))
+    assert f"torch {here['torch']} on {here['device']}" in line and f"torch {elsewhere['torch']} on {elsewhere['device']}" in line
+    assert "computed again" in line and "\n" not in line
+
+
+def test_nothing_is_told_where_nothing_was_computed_elsewhere(tmp_path, caplog):
+    tiny_study(tmp_path).scored("majority")
+    tiny_study(tmp_path).scored("majority")
+    assert not caplog.messages
+
+
 def test_more_teachers_are_added_to_those_there_are(tmp_path):
     first = tiny_study(tmp_path).teachers()
     before = {trajectory.path: trajectory.path.stat().st_mtime_ns for trajectory in first}
@@ -225,12 +244,16 @@ def test_more_teachers_are_added_to_those_there_are(tmp_path):
     assert [trajectory.path for trajectory in fewer] == list(before)[:1]
 
 
+def settings_of(depends_on: dict) -> dict:
+    return {name: value for name, value in depends_on.items() if name not in ("torch", "device")}
+
+
 def test_what_a_result_depends_on_is_written_beside_it(out):
     for step in ("teacher", "distill", "scores"):
         for folder in (out / step).iterdir():
             says = read_json(folder / "depends_on.json")
             assert (
-                folder.name == study.digest(says)
+                folder.name == f"{study.digest(settings_of(says))}-{says['device']}-torch-{says['torch']}"
                 and says["version"] >= 1
                 and says["data"]
                 and says["network"]["depth"] == 2
