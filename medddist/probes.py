@@ -11,6 +11,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -24,6 +25,7 @@ from medddist.parallel import ahead
 from medddist.study import Study
 from medddist.trajectories import load_tensors, save_tensors
 
+FOLDS = 3
 STRENGTHS = (1e-3, 1e-2, 1e-1)  # scikit-learn's C, the inverse of the penalty; chosen on validation
 LabelledRows = tuple[np.ndarray, np.ndarray]  # features (N, D), classes (N,)
 
@@ -41,6 +43,31 @@ def linear_probe(train: LabelledRows, validation: LabelledRows) -> tuple[Pipelin
             probe.fit(*train)
         found.append((probe, strength, float(balanced_accuracy_score(validation[1], probe.predict(validation[0])))))
     return max(found, key=lambda one: one[2])
+
+
+def cross_validated_probe(rows: LabelledRows, groups: np.ndarray) -> tuple[Pipeline, float, float | None]:
+    """As `linear_probe` without validation rows: C by cross-validation over `groups` (N,), then a fit on all rows.
+
+    The balanced accuracy is None, and C the middle one, where a class has fewer than two groups.
+    Raises ValueError, scikit-learn's, where there is one class alone.
+    """
+    probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=200))
+    fewest = min(len(np.unique(groups[rows[1] == k])) for k in np.unique(rows[1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", UserWarning)  # of a small class that is not in every fold
+        if fewest < 2:
+            middle = STRENGTHS[len(STRENGTHS) // 2]
+            return probe.set_params(logisticregression__C=middle).fit(*rows), middle, None
+        search = GridSearchCV(
+            probe,
+            {"logisticregression__C": list(STRENGTHS)},
+            scoring="balanced_accuracy",
+            cv=StratifiedGroupKFold(min(FOLDS, fewest)),
+            error_score=0.0,
+        )
+        search.fit(*rows, groups=groups)
+    return search.best_estimator_, search.best_params_["logisticregression__C"], float(search.best_score_)
 
 
 def said_by(probe: Pipeline, rows: np.ndarray, classes: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from medddist.data import DataSettings, folder, is_phantom, load_data, splits
 from medddist.data.images import decoded, is_dicom, prepared
 from medddist.data.listing import Listing
 from medddist.errors import InputError
-from medddist.probes import linear_probe
+from medddist.probes import cross_validated_probe
 from medddist.seeds import numpy_generator
 
 PICTURE_PX = 64  # of the pictures of a report
@@ -230,7 +230,7 @@ def _frame(pictures: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict
     rows, first, guess = small[:, ~inside], _half(groups), np.full(len(labels), -1)
     for here in (first, ~first):
         if len(np.unique(labels[here])) > 1:
-            guess[~here] = linear_probe((rows[here], labels[here]), (rows[here], labels[here]))[0].predict(rows[~here])
+            guess[~here] = cross_validated_probe((rows[here], labels[here]), groups[here])[0].predict(rows[~here])
     return _trait("frame of the image", labels, guess, 0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from medddist import contenders, probes
 from medddist.baselines.byol import BYOL
 from medddist.contenders import Entry
-from medddist.probes import linear_probe, probe_rows, said_by
+from medddist.probes import cross_validated_probe, linear_probe, probe_rows, said_by
 from test_compare import TINY, tiny
 
 
@@ -45,6 +45,23 @@ def test_a_scale_does_not_matter():
     scaled = features * np.array([1000, 1, 0.001, 1, 1]) + 7
     a, b = (linear_probe((x, labels), (x, labels))[0] for x in (features, scaled))
     np.testing.assert_allclose(said_by(a, features, 2), said_by(b, scaled, 2), atol=1e-3)
+
+
+def test_the_penalty_is_chosen_on_groups_that_the_probe_did_not_see():
+    """Noise in exact copies: whoever chooses on rows that were fitted, or on their copies, believes to know the classes."""
+    features, labels = np.random.default_rng(0).standard_normal((40, 60)), np.arange(40) % 2
+    rows, groups = (np.repeat(features, 4, axis=0), np.repeat(labels, 4)), np.repeat(np.arange(40), 4)
+    assert linear_probe(rows, rows)[2] > 0.9
+    probe, strength, score = cross_validated_probe(rows, groups)
+    assert strength in probes.STRENGTHS and 0.3 < score < 0.7
+    assert (probe.predict(rows[0]) == rows[1]).mean() > 0.9, "it is fitted on all rows in the end"
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_few_groups_still_make_a_probe(each):
+    rows, groups = (np.arange(4.0)[:, None], np.array([0, 0, 1, 1])), np.arange(4) // (3 - each)
+    probe, strength, score = cross_validated_probe(rows, groups)
+    assert strength in probes.STRENGTHS and (score is None) == (each == 1) and probe.predict([[9.0]]) == 1
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medddist import survey
 from medddist.errors import InputError
+from medddist.probes import cross_validated_probe
 from medddist.report import page, write_report
 from medddist.survey import survey_lines, surveyed
 
@@ -62,6 +64,21 @@ def test_what_is_there_is_counted(tmp_path):
 def test_what_is_planted_is_suspected_and_nothing_else(tmp_path, how, what):
     found = surveyed(folder_of(tmp_path, **how))
     assert suspected(found) == what, found.traits
+
+
+def test_no_image_of_the_border_is_both_learned_from_and_chosen_by(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(rows, groups):
+        seen.append(groups)
+        return cross_validated_probe(rows, groups)
+
+    monkeypatch.setattr(survey, "cross_validated_probe", watched)
+    folder = folder_of(tmp_path)
+    (folder / "a" / "copy.png").write_bytes((folder / "a" / "img0.png").read_bytes())
+    surveyed(folder)
+    first, second = seen
+    assert not set(first) & set(second) and len(first) + len(second) == 81 and len({*first, *second}) == 80
 
 
 def test_names_that_repeat_the_class_name_no_source(tmp_path):
