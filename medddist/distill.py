@@ -38,7 +38,7 @@ class DistillSettings(Settings):
     step_size: float = Field(0.01, gt=0)  # alpha at the start; its logarithm is learned
     learning_rate_images: float = Field(1000.0, ge=0)
     learning_rate_log_step_size: float = Field(0.01, ge=0)
-    learning_rate_labels: float = Field(0.0, ge=0)  # of the label logits; soft labels only
+    learning_rate_labels: float = Field(1.0, ge=0)  # of the label logits; soft labels only, 0 keeps them as they start
     momentum: float = Field(0.5, ge=0, lt=1)
     segments_per_step: int = Field(1, ge=1)  # segments whose gradients are averaged in one iteration
     gradient: Way = "exact"  # difference: half the digits, faster; the others: see `matching.matching_gradient`

@@ -331,6 +331,13 @@ def test_soft_labels_move_with_their_rate_and_only_then(tmp_path, monkeypatch):
     assert torch.equal(still, initial.labels) and ((moved - initial.labels).abs() > 1e-6).all()
 
 
+def test_soft_labels_are_learned_unless_they_are_told_to_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_released", lambda under_way, *rest: under_way.learned["labels"])
+    learned = run(tmp_path, labels="soft")
+    initial, _ = initial_set(labelled(20), CLASSES, tiny_distill(labels="soft"))
+    assert DistillSettings().learning_rate_labels > 0 and not torch.equal(learned, initial.labels)
+
+
 # ---- selection -------------------------------------------------------------------------------------------------------
 
 
