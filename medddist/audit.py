@@ -389,14 +389,10 @@ def shadow(study: Study, number: int, asked: Candidates) -> Study:
         "validation": parts["validation"],
         "test": parts["validation"],
     }  # a shadow is not scored
-    found = type(study)(
-        study.profile.changed(settings.shadow_changes), study.source, study.out, str(study.device), study.progress
-    )
     name = (
         fingerprint(parts, study.data.class_names)[:16] + study.data.fingerprint[:16]
     )  # its pixels are scaled as all data are
-    found.data = replace(study.data, **parts, fingerprint=name)
-    return found
+    return study.with_(study.profile.changed(settings.shadow_changes), replace(study.data, **parts, fingerprint=name))
 
 
 def shadow_scores(study: Study, number: int, asked: Candidates, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:

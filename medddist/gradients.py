@@ -25,10 +25,7 @@ def worth(study: Study, way: Way = "difference") -> list[dict[str, Any]]:
 
 def by_gradient(study: Study, way: Way) -> Study:
     """The same study on the same data, distilled by this gradient."""
-    changed = study.profile.changed({"distill.gradient": way})
-    found = type(study)(changed, study.source, study.out, str(study.device), study.progress)
-    found.data = study.data
-    return found
+    return study.with_(study.profile.changed({"distill.gradient": way}))
 
 
 def lines(rows: list[dict[str, Any]]) -> list[str]:

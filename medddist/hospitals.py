@@ -25,6 +25,7 @@ from medddist.errors import InputError, NotApplicable
 from medddist.evaluate import probabilities, trained_networks
 from medddist.metrics import score
 from medddist.networks import initial_parameters
+from medddist.privacy import fixed_scaling, has_fixed_scaling
 from medddist.settings import Settings
 from medddist.training import Recipe, train
 from medddist.trajectories import load_tensors, save_tensors
@@ -49,6 +50,7 @@ class HospitalSettings(Settings):
 def hospitals(data: Data, validation_fraction: float = 0.1, seed: int = 0) -> dict[str, Data]:
     """The data by origin: each tests on its images in the test part, and deals its validation part out of the others itself.
 
+    Pixels are scaled by a hospital's own training images; by public constants, where those of `data` are.
     Raises NotApplicable where origins are not known, or one lacks a class to train with.
     """
     if data.train.origins is None or len(data.origin_names) < 2:
@@ -77,7 +79,7 @@ def _of_origin(data: Data, origin: int, name: str, validation_fraction: float, s
                 f"{name}: has no {what} image of class {data.class_names[missing[0]]}; leave the hospital or the class out"
             )
     mean, std = pixel_statistics(parts["train"].images)
-    return replace(
+    own = replace(
         data,
         **parts,
         fingerprint=fingerprint(parts, data.class_names),
@@ -86,14 +88,20 @@ def _of_origin(data: Data, origin: int, name: str, validation_fraction: float, s
         pixel_mean=mean,
         pixel_std=std,
     )
+    return fixed_scaling(own) if has_fixed_scaling(data.pixel_mean, data.pixel_std) else own
 
 
 def study_of(study: Study, data: Data) -> Study:
-    """One hospital's study, by the profile with its changes; its steps are kept beside the others'."""
+    """One hospital's study, by the profile with its changes; its steps are kept beside the others'.
+
+    Raises InputError for changes that do not fit, or that take `teachers.privacy` away.
+    """
     changed = study.profile.changed(study.profile.hospitals.changes)
-    own = type(study)(changed, study.source, study.out, str(study.device), study.progress)
-    own.data = data
-    return own
+    if study.profile.teachers.privacy and not changed.teachers.privacy:
+        raise InputError(
+            "hospitals.changes: teachers.privacy is null there, and packages would be without the profile's guarantee; take it out"
+        )
+    return study.with_(changed, data)
 
 
 def sent_packages(study: Study, folder: str | Path) -> dict[str, Path]:

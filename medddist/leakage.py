@@ -65,7 +65,7 @@ def leakage(study: Study) -> list[dict[str, Any]]:
     """
     rows, referred_to = [], set()
     for label, profile in points(study.profile):
-        one = type(study)(profile, study.source, study.out, str(study.device), study.progress)
+        one = study.with_(profile)
         rows.append(_row(label, one))
         size = profile.distill.images_per_class
         if size not in referred_to:

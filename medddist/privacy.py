@@ -4,6 +4,7 @@ A step takes each training image with chance q by itself (Poisson sampling), cli
 clipped ones and Gaussian noise of standard deviation noise_multiplier C, and divides by a constant. Trajectories are thereby
 (epsilon, delta)-differentially private, composed over the steps of all teachers; distillation sees the training images
 through them alone (noise to start from, fixed pixel scaling, the last iteration), so that the same holds for its result.
+Nothing else of the images goes into a package: `tests/test_privacy.py` holds every byte to that.
 
 What is protected is one image: training parts that differ in one are hardly told apart. For a patient with n images
 epsilon is n times as large, and delta grows too. Taken as public: the class names, and how the data were dealt into parts.
@@ -40,15 +41,24 @@ if TYPE_CHECKING:
     from medddist.data import Data
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # instead of the training images' own, which would have to be paid for
+LOCAL = (  # of a study with teachers.privacy: everything but its packages
+    "scores, audits, logs and caches are exact figures of the real images and not covered by teachers.privacy; keep them"
+    " where the images are: only what `medddist package` writes may be sent"
+)
 
 
 class PrivacySettings(Settings):
-    """DP-SGD: the noise, and what it is counted with. Nothing here may be chosen by looking at the training images."""
+    """DP-SGD: the noise, and what it is counted with.
+
+    All of it is written into the package, and so is teachers.recipe.batch_size: public numbers, none of which may be chosen
+    by looking at the training images. That includes how many they are: delta and batch_size are chosen from a round figure
+    that may be known, such as "at least 10,000".
+    """
 
     noise_multiplier: float = Field(1.0, gt=0)  # standard deviation of the noise over max_grad_norm
     max_grad_norm: float = Field(1.0, gt=0)  # C, of one image's gradient
     sample_rate: float = Field(0.05, gt=0, lt=1)  # q, the chance of an image to be in a step; 1/q steps are an epoch
-    delta: float = Field(1e-5, gt=0, lt=1)  # well below one over the number of training images
+    delta: float = Field(1e-5, gt=0, lt=1)  # well below one over the publicly known number of training images
 
     @property
     def steps_per_epoch(self) -> int:
@@ -102,8 +112,18 @@ def refuse_unprotected(teachers, distill) -> None:
         )
 
 
+def has_fixed_scaling(mean: tuple[float, ...], std: tuple[float, ...]) -> bool:
+    """Whether pixels are scaled by the public constants, in every channel."""
+    return set(mean) == {PIXEL_MEAN} and set(std) == {PIXEL_STD}
+
+
 def fixed_scaling(data: Data) -> Data:
-    """The data with pixels scaled by constants, and a fingerprint that tells them from those scaled by their own statistics."""
+    """The data with pixels scaled by constants, and a fingerprint that tells them from those scaled by their own statistics.
+
+    Data in that scaling already are returned as they are.
+    """
+    if has_fixed_scaling(data.pixel_mean, data.pixel_std):
+        return data
     name = digest([data.fingerprint, PIXEL_MEAN, PIXEL_STD])
     constants = {"pixel_mean": (PIXEL_MEAN,) * data.channels, "pixel_std": (PIXEL_STD,) * data.channels}
     return replace(data, fingerprint=name + data.fingerprint[:16], **constants)

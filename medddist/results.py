@@ -14,6 +14,7 @@ import torch
 
 from medddist.compute import device_named
 from medddist.files import write_json
+from medddist.privacy import LOCAL
 from medddist.profile import load_profile
 from medddist.study import Progress, Study
 
@@ -84,15 +85,21 @@ def _of_study(study: Study, device: str, **measured: Any) -> dict:
         "source": Path(study.source).name,
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         "fingerprint": study.data.fingerprint,
+        **local_note(study),
         **measured,
         "about": about(device),
     }
 
 
+def local_note(study: Study) -> dict[str, str]:
+    """What a record says of itself where a guarantee holds for the study's packages, and not for the record."""
+    return {"local": LOCAL} if study.profile.teachers.privacy else {}
+
+
 def _measured(study: Study) -> dict:
     data, metric = study.data, study.profile.distill.selection_metric
     rows = study.table()
-    return {
+    return local_note(study) | {
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         "data": {
             "fingerprint": data.fingerprint,

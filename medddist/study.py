@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ from medddist.data import Data, load_data
 from medddist.distill import Distillation, DistillSettings, check_processes, distill
 from medddist.errors import InputError
 from medddist.evaluate import probabilities, random_real, trained_networks, tuned_learning_rate
-from medddist.files import digest, read_json, write_json
+from medddist.files import digest, read_json, write_bytes, write_json
 from medddist.matching import Distilled
 from medddist.networks import Network, convnet
-from medddist.privacy import fixed_scaling, stand_in
+from medddist.privacy import LOCAL, fixed_scaling, stand_in
 from medddist.profile import Profile
 from medddist.seeds import generator
 from medddist.settings import Settings
@@ -75,17 +76,53 @@ class Study:
         self.device = device_named(device)
         self.progress = progress or (lambda what, done, total: None)
         self._looked_for_elsewhere: set[Path] = set()
+        self._unscaled: Data | None = None  # as they were loaded or handed over
+        self._scaled: Data | None = None
+        self._handed_over = False
         keep_freed_memory()
         use_torchs_threads()
         use_full_precision()
 
     # ---- data and networks -------------------------------------------------------------------------------------------
 
-    @functools.cached_property
+    def with_(self, profile: Profile | None = None, data: Data | None = None) -> Study:
+        """A study of another profile, or of other data, beside this one: the one way to derive a study from a study.
+
+        Source, folder, device and progress are the same. Data that were handed over stay; such as were loaded are loaded anew
+        only where `profile.data` is another. How pixels are scaled is up to the derived study's own profile: see `data`.
+        """
+        found = type(self)(profile or self.profile, self.source, self.out, str(self.device), self.progress)
+        found._handed_over = self._handed_over or data is not None
+        if data is None and (self._handed_over or found.profile.data == self.profile.data):
+            data = self._unscaled
+        if data is not None:
+            found._use(data)
+        return found
+
+    @property
     def data(self) -> Data:
-        report = lambda done, total, what: self.progress(what, done, total)
-        data = load_data(self.source, self.profile.data, self.out / "cache", report)
-        return fixed_scaling(data) if self.profile.teachers.privacy else data
+        """The data. Under `teachers.privacy` pixels are scaled by public constants, whoever loaded or handed over the data."""
+        if self._scaled is None:
+            self._mark_local()
+            report = lambda done, total, what: self.progress(what, done, total)
+            self._use(load_data(self.source, self.profile.data, self.out / "cache", report))
+        return self._scaled
+
+    @data.setter
+    def data(self, data: Data) -> None:
+        self._handed_over = True
+        self._use(data)
+
+    def _use(self, data: Data) -> None:
+        self._unscaled = data
+        self._scaled = fixed_scaling(data) if self.profile.teachers.privacy else data
+        self.__dict__.pop("_tensors", None)  # of the data before
+
+    def _mark_local(self) -> None:
+        """Say in the folder of results that nothing there may be sent, where a package may."""
+        marker = self.out / "KEEP-LOCAL.txt"
+        if self.profile.teachers.privacy and not marker.exists():
+            write_bytes(marker, (textwrap.fill(f"{LOCAL}.", 90) + "\n").encode())
 
     def tensors(self, part: str) -> Labelled:
         """Images (N, C, H, W), standardised, and labels (N,) of a part, on the device."""
@@ -122,6 +159,7 @@ class Study:
         } | depends_on
         where, name = where_computed(self.device), digest(depends_on)
         folder = self.out / step / f"{name}-{where['device']}-torch-{where['torch']}"
+        self._mark_local()
         if not (folder / "depends_on.json").exists():
             write_json(folder / "depends_on.json", depends_on | where)
         if folder not in self._looked_for_elsewhere:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -14,18 +15,22 @@ from scipy import optimize, stats
 
 pytest.importorskip("opacus")
 
-from medddist import privacy
+from medddist import cli, privacy
 from medddist.augment import NO_AUGMENTATION
+from medddist.data.parts import Data, Part
 from medddist.derivatives import gradient
 from medddist.errors import InputError
+from medddist.hospitals import hospitals as of_hospitals
+from medddist.hospitals import sent_packages, study_of
 from medddist.networks import initial_parameters
 from medddist.package import open_package, write_package
+from medddist.package.manifest import CARD, DATA, MANIFEST
 from medddist.privacy import PrivacySettings, epsilon_of, fixed_scaling, guarantee, train_by_dp_sgd
 from medddist.profile import load_profile
 from medddist.seeds import generator
 from medddist.teachers import TeacherSettings
 from medddist.training import Diverged, TrainingState
-from small import CLASSES, labelled, tiny_network, tiny_recipe
+from small import CLASSES, SIZE_PX, labelled, tiny_network, tiny_recipe
 from test_study import made_up, tiny_study
 
 NAME = "0123456789abcdef" * 2
@@ -189,8 +194,6 @@ def test_pixels_are_scaled_by_constants_under_another_fingerprint():
 
 def test_the_distilled_set_depends_on_the_images_through_the_teachers_alone(tmp_path):
     """Other images, other numbers of them, the same trajectories: the same set."""
-    from medddist.data.parts import Data
-
     first = study(tmp_path / "a")
     theirs = made_up()
     half = type(theirs.train)(theirs.train.images[::2] // 2, theirs.train.labels[::2], theirs.train.groups[::2])
@@ -226,3 +229,204 @@ def test_a_package_states_it_and_withholds_what_it_does_not_cover(tmp_path):
 def test_a_package_without_it_claims_nothing(tmp_path):
     write_package(tiny_study(tmp_path / "artifacts", made_up(fingerprint=NAME)), tmp_path / "x.zip", measure=False, allow_copies=True)
     assert open_package(tmp_path / "x.zip").manifest.privacy is None
+
+
+# ---- what leaves: nothing but the guarantee's own -----------------------------------------------------------------------
+
+
+def private_set(counts=(60, 24, 36), seed=0, channels=1, dark=1.0, rare=False, name="a", notes=()) -> Data:
+    """Images of two hospitals; every class is in every part of both, whatever else differs from one such set to another."""
+
+    def part(count: int, number: int) -> Part:
+        random = np.random.default_rng([seed, number])
+        labels = np.arange(count) % CLASSES
+        if rare:
+            labels[4 * CLASSES :] = 0
+        pixels = random.integers(0, int(255 * dark) + 1, (count, channels, SIZE_PX, SIZE_PX)).astype(np.uint8)
+        groups = 1000 * number + (np.arange(count) if seed % 2 else np.arange(count) // 2)
+        return Part(pixels, labels, groups, np.arange(count) // CLASSES % 2)
+
+    parts = [part(count, number) for number, count in enumerate(counts)]
+    own = {"pixel_mean": (0.4 * dark,) * channels, "pixel_std": (0.1 + seed / 100,) * channels}
+    named = {"origin_names": ("north", "south"), "notes": notes}
+    return Data(*parts, ("a", "b", "c"), f"{seed:032x}", name, **named, **own)
+
+
+SETS = {
+    "other pixels": private_set(seed=1),
+    "ten times as many": private_set((600, 240, 360), 2),
+    "few": private_set((24, 12, 12), 3),
+    "one class rules": private_set((120, 60, 60), 4, rare=True),
+    "all but black, with notes": private_set(seed=5, dark=0.05, name="st-mary", notes=("12 files were left out",)),
+}
+
+
+def as_if_told_by_equal_trajectories(monkeypatch) -> None:
+    """Teachers whose trajectories are equal whatever the images are: what is left to differ would be told past them."""
+
+    def train(network, theta, images, labels, recipe, settings, *, after_epoch, stop_after, resume=None):
+        for epoch in range(stop_after):
+            theta = theta + 0.02 * torch.randn(len(theta), generator=generator("a step", epoch))
+            after_epoch(TrainingState(epoch + 1, theta, torch.zeros_like(theta), theta))
+        return theta
+
+    monkeypatch.setattr("medddist.teachers.train_by_dp_sgd", train)
+
+
+def package_of(out, data, **changes) -> dict[str, bytes]:
+    write_package(tiny_study(out, data, **PROTECTED | changes), out / "sent" / "x.zip", measure=False)
+    return contents(out / "sent")
+
+
+def hospitals_of(out, data, **changes) -> dict[str, bytes]:
+    changes = {"hospitals.changes": {"distill.iterations": 2, "teachers.teachers": 1}} | changes
+    sent_packages(tiny_study(out, data, **PROTECTED | changes), out / "sent")
+    return contents(out / "sent")
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+WAYS = {"package": package_of, "hospitals": hospitals_of}
+
+
+@pytest.fixture(scope="module")
+def sent_of_the_first_set(tmp_path_factory) -> dict[str, dict[str, bytes]]:
+    with pytest.MonkeyPatch.context() as patch:
+        as_if_told_by_equal_trajectories(patch)
+        return {name: way(tmp_path_factory.mktemp(name), private_set()) for name, way in WAYS.items()}
+
+
+@pytest.mark.parametrize("sent_by", WAYS)
+@pytest.mark.parametrize("other", SETS)
+def test_no_byte_of_a_package_depends_on_the_private_images_but_through_the_trajectories(
+    sent_by, other, sent_of_the_first_set, tmp_path, monkeypatch
+):
+    """Whatever the sizes and contents of two private sets with equal class names and image format."""
+    as_if_told_by_equal_trajectories(monkeypatch)
+    ours, theirs = sent_of_the_first_set[sent_by], WAYS[sent_by](tmp_path, SETS[other])
+    assert list(ours) == list(theirs) == (["x.zip"] if sent_by == "package" else ["north.zip", "south.zip"])
+    for name, content in ours.items():
+        told = [json.loads(opened(one)[MANIFEST]) for one in (content, theirs[name])]
+        assert told[0] == told[1], name
+        assert content == theirs[name], name
+
+
+@pytest.mark.parametrize("changes, given", [
+    ({"distill.labels": "soft", "distill.learning_rate_labels": 1.0}, {}), ({}, {"channels": 3}), ({"seeds": [3, 4]}, {}),
+], ids=["soft labels", "colour", "other seeds"])  # fmt: skip
+@pytest.mark.parametrize("sent_by", WAYS)
+def test_nor_where_labels_are_learned_or_images_are_coloured(sent_by, changes, given, tmp_path, monkeypatch):
+    as_if_told_by_equal_trajectories(monkeypatch)
+    pair = private_set(**given), private_set((90, 48, 48), 7, **given)
+    ours, theirs = (WAYS[sent_by](tmp_path / str(k), data, **changes) for k, data in enumerate(pair))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("sent_by", WAYS)
+def test_with_real_noise_only_images_labels_and_step_size_differ(sent_by, tmp_path):
+    """The same with DP-SGD itself: what is left, once images, labels, step size and what follows from them are masked."""
+    few = {"teachers.privacy": PROTECTED["teachers.privacy"] | {"sample_rate": 0.5}, "teachers.teachers": 1, "distill.iterations": 1}
+    pair = private_set(), SETS["one class rules"]
+    ours, theirs = (WAYS[sent_by](tmp_path / str(k), data, **few) for k, data in enumerate(pair))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert ours[name] != theirs[name], "the noise is new"
+        assert masked(ours[name]) == masked(theirs[name])
+
+
+def opened(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+
+
+def masked(content: bytes) -> dict:
+    """A package without its images and step size, and without sizes and digests of the files that hold them."""
+    files = opened(content)
+    manifest = json.loads(files[MANIFEST])
+    step_size = manifest.pop("step_size")
+    manifest["files"] = list(manifest["files"])
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = [(one.date_time, one.create_system, one.external_attr, one.extra, one.comment) for one in archive.infolist()]
+    header = files[DATA][: 8 + int.from_bytes(files[DATA][:8], "little")]
+    text = files[CARD].decode()
+    assert f"{step_size:.4g}" in text
+    return {"files": list(files), "entries": entries, "manifest": manifest, "header": header,
+            "card": text.replace(f"{step_size:.4g}", "")}  # fmt: skip
+
+
+def test_the_command_says_no_more_of_files_of_other_names_and_sizes(tmp_path, monkeypatch, capsys):
+    as_if_told_by_equal_trajectories(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    small = {"data.image_size_px": 16, "network.width": 4, "distill.iterations": 2, "distill.images_per_class": 2,
+             "teachers.recipe.sampling": "natural", "teachers.privacy.sample_rate": 0.2} | {
+             name: value for name, value in PROTECTED.items() if name != "teachers.privacy"}  # fmt: skip
+    settings = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    found = []
+    for name, count in (("a", 90), ("st-mary", 300)):
+        random = np.random.default_rng(count)
+        columns = {f"{part}_images": random.integers(0, 256, (count // share, 16, 16), dtype=np.uint8)
+                   for part, share in (("train", 1), ("val", 3), ("test", 3))}  # fmt: skip
+        columns |= {what.replace("images", "labels"): np.arange(len(of))[:, None] % 3 for what, of in columns.items()}
+        np.savez(f"{name}.npz", **columns)
+        words = ["package", "--profile", "smoke", "--data", f"{name}.npz", "--artifacts", f"artifacts-{name}", "--device", "cpu"]
+        assert cli.exit_code([*words, "--out", f"{name}.zip", "--no-measure", *settings]) == 0, capsys.readouterr().err
+        found.append((tmp_path / f"{name}.zip").read_bytes())
+    assert found[0] == found[1]
+
+
+# ---- the scaling is public, whoever derives the study --------------------------------------------------------------------
+
+
+def test_whoever_derives_a_study_gets_the_public_scaling(tmp_path):
+    one = tiny_study(tmp_path, private_set(), **PROTECTED)
+    public = ((0.5,), (0.25,))
+    scaling = lambda study: (study.data.pixel_mean, study.data.pixel_std)
+    assert scaling(one) == scaling(one.with_(data=SETS["few"])) == scaling(one.with_(one.profile)) == public
+    assert scaling(study_of(one, of_hospitals(private_set())["north"])) == public
+    assert all((own.pixel_mean, own.pixel_std) == public for own in of_hospitals(one.data).values()), "pictures are drawn by it"
+    one.data = SETS["few"]
+    assert scaling(one) == public
+    assert np.array_equal(one.tensors("train")[0].numpy(), (SETS["few"].train.images / 255 - 0.5).astype(np.float32) / 0.25)
+    plain = tiny_study(tmp_path, private_set())
+    assert scaling(plain) == ((0.4,), (0.1,)) and scaling(plain.with_(one.profile)) == public
+
+
+def test_the_public_scaling_is_chosen_once():
+    """A study derived from a derived study keeps its results under one name."""
+    fixed = fixed_scaling(private_set())
+    assert fixed_scaling(fixed) == fixed
+
+
+def test_hospitals_do_not_take_the_guarantee_away(tmp_path):
+    one = tiny_study(tmp_path, private_set(), **PROTECTED, **{"hospitals.changes": {"teachers.privacy": None}})
+    with pytest.raises(InputError, match="^hospitals.changes: teachers.privacy .*; take it out"):
+        sent_packages(one, tmp_path / "sent")
+    assert not (tmp_path / "sent").exists()
+
+
+def test_what_is_kept_is_marked_as_local(tmp_path, monkeypatch):
+    as_if_told_by_equal_trajectories(monkeypatch)
+    package_of(tmp_path, private_set())
+    marker = (tmp_path / "KEEP-LOCAL.txt").read_text()
+    assert "medddist package" in marker and "keep" in marker and all(len(line) <= 100 for line in marker.splitlines())
+    assert {path.name for path in (tmp_path / "sent").iterdir()} == {"x.zip"}
+    tiny_study(tmp_path / "plain", private_set()).train_teachers()
+    assert not (tmp_path / "plain" / "KEEP-LOCAL.txt").exists()
+
+
+def test_a_record_of_scores_is_marked_as_local(tmp_path):
+    from medddist.results import gradients_record
+
+    one, plain = tiny_study(tmp_path, private_set(), **PROTECTED), tiny_study(tmp_path, private_set())
+    told, nothing = (json.loads(gradients_record(of, [], "cpu", tmp_path).read_text()) for of in (one, plain))
+    assert "not covered by teachers.privacy" in told["local"] and "local" not in nothing
+
+
+def test_a_command_under_privacy_says_what_is_local(tmp_path, capsys):
+    words = ["prepare", "--out", str(tmp_path), "--profile", "smoke", "--set", "data.images=120", "--set", "data.image_size_px=16"]
+    protected = ["teachers.recipe.sampling=natural", "distill.initial_images=noise", "distill.selection=last", "teachers.privacy.noise_multiplier=1"]
+    assert cli.exit_code([*words, *(word for one in protected for word in ("--set", one))]) == 0
+    assert "not covered by teachers.privacy" in capsys.readouterr().err
+    assert cli.exit_code(words) == 0 and "teachers.privacy" not in capsys.readouterr().err

@@ -121,6 +121,36 @@ def same(a: Distillation, b: Distillation) -> bool:
     return all(torch.equal(x, y) and x.dtype == y.dtype for x, y in tensors) and a.candidates == b.candidates
 
 
+# ---- derived studies -------------------------------------------------------------------------------------------------
+
+
+def test_a_derived_study_is_its_own_in_profile_and_data_and_the_same_in_all_else(tmp_path):
+    progress = lambda what, done, total: None
+    one, other = tiny_study(tmp_path, progress=progress), made_up(fingerprint="other")
+    two, three = one.with_(one.profile.changed({"distill.iterations": 2})), one.with_(data=other)
+    for found in (two, three):
+        assert (found.source, found.out, found.device, found.progress) == (one.source, one.out, one.device, progress)
+    assert two.data is one.data and two.profile.distill.iterations == 2 and one.profile.distill.iterations == 4
+    assert three.data is other and three.profile is one.profile and one.data is not other
+    assert three.with_(one.profile.changed({"data.seed": 1})).data is other, "data that were handed over stay"
+
+
+def test_loaded_data_are_loaded_anew_only_where_they_are_read_otherwise(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(study, "load_data", lambda source, settings, *_: read.append(settings.seed) or made_up())
+    one = Study(profile(), "made up", tmp_path, "cpu")
+    assert one.with_().with_(one.profile.changed({"distill.iterations": 2})).data and one.data and read == [0, 0]
+    assert one.with_(one.profile.changed({"distill.iterations": 2})).with_().data is one.data and read == [0, 0]
+    assert one.with_(one.profile.changed({"data.seed": 5})).data and read == [0, 0, 5]
+
+
+def test_tensors_are_of_the_data_that_a_study_has_now(tmp_path):
+    one = tiny_study(tmp_path)
+    assert len(one.tensors("train")[0]) == 40
+    one.data = Data(made_up().test, made_up().validation, made_up().train, ("a", "b", "c"), "other", "made up")
+    assert len(one.tensors("train")[0]) == 18
+
+
 # ---- asked for again -------------------------------------------------------------------------------------------------
 
 

@@ -64,12 +64,15 @@ def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable]
 def opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None) -> Iterator[Study]:
     """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
     from medddist.profile import changes_from, load_profile  # not above: --help need not wait for torch
+    from medddist.privacy import LOCAL
     from medddist.study import Study
 
     tell_of_a_phantom_here(data)
     progress = Progress()
     try:
         study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+        if study.profile.teachers.privacy and not processes.rank():
+            print(f"medddist: {LOCAL}", file=sys.stderr)
         if about_to and not processes.rank():
             announce(study, about_to)
         yield study

@@ -16,6 +16,7 @@ from medddist.data.collection import shown
 from medddist.errors import InputError
 from medddist.evaluate import EvaluateSettings
 from medddist.networks import NetworkSettings
+from medddist.privacy import PIXEL_MEAN, PIXEL_STD, has_fixed_scaling
 from medddist.settings import Settings, refusal
 
 FORMAT, VERSION = "medddist package", 1
@@ -162,6 +163,13 @@ class Manifest(Settings):
             raise ValueError("privacy: is stated beside exact figures of the real images, which it does not cover")
         if self.privacy and (made.get("initial_images"), made.get("selection")) != ("noise", "last"):
             raise ValueError("privacy: is stated of a set that did not start from noise, or was chosen by real images")
+        if self.privacy and made.get("iterations") != self.selected_iteration:
+            raise ValueError("privacy: is stated of a set that is not that of the last iteration, and was chosen by real images")
+        if self.privacy and not has_fixed_scaling(self.pixels.mean, self.pixels.std):
+            raise ValueError(
+                f"privacy: is stated beside a mean and spread of real pixels, which it does not cover; pixels.mean has to be"
+                f" {PIXEL_MEAN:g} and pixels.std {PIXEL_STD:g}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -102,14 +102,7 @@ def settings_of(study: Study) -> dict[str, Any]:
 
 def measured(study: Study) -> list[dict[str, Any]]:
     """The released set and its references on the study's test part; of several seeds, what the first's set is worth."""
-    alone = type(study)(
-        study.profile.model_copy(update={"seeds": study.profile.seeds[:1]}),
-        study.source,
-        study.out,
-        str(study.device),
-        study.progress,
-    )
-    alone.data = study.data
+    alone = study.with_(study.profile.model_copy(update={"seeds": study.profile.seeds[:1]}))
     rows = alone.table(MEASURED)
     return [{"label": row["label"]} | {metric: row[metric] for metric in METRICS} for row in rows]
 

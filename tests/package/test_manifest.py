@@ -128,6 +128,52 @@ def test_what_is_not_plain_json_is_refused(content, told):
     assert str(refused.value).isprintable() and len(str(refused.value)) <= MAX_MESSAGE
 
 
+# ---- a guarantee -----------------------------------------------------------------------------------------------------
+
+GUARANTEE = {"epsilon": 3.83, "delta": 1e-5, "unit": "training image", "composed": {"teachers": 2, "steps": 40}, "noise_multiplier": 1.0,
+             "max_grad_norm": 1.0, "sample_rate": 0.2, "sampling": "Poisson", "accountant": "by hand"}  # fmt: skip
+HOLDS = {
+    "privacy": GUARANTEE, "source": {"fingerprint": "withheld", "images": {}}, "pixels.mean": [0.5], "pixels.std": [0.25],
+    "settings.distillation.initial_images": "noise", "settings.distillation.selection": "last",
+    "settings.distillation.iterations": 7, "selected_iteration": 7,
+}  # fmt: skip
+
+
+def guaranteed(content: bytes, **changes) -> bytes:
+    for where, value in (HOLDS | changes).items():
+        content = changed(content, where, value)
+    return content
+
+
+BESIDE = [
+    ("pixels.mean", [0.47387], "pixels.mean has to be 0.5 and pixels.std 0.25"),
+    ("pixels.std", [0.2501], "pixels.mean has to be 0.5 and pixels.std 0.25"),
+    ("source", {"fingerprint": "0" * 32, "images": {}}, "beside exact figures of the real images"),
+    ("source", {"fingerprint": "withheld", "images": {"train": [1, 1, 1]}}, "beside exact figures of the real images"),
+    ("audit", {"membership": {}}, "beside exact figures of the real images"),
+    ("settings.distillation.initial_images", "real", "did not start from noise"),
+    ("settings.distillation.selection", "validation", "did not start from noise, or was chosen"),
+    ("selected_iteration", 3, "not that of the last iteration"),
+]
+
+
+@pytest.mark.parametrize("where, value, told", BESIDE, ids=lambda value: str(value)[:40])
+def test_a_guarantee_is_refused_beside_what_it_does_not_cover(content, where, value, told, tmp_path):
+    """When verified, in a package made by hand, and when written."""
+    import packages
+
+    from medddist.package import open_package
+
+    assert manifest_from(guaranteed(content)).privacy.epsilon == 3.83
+    spoilt = guaranteed(content, **{where: value})
+    path = packages.as_zip(tmp_path / "x.zip", packages.files() | {MANIFEST: spoilt})
+    with pytest.raises(InputError, match="manifest.json: .*privacy: is stated") as refused:
+        open_package(path)
+    assert told in str(refused.value)
+    with pytest.raises(ValueError, match="privacy: is stated"):
+        Manifest.model_validate(json.loads(spoilt))
+
+
 # ---- the card --------------------------------------------------------------------------------------------------------
 
 
