@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from medddist.data.parts import Part
 from medddist.networks import Network
 
 BATCH = 512
+CHUNK_BYTES = 2**23  # of real images that are compared at once, and of their distances, in single precision
 
 
 class Neighbours(NamedTuple):
@@ -66,3 +69,65 @@ def features(network: Network, theta: Tensor, images: Tensor) -> Tensor:
     module = network.loaded(theta)
     found = torch.cat([module.features(batch).flatten(1) for batch in images.split(BATCH)])
     return found / found.std(0).clamp_min(1e-6)
+
+
+class Nearness(NamedTuple):
+    """Of N released images; distances are root mean squares over pixels in [0, 1]."""
+
+    to_training: Tensor  # (N,) to the nearest of all training images, of any class
+    nearer: Tensor  # (N,) bool: the nearest of M training images of its class is nearer than the nearest of M unseen ones
+    compared: Tensor  # (N,) bool: there are such images
+
+
+def nearness(
+    released: Tensor, classes: Tensor, training: Part, unseen: Part, start: Tensor, random: torch.Generator
+) -> Nearness:
+    """How near released images (N, C, S, S) in [0, 1] of classes (N,) are to the training images, beside unseen ones.
+
+    Of a class as many training images as unseen ones are asked, since of two sets the larger has nearer images by number
+    alone: first those that the set started from (`start`, training indices), then random ones. Where nothing is given away,
+    `nearer` holds for about half.
+    """
+    everything = np.arange(len(training))
+    to_training = nearest_pixels(released, training.images, everything)
+    nearer, compared = torch.zeros(len(released), dtype=torch.bool), torch.zeros(len(released), dtype=torch.bool)
+    first = np.isin(everything, start.flatten().numpy())
+    for k in classes.unique().tolist():
+        own, others = np.flatnonzero(training.labels == k), np.flatnonzero(unseen.labels == k)
+        count = min(len(own), len(others))
+        own = own[np.lexsort((_permutation(len(own), random), ~first[own]))][:count]
+        others = others[_permutation(len(others), random)][:count]
+        at = classes == k
+        distances = (nearest_pixels(released[at], part.images, rows) for part, rows in ((training, own), (unseen, others)))
+        nearer[at], compared[at] = torch.less(*distances), count > 0
+    return Nearness(to_training, nearer, compared)
+
+
+def _permutation(count: int, random: torch.Generator) -> np.ndarray:
+    return torch.randperm(count, generator=random).numpy()
+
+
+def nearest_pixels(released: Tensor, images: np.ndarray, rows: np.ndarray) -> Tensor:
+    """(N,) distance of each image (N, C, S, S) in [0, 1] to the nearest of these rows of images (M, C, S, S) uint8; inf of none.
+
+    Images are read a chunk at a time. Distances are root mean squares over pixels; that to the nearest is exact, and which
+    one is the nearest is found in single precision.
+    """
+    x = released.flatten(1).float() - 0.5  # about 0, so that less is lost in the difference of squares
+    squares, least = x.square().sum(1), torch.full((len(x),), torch.inf)
+    nearest = torch.zeros(len(x), dtype=torch.long)
+    step = max(1, CHUNK_BYTES // (4 * max(x.shape)))
+    for begin in range(0, len(rows), step):
+        chunk = _centred(images, rows[begin : begin + step])
+        found, place = (squares[:, None] + chunk.square().sum(1) - 2 * x @ chunk.T).min(1)
+        nearest = torch.where(found < least, begin + place, nearest)
+        least = torch.minimum(found, least)
+    if not len(rows):
+        return least
+    pairs = zip(x, rows[nearest.numpy()])
+    return torch.stack([(a - _centred(images, np.array([row]))[0]).square().mean().sqrt() for a, row in pairs])
+
+
+def _centred(images: np.ndarray, rows: np.ndarray) -> Tensor:
+    """(len(rows), D) float32 in [-0.5, 0.5] of uint8 images."""
+    return torch.from_numpy(np.asarray(images[rows], np.float32)).flatten(1) / 255 - 0.5

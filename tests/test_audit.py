@@ -14,6 +14,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from medddist import audit, cli, membership
+from medddist import neighbours as near
 from medddist.cli import measuring
 from medddist.audit import AuditSettings, broken, candidates, in_shadow
 from medddist.data.parts import Data, Part
@@ -193,6 +194,61 @@ def test_of_an_average_the_nearest_of_its_images_is_its_start():
     by_hand = (train[start[1]] - released[1]).square().mean((1, 2, 3)).sqrt().min()
     assert found.start.tolist() == pytest.approx([0.01, by_hand.item()], rel=1e-3) and found.start_is_nearest.tolist() == [True, False]
     assert found.training[0] > 0.1, "images behind any average are not among those that none started from"
+
+
+# ---- nearest in pixels -----------------------------------------------------------------------------------------------
+
+
+def parts_of(count: int, seed: int, size_px: int = 6) -> Part:
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (count, 1, size_px, size_px), dtype=np.uint8)
+    return Part(images, np.arange(count) % 3, np.arange(count))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 2**10, 2**24])
+def test_the_nearest_in_pixels_is_the_nearest_by_hand(chunk_bytes, monkeypatch):
+    monkeypatch.setattr(near, "CHUNK_BYTES", chunk_bytes)
+    real, x = parts_of(50, 0).images, torch.rand(4, 1, 6, 6, generator=generator(1))
+    rows = np.arange(3, 50, 2)
+    by_hand = ((real[rows, None] / 255 - x.numpy()) ** 2).mean((2, 3, 4)) ** 0.5
+    np.testing.assert_allclose(near.nearest_pixels(x, real, rows), by_hand.min(0), rtol=1e-5)
+    assert near.nearest_pixels(torch.from_numpy(real[7:8] / 255).float(), real, rows).item() < 1e-7
+    assert near.nearest_pixels(x, real, rows[:0]).isinf().all()
+
+
+def test_memory_stays_small_on_many_images():
+    """As single precision, neither the images that are read at once nor their distances take more than a chunk."""
+
+    class Recorded:
+        def __init__(self, images):
+            self.images, self.read = images, []
+
+        def __getitem__(self, rows):
+            self.read.append(len(rows))
+            return self.images[rows]
+
+    for size_px, released in ((32, 5), (8, 500)):
+        real = Recorded(np.zeros((5 * near.CHUNK_BYTES // (4 * 32 * 32), 1, size_px, size_px), np.uint8))
+        near.nearest_pixels(torch.rand(released, 1, size_px, size_px), real, np.arange(len(real.images)))
+        assert sum(real.read) >= len(real.images) and max(real.read) * 4 * max(size_px**2, released) <= near.CHUNK_BYTES
+
+
+def test_as_many_unseen_images_of_the_class_are_asked_as_training_images():
+    train, test = parts_of(90, 0), parts_of(30, 1)
+    start = torch.tensor([4, 8])  # of classes 1 and 2
+    x = torch.from_numpy(np.stack([train.images[4], test.images[9], train.images[8]]) / 255).float()
+    classes = torch.tensor([1, 0, 2])
+    found = near.nearness(x, classes, train, test, start, generator(0))
+    assert found.compared.all() and found.nearer.tolist() == [True, False, True]
+    assert found.to_training[[0, 2]].max() < 1e-6 < found.to_training[1]
+    none = near.nearness(x, classes, train, Part(test.images[:0], test.labels[:0], test.groups[:0]), start, generator(0))
+    assert not none.compared.any() and not none.nearer.any() and torch.equal(none.to_training, found.to_training)
+
+
+def test_images_that_know_neither_part_are_nearer_to_each_half_of_the_time():
+    x, train, test = torch.rand(300, 1, 6, 6, generator=generator(2)), parts_of(600, 3), parts_of(120, 4)
+    found = near.nearness(x, torch.arange(300) % 3, train, test, torch.tensor([], dtype=torch.long), generator(0))
+    assert 110 < int(found.nearer.sum()) < 190, "as many of each: the larger part is not nearer by its size"
 
 
 # ---- who is asked about ----------------------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ def study(out, **changes):
     settings = HospitalSettings(
         networks=2, rounds=2, local_epochs=1, changes={"distill.iterations": 2, "teachers.teachers": 1}
     )
-    one = tiny_study(out, of_two(), hospitals=settings.model_dump(mode="json"), **changes)
+    data = dataclasses.replace(of_two(), source="phantom")
+    one = tiny_study(out, data, hospitals=settings.model_dump(mode="json"), **changes)
     one.source = "phantom"  # whose images may be sent as they are
     return one
 

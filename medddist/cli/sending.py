@@ -22,7 +22,7 @@ from medddist.progress import Progress
 @click.option("--sign-with", metavar="KEYFILE", help="Sign it by this private key (of `medddist package-key`).")
 @click.option("--measure/--no-measure", default=True, show_default=True, help="Measure, or find, what the set is worth on test.")
 @click.option("--audit/--no-audit", "with_audit", default=False, show_default=True, help="Measure, or find, what the set gives away.")
-@click.option("--allow-copies", is_flag=True, help="Write it even if the images are still the real ones it started from.")
+@click.option("--allow-copies", is_flag=True, help="Write it even if images are real ones, unchanged or nearly so.")
 def package(profile, data, artifacts, device, changes, as_json, out, seed, sign_with, measure, with_audit, allow_copies, **stated) -> None:
     """Write the distilled set as a package that can be sent: images, labels, step size, manifest and card."""
     from medddist.package import open_package, write_package

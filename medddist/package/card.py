@@ -6,7 +6,7 @@ import html
 from importlib import resources
 from string import Template
 
-from medddist.package.manifest import NOT_MEASURED, Manifest, Score
+from medddist.package.manifest import COPY_LEVELS, NOT_COMPARED, NOT_MEASURED, Manifest, Score
 
 GROUPS = {
     "starting": "those it started from",
@@ -35,7 +35,10 @@ def _texts(manifest: Manifest) -> dict[str, str]:
             "classes": str(len(manifest.class_names)),
             "size": f"{pixels.image_size_px} x {pixels.image_size_px} pixels in {'grey' if pixels.channels == 1 else 'colour'}",
             "label_kind": "one class" if manifest.labels == "hard" else "a probability for each class",
-            "test_total": str(sum(manifest.source.images.get("test", ()))),
+            "test_images": _test_images(manifest),
+            "collection": "The images that it came from were calculated by a simulation, and are of no patient."
+            if manifest.simulated
+            else "How the real images were collected is not part of this package; ask the creator.",
             "scaling": "; ".join(scaling),
             "depth": str(manifest.settings.network.depth),
             "width": str(manifest.settings.network.width),
@@ -51,7 +54,16 @@ def _texts(manifest: Manifest) -> dict[str, str]:
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:
-    """What the images are, and how near to real ones they began."""
+    """What the images are, how near to real ones they began, and how near they are."""
+    total, compared = sum(manifest.images), manifest.copies != NOT_COMPARED
+    copies = manifest.copies.images if compared else 0
+    within = f"unchanged or nearly so (within {COPY_LEVELS}/255 of one of them, root mean square over pixels)"
+    if manifest.simulated:
+        nature = f"Simulated images, {copies} of {total} {within}" if copies else "Images that were learned from simulated ones"
+        return {"nature": nature, "confidential": f"No: it came from simulated images, of no patient.{_near(manifest, 'simulated')}"}
+    if copies:
+        return {"nature": f"**{copies} of {total} are real images, {within}**",
+                "confidential": f"Yes: those are images of the data set it came from.{_near(manifest, 'real')}"}  # fmt: skip
     if manifest.copies_real_images:
         return {"nature": "**Real images, unchanged**: the distillation's start was the best on validation",
                 "confidential": "Yes: the images are those of the data set it came from."}  # fmt: skip
@@ -59,9 +71,28 @@ def _origin(manifest: Manifest) -> dict[str, str]:
              "average": "Each started as an average of real images"}  # fmt: skip
     known = start.get(str(manifest.settings.distillation.get("initial_images")), "How they started is not stated")
     return {
-        "nature": "Images that were learned" if manifest.selected_iteration else "The images that distillation started from, unchanged",
-        "confidential": f"{known}, were calculated from real images, and may resemble them.",
+        "nature": "The images that distillation started from, unchanged" if manifest.unchanged else "Images that were learned",
+        "confidential": f"{known}, were calculated from real images, and may resemble them.{_near(manifest, 'real')}",
     }
+
+
+def _near(manifest: Manifest, kind: str) -> str:
+    """How many are nearer to a training image than unseen ones are; nothing of older packages."""
+    if manifest.privacy:
+        return " How near they are to real images is not told: no guarantee covers exact figures."
+    if manifest.copies == NOT_COMPARED:
+        return ""
+    near, compared = manifest.copies.nearer_to_training, manifest.copies.compared
+    return (
+        f" Of {compared} compared, {near} are nearer to a {kind} image that they may have been learned from than to any of as many"
+        " unseen ones of the class; by chance it would be half."
+    )
+
+
+def _test_images(manifest: Manifest) -> str:
+    if manifest.privacy:
+        return "the test images"
+    return f"the {sum(manifest.source.images.get('test', ()))} test images"
 
 
 def _source(manifest: Manifest) -> dict[str, str]:

@@ -27,7 +27,8 @@ MAX_FILES = 64
 MAX_CLASSES = 10_000
 MAX_WIDTH, MAX_EPOCHS, MAX_NETWORKS = 1024, 100_000, 1000  # a package may not make its receiver compute for years
 MAX_MESSAGE = 300  # of a reason, in characters: part of it may be what the package wrote
-NOT_MEASURED, WITHHELD = "not measured", "withheld"
+NOT_MEASURED, NOT_COMPARED, WITHHELD = "not measured", "not compared", "withheld"
+COPY_LEVELS = 2  # of 255: a root mean square over pixels that nobody sees; an image that near to a real one is a copy of it
 
 
 def _printable(text: str) -> str:
@@ -106,6 +107,14 @@ class Guarantee(Settings):
     accountant: Text
 
 
+class Copies(Settings):
+    """How near the images are to those that they were distilled from, by their pixels: recorded when the package was written."""
+
+    images: int = Field(ge=0)  # at most 2/255 from a training image, root mean square: unchanged or nearly so
+    nearer_to_training: int = Field(ge=0)  # than to any of as many unseen images of the class; by chance, half of `compared`
+    compared: int = Field(ge=0)
+
+
 class Made(Settings):
     """The settings that the set was made with, and is to be trained on with."""
 
@@ -136,6 +145,8 @@ class Manifest(Settings):
     measured: tuple[Result, ...] | Literal["not measured"]
     audit: dict[Text, Any] | Literal["not measured"]
     privacy: Guarantee | None = None  # None: nothing is guaranteed
+    copies: Copies | Literal["not compared"] = NOT_COMPARED  # as in packages with a guarantee, and in older ones
+    simulated: bool = False  # the images it was distilled from are of no patient
     made_with: dict[Text, Text | None]  # package to version
     files: dict[Name, File] = Field(max_length=MAX_FILES - 2)
 
@@ -152,14 +163,18 @@ class Manifest(Settings):
             raise ValueError(f"files: {DATA} and {CARD} have to be listed, {MANIFEST} and {SIGNATURE} cannot be")
         if sum(file.bytes for file in self.files.values()) > MAX_BYTES:
             raise ValueError(f"files: more than {MAX_BYTES} bytes together")
+        if isinstance(self.copies, Copies):
+            counted = (self.copies.nearer_to_training, self.copies.compared, sum(self.images))
+            if list(counted) != sorted(counted) or self.copies.images > sum(self.images):
+                raise ValueError("copies: counts more images than there are")
         return self
 
     @model_validator(mode="after")
     def _guarantee_holds(self):
         """Exact figures of the real images would be outside of it, and so would a choice by them or a start from them."""
-        told = (self.source.fingerprint, self.source.images, self.measured, self.audit)
+        told = (self.source.fingerprint, self.source.images, self.measured, self.audit, self.copies)
         made = self.settings.distillation
-        if self.privacy and told != (WITHHELD, {}, NOT_MEASURED, NOT_MEASURED):
+        if self.privacy and told != (WITHHELD, {}, NOT_MEASURED, NOT_MEASURED, NOT_COMPARED):
             raise ValueError("privacy: is stated beside exact figures of the real images, which it does not cover")
         if self.privacy and (made.get("initial_images"), made.get("selection")) != ("noise", "last"):
             raise ValueError("privacy: is stated of a set that did not start from noise, or was chosen by real images")
@@ -185,8 +200,18 @@ class Manifest(Settings):
 
     @property
     def copies_real_images(self) -> bool:
-        """Whether the images are the real ones that distillation started from, unchanged."""
-        return self.selected_iteration == 0 and self.settings.distillation.get("initial_images") not in ("noise", "average")
+        """Whether any image is a patient's, unchanged or nearly so: as recorded from pixels.
+
+        Of an older package, which has no such record, whether it is what a start from real images left.
+        """
+        if isinstance(self.copies, Copies):
+            return self.copies.images > 0 and not self.simulated
+        return self.unchanged and self.settings.distillation.get("initial_images") not in ("noise", "average")
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the images are still those that distillation started from, by its settings."""
+        return self.selected_iteration == 0 or self.settings.distillation.get("learning_rate_images") == 0
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -10,14 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from medddist.data import Data, is_phantom
+from medddist.data import Data
 from medddist.errors import InputError
+from medddist.distill import Distillation
 from medddist.matching import Distilled
+from medddist.neighbours import nearness
 from medddist.package import container, tensors
 from medddist.package.card import METRICS, card
-from medddist.package.manifest import CARD, DATA, MANIFEST, NOT_MEASURED, SIGNATURE, WITHHELD, File, Manifest, shortened
+from medddist.package.manifest import (
+    CARD,
+    COPY_LEVELS,
+    DATA,
+    MANIFEST,
+    NOT_COMPARED,
+    NOT_MEASURED,
+    SIGNATURE,
+    WITHHELD,
+    Copies,
+    File,
+    Manifest,
+    shortened,
+)
+from medddist.seeds import generator
 from medddist.settings import parsed
 
 if TYPE_CHECKING:
@@ -49,7 +66,7 @@ def write_package(
     the set is worth and what it gives away. The same study, the same bytes.
     Of a set with differential privacy the exact figures of the real images are withheld, which it does not cover.
     Raises InputError for what cannot be stated, a key that is none, a place that cannot be written to, and, unless
-    `allow_copies`, for a set that is still the real images that it started from.
+    `allow_copies`, for images that are a patient's, unchanged or nearly so (those of the phantom are of none).
     """
     if study.profile.teachers.privacy and (measure or audit):
         raise InputError(
@@ -57,12 +74,14 @@ def write_package(
             " --no-measure, and not --audit"
         )
     result = study.distillation()
-    about = settings_of(study) | {"selected_iteration": result.selected_iteration}
-    if not (allow_copies or is_phantom(study.source) or result.selected_iteration or study.profile.distill.initial_images != "real"):
+    simulated = study.data.is_phantom
+    copies = copied(study, result)
+    if copies != NOT_COMPARED and copies["images"] and not (simulated or allow_copies):
         raise InputError(
-            "package: the set that was best on validation is the one it started from, real images unchanged; distil longer"
-            " (distill.iterations), or say --allow-copies if they may be sent"
+            f"package: {copies['images']} of {len(result.distilled.images)} images are real ones, unchanged or nearly so (within {COPY_LEVELS}/255 of"
+            " a training image); distil longer (distill.iterations, distill.learning_rate_images), or say --allow-copies if they may be sent"
         )
+    about = settings_of(study) | {"selected_iteration": result.selected_iteration, "copies": copies, "simulated": simulated}
     about |= {
         "measured": measured(study) if measure else NOT_MEASURED,
         "audit": audited(study) if audit else NOT_MEASURED,
@@ -71,6 +90,23 @@ def write_package(
     files = packed(result.distilled, study.data, about | STATED | dict(stated or {}), sign_with)
     container.write(Path(path), files)
     return package_id(files)
+
+
+def copied(study: Study, result: Distillation) -> dict[str, int] | str:
+    """A manifest's `copies`: how near the images are to the training images, by pixels.
+
+    Under `teachers.privacy` nothing is compared: a number would be an exact figure of the real images, and so would be
+    whether a package is written. That an image from noise is near to a real one, the guarantee itself makes unlikely.
+    """
+    if study.profile.teachers.privacy:
+        return NOT_COMPARED
+    data, released = study.data, result.distilled
+    pixels = torch.from_numpy(data.pixels(released.images.detach().cpu().numpy()))
+    classes = released.targets.detach().cpu()
+    classes = classes if classes.ndim == 1 else classes.argmax(1)
+    found = nearness(pixels, classes, data.train, data.test, result.initial_indices, generator("package", "nearness"))
+    near = {"nearer_to_training": int(found.nearer.sum()), "compared": int(found.compared.sum())}
+    return Copies(images=int((found.to_training <= COPY_LEVELS / 255).sum()), **near).model_dump()
 
 
 def guaranteed(study: Study) -> dict[str, Any]:

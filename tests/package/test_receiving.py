@@ -19,6 +19,7 @@ from medddist.package.receiving import own_data
 from medddist.profile import changes_from, load_profile
 from medddist.study import Study
 from test_cli import TINY, options, run
+from test_study import made_up, tiny_study
 
 
 @pytest.fixture(scope="module")
@@ -207,16 +208,83 @@ def test_a_set_that_diverges_is_named(tmp_path):
         open_package(path).train(1, "cpu")
 
 
-def test_real_images_are_not_sent_by_mistake(tmp_path, study, monkeypatch):
-    """Where nothing that was learned beat the start, the released set is the start."""
-    kept = dataclasses.replace(study.distillation(), selected_iteration=0)
-    monkeypatch.setattr(study, "distillation", lambda *_: kept)
-    monkeypatch.setattr(study, "source", "hospital.npz")
-    with pytest.raises(InputError, match="real images unchanged.*--allow-copies"):
-        write_package(study, tmp_path / "x.zip", measure=False)
-    assert not list(tmp_path.iterdir())
-    write_package(study, tmp_path / "x.zip", measure=False, allow_copies=True)
-    assert open_package(tmp_path / "x.zip").manifest.copies_real_images
+NAME = "0123456789abcdef" * 2
+
+
+# ---- copies of real images -------------------------------------------------------------------------------------------
+
+LEARNS_NOTHING = {"distill.learning_rate_images": 0.0, "distill.selection": "last", "distill.iterations": 2}
+
+
+def test_real_images_are_not_sent_by_mistake_whatever_the_iteration(tmp_path):
+    """Pixels decide: here nothing was learned of the images, and the last iteration is what is released."""
+    one = tiny_study(tmp_path / "artifacts", made_up(fingerprint=NAME), **LEARNS_NOTHING)
+    with pytest.raises(InputError, match="^package: 6 of 6 images are real ones, unchanged or nearly so .*--allow-copies"):
+        write_package(one, tmp_path / "x.zip", measure=False)
+    assert not (tmp_path / "x.zip").exists()
+    write_package(one, tmp_path / "x", measure=False, allow_copies=True)
+    manifest, text = open_package(tmp_path / "x").manifest, (tmp_path / "x" / "README.md").read_text()
+    assert manifest.selected_iteration == 2 and manifest.copies.images == 6 and manifest.copies_real_images
+    assert "6 of 6 are real images, unchanged or nearly so" in text and "Yes: " in text
+    assert "Images that were learned" not in text and "as many unseen ones" in text
+
+
+def moved(one, levels: float, first: int = 0):
+    """The distillation's result as if each image from `first` on were a training image with every pixel changed by so many of 255 levels."""
+    result, data = one.distillation(), one.data
+    real = data.train.images[:6].astype(np.float32)
+    others = np.where(real > 127, real - levels, real + levels)
+    images = torch.from_numpy((others / 255 - data.pixel_mean[0]) / data.pixel_std[0]).float()
+    images[:first] = torch.randn(images[:first].shape, generator=torch.Generator().manual_seed(0))
+    labels = torch.from_numpy(data.train.labels[:6])
+    released = dataclasses.replace(result.distilled, images=images, labels=labels)
+    return dataclasses.replace(result, distilled=released, selected_iteration=4)
+
+
+@pytest.mark.parametrize("levels, first, count", [(0, 0, 6), (1.9, 0, 6), (2.1, 0, 0), (1.9, 5, 1), (30, 0, 0)])
+def test_an_image_within_two_levels_of_a_real_one_is_a_copy(tmp_path, monkeypatch, levels, first, count):
+    one = tiny_study(tmp_path / "artifacts", made_up(fingerprint=NAME))
+    result = moved(one, levels, first)
+    monkeypatch.setattr(one, "distillation", lambda *_: result)
+    if count:
+        with pytest.raises(InputError, match=f"^package: {count} of 6 images are real ones"):
+            write_package(one, tmp_path / "x.zip", measure=False)
+    write_package(one, tmp_path / "x", measure=False, allow_copies=bool(count))
+    manifest, text = open_package(tmp_path / "x").manifest, (tmp_path / "x" / "README.md").read_text()
+    assert manifest.copies.images == count and manifest.copies_real_images == bool(count)
+    assert ("Images that were learned" in text) == (not count) and (f"{count} of 6 are real" in text) == bool(count)
+    near, compared = manifest.copies.nearer_to_training, manifest.copies.compared
+    assert f"Of {compared} compared, {near} " in text
+
+
+def test_the_phantom_is_of_no_patient_and_its_card_says_so(tmp_path):
+    """Its images may be sent as they are."""
+    data = dataclasses.replace(made_up(fingerprint=NAME), source="phantom")
+    one = tiny_study(tmp_path / "artifacts", data, **LEARNS_NOTHING)
+    with pytest.raises(InputError, match="--allow-copies"):
+        write_package(one, tmp_path / "x", measure=False)  # a folder of that name is no phantom
+    one.source = "phantom"
+    with pytest.raises(InputError, match="--allow-copies"):  # nor are data that were handed over to its study
+        write_package(one.with_(data=made_up(fingerprint=NAME)), tmp_path / "x", measure=False)
+    write_package(one, tmp_path / "x", measure=False)
+    manifest, text = open_package(tmp_path / "x").manifest, (tmp_path / "x" / "README.md").read_text()
+    assert manifest.simulated and manifest.copies.images == 6 and not manifest.copies_real_images
+    assert "of no patient" in text and "Simulated images, 6 of 6 unchanged" in text and "real images" not in text
+
+
+def test_under_a_guarantee_nothing_is_compared(tmp_path, monkeypatch):
+    """Whether a package is written would itself tell of a single image, and the guarantee does not cover it."""
+    pytest.importorskip("opacus")
+    from test_privacy import PROTECTED, as_if_told_by_equal_trajectories
+
+    as_if_told_by_equal_trajectories(monkeypatch)
+    one = tiny_study(tmp_path / "artifacts", **PROTECTED)
+    result = moved(one, 0)
+    monkeypatch.setattr(one, "distillation", lambda *_: result)
+    write_package(one, tmp_path / "x", measure=False)
+    manifest, text = open_package(tmp_path / "x").manifest, (tmp_path / "x" / "README.md").read_text()
+    assert manifest.copies == "not compared" and not manifest.copies_real_images
+    assert "is not told" in text and "as many unseen ones" not in text and "the 0 test images" not in text
 
 
 def test_what_cannot_be_stated_is_refused(study, tmp_path):
