@@ -6,12 +6,17 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from medddist.errors import InputError
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(10))}  # by Windows
+MAX_NAME_BYTES = 100  # of a name before it is told from others; file systems take 255 with the ending
 
 
 @contextmanager
@@ -61,3 +66,37 @@ def digest(value: Any) -> str:
     """Sixteen hexadecimal digits that name a JSON value: equal values, equal names, whatever the order of keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """A file's name, without ending, for each of these unequal names: safe in any folder, and no two are one file.
+
+    Letters and digits of any script, dots, hyphens and underscores stay, and spaces become hyphens. Eight digits that are
+    the name's own are added where anything else was replaced, or where two would be one file (also where capitals do not
+    count). The result does not depend on the order of names.
+    """
+    stems = {name: _stem(name) for name in names}
+    while clashes := _clashing(stems):
+        stems |= {name: f"{stems[name]}-{_digits(name)}" for name in clashes}
+    return stems
+
+
+def _stem(name: str) -> str:
+    given = unicodedata.normalize("NFC", name).replace(" ", "-")
+    kept = "".join(c if c in "._-" or c.isalnum() or unicodedata.category(c)[0] == "M" else "-" for c in given)
+    while kept and not kept[0].isalnum():
+        kept = kept[1:]
+    stem = kept.encode()[:MAX_NAME_BYTES].decode(errors="ignore").rstrip(".")
+    if not stem or stem.partition(".")[0].casefold() in RESERVED:
+        stem = f"name-{stem}"
+    return stem if stem == given else f"{stem}-{_digits(name)}"
+
+
+def _clashing(stems: dict[str, str]) -> list[str]:
+    same = {name: unicodedata.normalize("NFKC", stem).casefold() for name, stem in stems.items()}
+    counts = Counter(same.values())
+    return [name for name in stems if counts[same[name]] > 1]
+
+
+def _digits(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]

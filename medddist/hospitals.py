@@ -23,6 +23,7 @@ from medddist.data import Data, Part, fingerprint, pixel_statistics, splits
 from medddist.data.collection import PART_NAMES, TEST, TRAIN
 from medddist.errors import InputError, NotApplicable
 from medddist.evaluate import probabilities, trained_networks
+from medddist.files import digest, file_names
 from medddist.metrics import score
 from medddist.networks import initial_parameters
 from medddist.privacy import fixed_scaling, has_fixed_scaling
@@ -105,16 +106,24 @@ def study_of(study: Study, data: Data) -> Study:
 
 
 def sent_packages(study: Study, folder: str | Path) -> dict[str, Path]:
-    """Each hospital's package as a .zip in `folder`, distilled from its own data alone."""
+    """Each hospital's package as a .zip in `folder`, distilled from its own data alone; see `inbox_folder`."""
     from medddist.package import write_package
 
-    paths = {}
-    for name, data in hospitals(study.data).items():
-        paths[name] = Path(folder) / f"{name.replace(' ', '-')}.zip"
+    own, paths = hospitals(study.data), {}
+    files = file_names(own)
+    for name, data in own.items():
+        paths[name] = Path(folder) / f"{files[name]}.zip"
         write_package(
             study_of(study, data), paths[name], {"description": f"Distilled by {name}", "creator": name}, measure=False
         )
     return paths
+
+
+def inbox_folder(study: Study) -> Path:
+    """A folder below the study's own for its hospitals' packages: another for another profile or other data."""
+    name = study.profile.name
+    depends_on = {"profile": study.profile.model_dump(mode="json"), "data": study.data.fingerprint}
+    return study.out / "inbox" / f"{file_names([name])[name]}-{digest(depends_on)}"
 
 
 @dataclass(frozen=True)

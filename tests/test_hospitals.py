@@ -169,6 +169,28 @@ def test_a_withdrawn_package_leaves_nothing_behind(one, packages, tmp_path):
     assert not np.array_equal(both, other) and not np.array_equal(both, without.probabilities)
 
 
+def test_whatever_an_origin_is_called_its_package_stays_in_the_folder_and_is_its_own(tmp_path, monkeypatch):
+    names = ("../../x", "St A", "St-A")
+    one = study(tmp_path / "artifacts")
+    one.data = of_two((90, 36, 54), origins=names)
+    written = []
+    monkeypatch.setattr("medddist.package.write_package", lambda study, path, *_, **__: written.append(path))
+    paths = sent_packages(one, tmp_path / "inbox" / "here")
+    assert list(paths) == list(names) and list(paths.values()) == written and len({str(path).casefold() for path in written}) == 3
+    assert {path.parent for path in written} == {tmp_path / "inbox" / "here"} and all(".." not in path.parts for path in written)
+
+
+def test_the_inbox_is_one_for_each_study(tmp_path):
+    """Of a profile and its data: another study's packages are not replaced, nor taken for this one's."""
+    one = study(tmp_path)
+    others = [one.with_(one.profile.changed({"distill.iterations": 9})), one.with_(data=dataclasses.replace(of_two(), fingerprint="of others"))]
+    assert sharing.inbox_folder(one) == sharing.inbox_folder(study(tmp_path))
+    found = [sharing.inbox_folder(each) for each in (one, *others)]
+    assert len(set(found)) == 3 and {folder.parent for folder in found} == {tmp_path / "inbox"}
+    odd = one.with_(one.profile.model_copy(update={"name": "../../x"}))
+    assert sharing.inbox_folder(odd).parent == tmp_path / "inbox"
+
+
 # ---- ways to share ---------------------------------------------------------------------------------------------------
 
 
