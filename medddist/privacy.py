@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # instead of the training images' own, which would have to be paid for
 LOCAL = (  # of a study with teachers.privacy: everything but its packages
     "scores, audits, logs and caches are exact figures of the real images and not covered by teachers.privacy; keep them"
-    " where the images are: only what `medddist package` writes may be sent"
+    " where the images are: only packages, as `medddist package` writes them, may be sent"
 )
 
 

@@ -37,13 +37,10 @@ given = parameters(locals())
 study = open_study(given)
 
 # %%
-from pathlib import Path
-
 import pandas as pd
 
 from medddist import figures
-from medddist.hospitals import by_packages, compare, hospitals, scored, sent_packages, study_of
-from medddist.notebooks import artifacts_folder
+from medddist.hospitals import by_packages, compare, hospitals, inbox_folder, scored, sent_packages, study_of
 from medddist.package import open_package, write_package
 from medddist.package.signature import make_keys
 
@@ -62,7 +59,7 @@ pd.DataFrame(counts)
 # Nothing but these files leaves a hospital. A manifest names each file by its SHA-256, and its own is the package's ID.
 
 # %%
-inbox = artifacts_folder(given.out) / "hospitals"
+inbox = inbox_folder(study)
 packages = sent_packages(study, inbox)
 opened = {name: open_package(path) for name, path in packages.items()}
 pd.DataFrame(
@@ -122,7 +119,7 @@ print(f"all packages {cell(everyone['all'][metric])}; {left.way} {cell(one['all'
 # A set that was made to mislead networks looks like any other. A receiver who has a sender's key by another way asks for its signature.
 
 # %%
-keys = Path(inbox) / "keys"
+keys = inbox / "keys"
 if not (keys / "public.pem").exists():
     make_keys(keys)
 write_package(study_of(study, own[name]), packages[name], stated, sign_with=keys / "private.pem", measure=False)
