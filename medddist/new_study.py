@@ -19,7 +19,9 @@ from medddist.files import write_bytes
 
 TEMPLATE = Path(__file__).parent / "template"
 WORKFLOW = ("Snakefile", "notebook.py", "book.py", "tree.py")
-PAGES = ("extensions/pages.py", "method.md", "references.md", "references.bib", "assets/tex-svg.js", "assets/MathJax-LICENSE.txt", "assets/README.txt")
+# What the pages and _config.yml refer to.
+ASSETS = ("flow.svg", "book.css", "favicon.svg", "tex-svg.js", "MathJax-LICENSE.txt", "README.txt")
+PAGES = ("extensions/pages.py", "method.md", "references.md", "references.bib", *(f"assets/{name}" for name in ASSETS))
 PROFILE = "study.yaml"
 IGNORED = "/build/\n/book/_build/\n__pycache__/\n.ipynb_checkpoints/\n# images must not be shared by accident\n*.npz\n*.dcm\n*.png\n*.jpg\n*.jpeg\n"
 
@@ -88,7 +90,9 @@ def _configuration(title: str) -> str:
     settings = yaml.safe_load((TEMPLATE / "_config.yml").read_text(encoding="utf-8"))
     for name in ("launch_buttons", "copyright", "author"):
         settings.pop(name, None)
-    settings |= {"title": title, "author": "", "copyright": str(datetime.date.today().year), "html": {"use_repository_button": False, "use_issues_button": False}}
+    without_buttons = settings["html"] | {"use_repository_button": False, "use_issues_button": False}
+    year = str(datetime.date.today().year)
+    settings |= {"title": title, "author": "", "copyright": year, "html": without_buttons}
     return "# Jupyter Book 1.x. The repository's address is that of medddist, where notebooks install it from when it is not there.\n" + yaml.safe_dump(
         settings, sort_keys=False, allow_unicode=True
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ import yaml
 from medddist import cli, starting
 from medddist.errors import InputError
 from medddist.estimates import Speeds
-from medddist.new_study import PROFILE, with_defaults, without_links, write_study
+from medddist.new_study import PAGES, PROFILE, with_defaults, without_links, write_study
 from medddist.notebooks import profile_file
 from medddist.profile import load_profile
 from medddist.starting import SIZES, fitting_profile, name_of, total_seconds, write_profile, _shape
@@ -117,6 +119,20 @@ def test_a_study_has_all_that_its_book_names(tmp_path):
     assert "DATA ?= /data/my $$ images" in (tmp_path / "Makefile").read_text()
     assert "OWNER" not in (tmp_path / "README.md").read_text() and "launch_buttons" not in (tmp_path / "_config.yml").read_text()
     assert all((tmp_path / "book" / name).exists() for name in ("_config.yml", "_toc.yml", "notebooks", "assets/tex-svg.js", "extensions/pages.py"))
+
+
+def test_every_asset_that_a_studys_pages_or_configuration_refer_to_is_in_the_study_and_in_a_wheel(root, tmp_path):
+    write_study(tmp_path, "phantom", "Mine")
+    book, config = tmp_path / "book", yaml.safe_load((tmp_path / "_config.yml").read_text())
+    sphinx = config["sphinx"]["config"]
+    pages = [*book.glob("*.md"), *(tmp_path / "notebooks").glob("*.py")]
+    named = {found for page in pages for found in re.findall(r"\bassets/[\w./-]+\w", page.read_text(encoding="utf-8"))}
+    named |= {f"assets/{name}" for name in (*sphinx["html_css_files"], sphinx["mathjax_path"])} | {config["html"]["favicon"]}
+    assert {"assets/flow.svg", "assets/book.css", "assets/favicon.svg"} <= named
+    assert not [name for name in sorted(named) if not (book / name).is_file()]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["medddist"]
+    shipped = {path.relative_to(root / "medddist").as_posix() for pattern in patterns for path in (root / "medddist").glob(pattern)}
+    assert {f"template/book/{name}" for name in PAGES} <= shipped
 
 
 def test_links_to_pages_that_a_study_has_not_are_words():
