@@ -10,3 +10,10 @@ class InputError(ValueError):
 
 class NotApplicable(InputError):
     """A refused input that has nothing wrong with it: this one question cannot be asked of these data. A book leaves it out and goes on."""
+
+
+class NotWritable(InputError):
+    """A file or folder that the file system refuses to write: `path`, and the system's `reason` (an error number)."""
+
+    path = None
+    reason = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,44 +15,77 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medddist.errors import InputError
+from medddist.errors import NotWritable
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(10))}  # by Windows
 MAX_NAME_BYTES = 100  # of a name before it is told from others; file systems take 255 with the ending
 
 
 @contextmanager
-def replaced_atomically(path: Path) -> Iterator[Path]:
+def replaced_atomically(path: Path, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes `path`'s name.
 
-    A reader sees the old file or the new one, whole; after an exception or a kill, the old one. Raises InputError where
-    the file system refuses: a full disk, a folder that is read-only or was removed.
+    A reader sees the old file or the new one, whole; after an exception or a kill, the old one. The file's mode is the one
+    that the umask gives, or with `private`, for images of patients, 0600. Raises NotWritable where the file system
+    refuses: a full disk, a folder that is read-only or was removed.
     """
     try:
-        with _replaced(Path(path)) as temporary:
+        with _replaced(Path(path), 0o600 if private else 0o666) as temporary:
             yield temporary
     except OSError as problem:
-        reason = problem.strerror or str(problem)
-        raise InputError(f"{path}: cannot be written ({reason}); give a folder with space that can be written to") from problem
+        raise not_writable(path, problem) from problem
 
 
 @contextmanager
-def _replaced(path: Path):
+def _replaced(path: Path, most: int):
+    """most: the permissions from which the system takes the umask's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, most)
+    mode = stat.S_IMODE(os.fstat(handle).st_mode)
     os.close(handle)
     try:
-        yield Path(name)
-        with open(name, "rb+") as written:
+        yield temporary
+        with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors puts a file of mode 0600 in its place
+            os.chmod(temporary, mode)
+        os.replace(temporary, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    with replaced_atomically(path) as temporary:
+def private_folder(path: Path) -> None:
+    """Make a folder that its owner alone may open (0700), and those above it as usual; one that exists is left as it is."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as problem:
+        raise not_writable(path, problem) from problem
+
+
+def not_writable(path: Path | str, problem: OSError) -> NotWritable:
+    """The refusal of a place to write to, with a remedy that fits the reason."""
+    name = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+    refused = NotWritable(f"{name}: cannot be written ({problem.strerror or problem}); {remedy(problem.errno)}")
+    refused.path, refused.reason = Path(path), problem.errno
+    return refused
+
+
+def remedy(number: int | None, choice: str = "folder") -> str:
+    """What to do where the system refuses to write with this error number; `choice` is what may be chosen anew."""
+    if number in READ_ONLY:
+        return f"choose another {choice} or make it writable"
+    return f"free some space there, or choose another {choice}" if number in FULL else f"choose another {choice}"
+
+
+def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
+    """Write a file, whole or not at all; raises as `replaced_atomically`."""
+    with replaced_atomically(path, private) as temporary:
         temporary.write_bytes(content)
 
 

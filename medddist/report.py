@@ -22,8 +22,11 @@ td:first-child,th:first-child{text-align:left}.warning{border-left:.3rem solid #
 
 
 def write_report(found: Survey, path: Path, further: Sequence[str] = ()) -> None:
-    """The page at `path`, whole or not at all; `further` lines stand below what was found, such as how long a run will take."""
-    write_bytes(path, page(found, further).encode("utf-8", "backslashreplace"))
+    """The page at `path`, whole or not at all; `further` lines stand below what was found, such as how long a run will take.
+
+    Its owner alone may read it (0600): it shows images of the source.
+    """
+    write_bytes(path, page(found, further).encode("utf-8", "backslashreplace"), private=True)
 
 
 def page(found: Survey, further: Sequence[str] = ()) -> str:

@@ -21,7 +21,7 @@ from medddist.data import Data, load_data
 from medddist.distill import Distillation, DistillSettings, check_processes, distill
 from medddist.errors import InputError
 from medddist.evaluate import probabilities, random_real, trained_networks, tuned_learning_rate
-from medddist.files import digest, read_json, write_bytes, write_json
+from medddist.files import digest, private_folder, read_json, write_bytes, write_json
 from medddist.matching import Distilled
 from medddist.networks import Network, convnet
 from medddist.privacy import LOCAL, fixed_scaling, stand_in
@@ -103,6 +103,7 @@ class Study:
     def data(self) -> Data:
         """The data. Under `teachers.privacy` pixels are scaled by public constants, whoever loaded or handed over the data."""
         if self._scaled is None:
+            private_folder(self.out)
             self._mark_local()
             report = lambda done, total, what: self.progress(what, done, total)
             self._use(load_data(self.source, self.profile.data, self.out / "cache", report))
@@ -161,6 +162,7 @@ class Study:
         folder = self.out / step / f"{name}-{where['device']}-torch-{where['torch']}"
         self._mark_local()
         if not (folder / "depends_on.json").exists():
+            private_folder(self.out)
             write_json(folder / "depends_on.json", depends_on | where)
         if folder not in self._looked_for_elsewhere:
             self._looked_for_elsewhere.add(folder)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +143,8 @@ def _save(path: Path, tensors: dict[str, Tensor], about: dict, sums: list[str] |
         try:
             save_file(tensors, temporary, metadata={CHECKED: words})
         except safetensors.SafetensorError as problem:  # its only reason here: the file system refused
-            raise OSError(str(problem)) from None
+            number = re.search(r"os error (\d+)", str(problem))
+            raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(problem))) from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:

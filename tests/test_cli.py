@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from medddist import benchmarks, cli
+from medddist.files import not_writable
+from medddist.profile import load_profile
 
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
@@ -54,6 +63,81 @@ def test_a_folder_called_phantom_here_is_told_of(capsys, monkeypatch, tmp_path):
     code, out, err = run(capsys, "prepare", *options(tmp_path / "out"))
     assert code == 0 and out.startswith("phantom: ")
     assert err.startswith("medddist: data: phantom is the built-in phantom; ") and "give ./phantom" in err.splitlines()[0]
+
+
+@pytest.fixture
+def nothing_is_writable(monkeypatch):
+    """Every new folder and file is refused, as for a user without the right to write."""
+
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+
+@pytest.mark.parametrize(
+    "arguments, option",
+    [
+        (["prepare", "--profile", "smoke", "--out", "read/only"], "--out"),
+        (["package", "--profile", "smoke", "--artifacts", "read/only", "--out", "x.zip"], "--artifacts"),
+        (["init", "phantom", "--write", "read/only/p.yaml"], "--write"),
+    ],
+)
+def test_a_place_that_is_read_only_is_named_with_the_option_that_gives_it(capsys, tmp_path, monkeypatch, nothing_is_writable, arguments, option):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medddist.survey.surveyed", lambda *_: SimpleNamespace(source="phantom"))
+    monkeypatch.setattr("medddist.starting.fitting_profile", lambda *_: (load_profile("smoke"), {"chosen": [], "seconds": 1, "memory_bytes": 1}))
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "read/only" in err and err.endswith(f"cannot be written (Permission denied); choose another {option} or make it writable\n")
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x"])
+def test_a_package_whose_place_is_read_only_names_its_own_option(capsys, tmp_path, monkeypatch, name):
+    def refuse(*_, **__):
+        raise not_writable(tmp_path / name, PermissionError(errno.EACCES, "Permission denied"))
+
+    monkeypatch.setattr("medddist.package.write_package", refuse)
+    code, _, err = run(capsys, "package", "--profile", "smoke", "--artifacts", str(tmp_path / "a"), "--out", str(tmp_path / name))
+    assert code == 2 and err.endswith("; choose another --out or make it writable\n")
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_study_exits_130_with_one_line_on_what_is_kept_and_how_to_go_on(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("medddist.study.Study.train_teachers", interrupted)
+    code, out, err = run(capsys, "teachers", *options(tmp_path))
+    (line,) = [line for line in err.splitlines() if line and ": about " not in line]
+    assert (code, out) == (130, "")
+    assert line == f"medddist: interrupted; finished steps and the last checkpoint are kept under {tmp_path}; run the same command again to continue"
+
+
+def test_ctrl_c_where_nothing_is_kept_says_so(capsys, monkeypatch):
+    monkeypatch.setattr("medddist.survey.surveyed", interrupted)
+    code, out, err = run(capsys, "init", "phantom")
+    assert (code, out, err.strip()) == (130, "", "medddist: interrupted; no unfinished result is kept; run the same command again")
+
+
+def test_an_input_that_ends_early_is_no_interruption(capsys, monkeypatch):
+    def ended(*_):
+        raise EOFError("no more")
+
+    monkeypatch.setattr("medddist.survey.surveyed", ended)
+    code, _, err = run(capsys, "init", "phantom")
+    assert code == 1 and "EOFError: no more" in err and "interrupted" not in err
+
+
+def test_ctrl_c_from_a_terminal_is_one_line_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "medddist", "distill", *options(tmp_path), "--set", "distill.iterations=100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = process.stderr.readline()  # how long it takes, or the first of the progress
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err, said + err
+    assert err.splitlines()[-1].startswith("medddist: interrupted; finished steps")
 
 
 def test_debug_shows_the_traceback(capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -13,7 +14,11 @@ from hypothesis import strategies as st
 
 from medddist import files
 from medddist.errors import InputError
+<<<<<<< HEAD
 from medddist.files import digest, file_names, read_json, replaced_atomically, write_bytes, write_json
+=======
+from medddist.files import digest, private_folder, read_json, replaced_atomically, write_bytes, write_json
+>>>>>>> 2c1ccb1 (Modes and remedies of what is written: umask for results, 0700 for what holds images; Ctrl-C exits 130)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -75,7 +80,7 @@ def test_what_the_file_system_refuses_is_named(tmp_path, monkeypatch, call):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, call, refuse)
-    with pytest.raises(InputError, match=r"file: cannot be written \(No space left on device\); give a folder"):
+    with pytest.raises(InputError, match=r"file: cannot be written \(No space left on device\); free some space"):
         write_bytes(tmp_path / "file", b"content")
     assert list(tmp_path.iterdir()) == []
 
@@ -102,8 +107,23 @@ def test_the_name_appears_only_when_the_content_is_flushed(tmp_path, monkeypatch
     assert path.read_bytes() == b"content"
 
 
-def test_others_may_read_what_is_written(tmp_path):
+@pytest.fixture
+def umask():
+    """Set the process's umask; the old one comes back."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("mask, expected", [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_written_file_has_the_mode_that_the_umask_gives_it_however_it_was_written(tmp_path, umask, mask, expected):
+    umask(mask)
     write_bytes(tmp_path / "file", b"")
+<<<<<<< HEAD
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
 
 
@@ -141,3 +161,45 @@ def test_no_two_names_share_a_file(names):
     for found in (once, again):
         assert len({name.casefold() for name in found.values()}) == len(found)
         assert all(name == Path(name).name and name not in ("", ".", "..") for name in found.values())
+=======
+    with replaced_atomically(tmp_path / "replaced") as temporary:  # as safetensors writes: another file in its place, of mode 0600
+        temporary.unlink()
+        os.close(os.open(temporary, os.O_CREAT, 0o600))
+    assert mode(tmp_path / "file") == mode(tmp_path / "replaced") == expected
+
+
+def test_a_private_file_is_readable_by_its_owner_alone_whatever_the_umask_and_from_the_beginning(tmp_path, umask):
+    umask(0)
+    with replaced_atomically(tmp_path / "file", private=True) as temporary:
+        assert mode(temporary) == 0o600
+    assert mode(tmp_path / "file") == 0o600
+
+
+def test_a_private_folder_is_made_for_its_owner_alone_and_one_that_exists_keeps_its_mode(tmp_path, umask):
+    umask(0o022)
+    private_folder(tmp_path / "above" / "private")
+    assert (mode(tmp_path / "above"), mode(tmp_path / "above" / "private")) == (0o755, 0o700)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o770)
+    private_folder(tmp_path / "shared")
+    assert mode(tmp_path / "shared") == 0o770
+
+
+@pytest.mark.parametrize(
+    "number, remedy",
+    [
+        (errno.EACCES, "choose another folder or make it writable"),
+        (errno.EROFS, "choose another folder or make it writable"),
+        (errno.ENOSPC, "free some space there, or choose another folder"),
+        (errno.ENOTDIR, "choose another folder"),
+    ],
+)
+def test_the_remedy_for_a_place_that_cannot_be_written_to_fits_the_reason(tmp_path, monkeypatch, number, remedy):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, "replace", refuse)
+    with pytest.raises(InputError) as refused:
+        write_bytes(tmp_path / "file", b"content")
+    assert str(refused.value).endswith(f"cannot be written ({os.strerror(number)}); {remedy}")
+>>>>>>> 2c1ccb1 (Modes and remedies of what is written: umask for results, 0700 for what holds images; Ctrl-C exits 130)

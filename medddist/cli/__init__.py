@@ -14,6 +14,7 @@ from medddist.cli import measuring, records, sending, start
 from medddist.cli.common import say
 from medddist.errors import InputError
 
+INTERRUPTED = 130  # as shells say it: 128 and the number of SIGINT
 SECTIONS = {  # headings of `medddist --help`, and what each command is for in a few words
     "Start": {
         "init": "look at a folder of images, write a profile that fits",
@@ -74,7 +75,8 @@ def app() -> None:
     Without images, on a phantom that is calculated:
       medddist evaluate --profile smoke
 
-    Exit codes: 0 done; 2 a mistake in what was given, in one line that says what to do; 1 anything else, --debug shows where.
+    Exit codes: 0 done; 2 a mistake in what was given, in one line that says what to do; 130 interrupted (Ctrl-C); 1 anything
+    else, --debug shows where.
 
     \b
     Completion of commands and options:
@@ -91,7 +93,7 @@ for _section in (start, measuring, sending, records):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exit 0 when done, 2 for a mistake of the caller's or a refused input, 1 for anything else."""
+    """Run the command; exit 0 when done, 2 for a mistake of the caller's or a refused input, 130 for Ctrl-C, 1 otherwise."""
     sys.exit(exit_code(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -113,7 +115,15 @@ def _run(arguments: list[str], debug: bool) -> int:
         return say(mistake.format_message(), 2, debug)
     except InputError as mistake:
         return say(str(mistake), 2, debug)
-    except (KeyboardInterrupt, click.Abort):
-        return say("interrupted; the same command goes on from what was kept", 1, debug)
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        cause = stopped.__cause__ or stopped  # click puts its own Abort in the place of both
+        if isinstance(cause, EOFError):
+            return _fault(cause, debug)
+        kept = " ".join(map(str, cause.args)) or "no unfinished result is kept; run the same command again"
+        return say(f"interrupted; {kept}", INTERRUPTED, debug, kind="")
     except Exception as fault:  # the last resort: whatever it is, the user gets one line
-        return say(f"{type(fault).__name__}: {fault}; run it again with --debug for the traceback", 1, debug)
+        return _fault(fault, debug)
+
+
+def _fault(fault: BaseException, debug: bool) -> int:
+    return say(f"{type(fault).__name__}: {fault}; run it again with --debug for the traceback", 1, debug)

@@ -7,12 +7,14 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from medddist import processes
-from medddist.errors import InputError
+from medddist.errors import InputError, NotWritable
+from medddist.files import remedy
 from medddist.progress import Progress
 
 if TYPE_CHECKING:
@@ -70,12 +72,14 @@ def opened_study(profile: str, data: str, out: str, device: str, changes: tuple[
     tell_of_a_phantom_here(data)
     progress = Progress()
     try:
-        study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
-        if study.profile.teachers.privacy and not processes.rank():
-            print(f"medddist: {LOCAL}", file=sys.stderr)
-        if about_to and not processes.rank():
-            announce(study, about_to)
-        yield study
+        option = "--artifacts" if "artifacts" in click.get_current_context().params else "--out"
+        with kept_under(out), written_by(option, out):
+            study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+            if study.profile.teachers.privacy and not processes.rank():
+                print(f"medddist: {LOCAL}", file=sys.stderr)
+            if about_to and not processes.rank():
+                announce(study, about_to)
+            yield study
     finally:
         progress.close()
 
@@ -87,6 +91,28 @@ def tell_of_a_phantom_here(data: str) -> None:
     notice = phantom_notice(data)
     if notice and not processes.rank():
         print(f"medddist: {notice}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def kept_under(out: str) -> Iterator[None]:
+    """Say, when Ctrl-C stops a study, what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"finished steps and the last checkpoint are kept under {out}"
+        raise KeyboardInterrupt(f"{kept}; run the same command again to continue") from None
+
+
+@contextlib.contextmanager
+def written_by(option: str, place: str) -> Iterator[None]:
+    """Name the option that gave a place, where it cannot be written to."""
+    try:
+        yield
+    except NotWritable as refused:
+        if Path(place) not in (refused.path, *refused.path.parents):
+            raise
+        what = str(refused).rpartition("; ")[0]
+        raise InputError(f"{what}; {remedy(refused.reason, option)}") from refused
 
 
 def announce(study: Study, command: str) -> None:
@@ -118,8 +144,8 @@ def table_lines(rows: list[dict]) -> list[str]:
     return lines
 
 
-def say(message: str, code: int, debug: bool) -> int:
+def say(message: str, code: int, debug: bool, kind: str = "error: ") -> int:
     if debug:
         traceback.print_exc()
-    print("medddist: error: " + " ".join(message.split()), file=sys.stderr)
+    print(f"medddist: {kind}" + " ".join(message.split()), file=sys.stderr)
     return code

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import click
 
-from medddist.cli.common import DEBUG, JSON, announce, opened_study, require_one_process, study_options, tell, tell_of_a_phantom_here
+from medddist.cli.common import (
+    DEBUG,
+    JSON,
+    announce,
+    kept_under,
+    opened_study,
+    require_one_process,
+    study_options,
+    tell,
+    tell_of_a_phantom_here,
+    written_by,
+)
 from medddist.errors import InputError
 from medddist.progress import Progress
 
@@ -21,7 +32,8 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
     tell_of_a_phantom_here(data)
     progress = Progress()
     try:
-        record, path = measure(profile, changes_from(changes), data, out, device, folder, progress)
+        with kept_under(out), written_by("--out", out), written_by("--folder", folder):
+            record, path = measure(profile, changes_from(changes), data, out, device, folder, progress)
     finally:
         progress.close()
     tell(record, as_json, [*summary_lines(record), f"written to {path}"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, table_lines, tell, tell_of_a_phantom_here
+from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, table_lines, tell, tell_of_a_phantom_here, written_by
 from medddist.errors import InputError
 from medddist.progress import Progress
 
@@ -30,7 +30,8 @@ def package(profile, data, artifacts, device, changes, as_json, out, seed, sign_
     require_one_process("package")
     seeds = () if seed is None else (f"seeds=[{seed}]",)
     with opened_study(profile, data, artifacts, device, changes + seeds) as study:
-        write_package(study, out, {name: text for name, text in stated.items() if text is not None}, sign_with, measure, with_audit, allow_copies)
+        with written_by("--out", out):
+            write_package(study, out, {name: text for name, text in stated.items() if text is not None}, sign_with, measure, with_audit, allow_copies)
     result = _about(out, open_package(out))
     tell(result, as_json, _package_lines(result))
 
@@ -116,7 +117,8 @@ def train(package, data, out, key, expect, networks, device, changes, as_json) -
         networks = opened.train(networks, device, lambda done, total: progress("training networks", done, total))
     finally:
         progress.close()
-    files = [str(path) for path in networks.save(out)]
+    with written_by("--out", out):
+        files = [str(path) for path in networks.save(out)]
     result = {"package": opened.id, "files": files, "networks": len(networks.parameters), **networks.scores(mine)}
     row = result | {"label": f"{len(mine.test)} test images of {mine.source}"}
     lines = [*table_lines([row]), f"networks: {out}"]

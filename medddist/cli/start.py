@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, tell, tell_of_a_phantom_here
+from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, tell, tell_of_a_phantom_here, written_by
 from medddist.errors import InputError
 from medddist.progress import Progress
 
@@ -42,11 +42,13 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     finally:
         progress.close()
     made, about = fitting_profile(found, name, device_named(device), minutes)
-    write_profile(made, path, found.source, about)
+    with written_by("--write", str(path)):
+        write_profile(made, path, found.source, about)
     takes = f"a run takes about {told_time(about['seconds'])} and {told_bytes(about['memory_bytes'])} of memory here"
     lines = [*survey_lines(found), *about["chosen"], f"written to {path}: {takes}", f"next: medddist evaluate --profile {shlex.quote(str(path))} --data {shlex.quote(folder)}"]
     if report:
-        write_report(found, Path(report), [takes])
+        with written_by("--report", report):
+            write_report(found, Path(report), [takes])
         lines.append(f"the page with pictures: {report}")
     tell({"found": found.as_json(), "profile": str(path), **about}, as_json, lines)
 
@@ -119,7 +121,8 @@ def _reported(data: str, path: str) -> str:
 
     progress = Progress()
     try:
-        write_report(surveyed(data, progress), Path(path))
+        with written_by("--report", path):
+            write_report(surveyed(data, progress), Path(path))
     finally:
         progress.close()
     return path

@@ -5,6 +5,8 @@ and the code and libraries that compute them. An .npz enters by the hash of its 
 files enter by relative path, size, and the two times that the file system keeps: reading every byte of 21,165 files to
 hash them takes longer than opening the cache, minutes on a network drive, and no edit leaves the inode's change time as
 it was.
+
+The folder is its owner's alone (0700), and so is each entry in it: decoded images are as private as the files they come from.
 """
 
 from __future__ import annotations
@@ -19,9 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medddist.data.collection import Collection, shown
-from medddist.errors import InputError
-from medddist.files import digest, read_json, write_json
+from medddist.data.collection import Collection
+from medddist.files import digest, not_writable, private_folder, read_json, write_json
 
 ARRAYS = ("images", "labels", "groups", "hashes", "parts", "origins")
 NAMES = ("class_names", "origin_names", "notes")
@@ -58,7 +59,7 @@ def _checked(path: Path, expected: str) -> np.ndarray:
 def _keep(entry: Path, collection: Collection) -> None:
     """Write to a folder beside, then rename it: a reader sees a whole entry or none."""
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(entry.parent)
         temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
         try:
             _write(temporary, collection)
@@ -66,9 +67,7 @@ def _keep(entry: Path, collection: Collection) -> None:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as problem:
-        raise InputError(
-            f"{shown(entry.parent)}: cache cannot be written ({problem}); give a folder with space"
-        ) from None
+        raise not_writable(entry.parent, problem) from None
 
 
 def _write(folder: Path, collection: Collection) -> None:

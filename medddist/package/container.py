@@ -6,17 +6,17 @@ import contextlib
 import io
 import os
 import re
+import secrets
 import shutil
 import stat
 import struct
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from medddist.data.collection import shown
 from medddist.errors import InputError
-from medddist.files import write_bytes
+from medddist.files import not_writable, write_bytes
 from medddist.package.manifest import MAX_BYTES, MAX_FILES, shortened
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -164,7 +164,8 @@ def _tried(read, where: str = ""):
 def write(path: Path, files: dict[str, bytes]) -> None:
     """A .zip where the name ends so, otherwise a folder; there as a whole or not at all.
 
-    A .zip of that name is replaced, a folder with something in it is not. Raises InputError where it cannot be written.
+    A .zip of that name is replaced, a folder with something in it is not. It is made to be sent: its files have the modes
+    that the umask gives. Raises NotWritable where it cannot be written.
     """
     try:
         if path.suffix.lower() == ".zip":
@@ -172,9 +173,7 @@ def write(path: Path, files: dict[str, bytes]) -> None:
         else:
             _write_folder(path, files)
     except OSError as problem:
-        raise InputError(
-            f"{shown(path)}: cannot be written ({problem}); give a place with space that can be written to"
-        ) from None
+        raise not_writable(path, problem) from None
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -192,11 +191,11 @@ def _write_folder(path: Path, files: dict[str, bytes]) -> None:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise InputError(f"{shown(path)}: is there already; give another name, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary.mkdir()
     try:
         for name, content in files.items():
             _write_file(temporary / name, content)
-        os.chmod(temporary, 0o755)
         os.rename(temporary, path)  # over nothing, or an empty folder
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -208,4 +207,3 @@ def _write_file(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.chmod(path, 0o644)

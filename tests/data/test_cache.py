@@ -129,8 +129,18 @@ def test_another_process_may_be_faster(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_named(class_folders, tmp_path):
     (tmp_path / "cache").write_text("a file, not a folder")
-    with pytest.raises(InputError, match="cache: cache cannot be written"):
+    with pytest.raises(InputError, match=r"cache: cannot be written \(File exists\); choose another folder"):
         load_data(class_folders, 16, cache_folder=tmp_path / "cache")
+
+
+def test_decoded_images_are_their_owners_alone(class_folders, tmp_path):
+    before = os.umask(0)
+    try:
+        load_data(class_folders, 16, cache_folder=tmp_path / "cache")
+    finally:
+        os.umask(before)
+    folders = [tmp_path / "cache", only_entry(tmp_path / "cache")]
+    assert [path.stat().st_mode & 0o777 for path in folders] == [0o700, 0o700]
 
 
 def test_an_edit_of_the_code_empties_the_cache(tmp_path, monkeypatch):

@@ -125,6 +125,19 @@ def test_a_package_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("mask, of_files, of_folders", [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_a_package_is_made_to_be_sent_and_has_the_modes_of_the_umask(tmp_path, mask, of_files, of_folders):
+    before = os.umask(mask)
+    try:
+        container.write(tmp_path / "x", files())
+        container.write(tmp_path / "x.zip", files())
+    finally:
+        os.umask(before)
+    mode = lambda path: path.stat().st_mode & 0o777
+    assert {mode(path) for path in [tmp_path / "x.zip", *(tmp_path / "x").iterdir()]} == {of_files}
+    assert mode(tmp_path / "x") == of_folders
+
+
 @pytest.mark.parametrize("name", ["x", "x.zip"])
 def test_a_killed_writer_leaves_no_package_by_that_name(tmp_path, monkeypatch, name):
     def killed(*arguments):
