@@ -74,8 +74,14 @@ def _to_the_images(found: Survey, share: float) -> tuple[dict, list[str]]:
         chosen.append(f"audit.false_positives {least:g}: with so few test images of {smallest} a smaller share cannot be seen, and an audit may show nothing")
     if found.unreadable:
         changes["data.skip_unreadable"] = True
-        chosen.append(f"skip_unreadable: {len(found.unreadable)} files cannot be read")
+        chosen.append(left_out(len(found.unreadable)))
     return changes, chosen
+
+
+def left_out(count: int) -> str:
+    """What a profile made here does with files that cannot be read."""
+    files = "1 file" if count == 1 else f"{count} files"
+    return f"the profile leaves out the {files} that cannot be read (data.skip_unreadable: true)"
 
 
 def _shape(found: Survey, profile: Profile) -> Shape:

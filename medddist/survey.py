@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from sklearn.metrics import balanced_accuracy_score
 
 from medddist.data import DataSettings, folder, is_phantom, load_data, splits
-from medddist.data.images import decoded, is_dicom, prepared
+from medddist.data.collection import shown
+from medddist.data.images import NeedsPydicom, decoded, is_dicom, prepared
 from medddist.data.listing import Listing
 from medddist.errors import InputError
 from medddist.probes import cross_validated_probe
@@ -107,7 +108,10 @@ class _Seen:
 
 def _of_files(listed: Listing, source: str, progress: Progress) -> Survey:
     found = list(_seen_in_order(listed, progress))
-    unreadable = tuple((str(file), _reason(one)) for file, one in zip(listed.files, found) if isinstance(one, InputError))
+    for one in found:
+        if isinstance(one, NeedsPydicom):
+            raise one
+    unreadable = tuple((str(file), _reason(one, listed.folder / file)) for file, one in zip(listed.files, found) if isinstance(one, InputError))
     readable = np.array([isinstance(one, _Seen) for one in found], bool)
     seen = [one for one in found if isinstance(one, _Seen)]
     labels, groups = listed.labels[readable], listed.groups[readable]
@@ -150,13 +154,17 @@ def _kind(path: Path) -> str:
     """`PNG, L` or `JPEG, RGB, with EXIF`, from the header."""
     if is_dicom(path):
         return "DICOM"
-    with Image.open(path) as image:
+    try:
+        opened = Image.open(path)
+    except UnidentifiedImageError:
+        return "DICOM"  # which could be read, whatever its name
+    with opened as image:
         return f"{image.format}, {image.mode}" + (", with EXIF" if "exif" in image.info else "")
 
 
-def _reason(refused: InputError) -> str:
-    found = re.search(r"\((.*)\)", str(refused))
-    return found.group(1) if found else str(refused).partition(": ")[2].partition(";")[0]
+def _reason(refused: InputError, path: Path) -> str:
+    """What is wrong with a file, without its name and without the remedy, which is the profile's here."""
+    return str(refused).removeprefix(f"{shown(path)}: ").rpartition("; ")[0]
 
 
 def _prefix(name: str) -> str:

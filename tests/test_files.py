@@ -14,11 +14,7 @@ from hypothesis import strategies as st
 
 from medddist import files
 from medddist.errors import InputError
-<<<<<<< HEAD
-from medddist.files import digest, file_names, read_json, replaced_atomically, write_bytes, write_json
-=======
-from medddist.files import digest, private_folder, read_json, replaced_atomically, write_bytes, write_json
->>>>>>> 2c1ccb1 (Modes and remedies of what is written: umask for results, 0700 for what holds images; Ctrl-C exits 130)
+from medddist.files import digest, file_names, private_folder, read_json, replaced_atomically, write_bytes, write_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -123,45 +119,6 @@ def mode(path: Path) -> int:
 def test_a_written_file_has_the_mode_that_the_umask_gives_it_however_it_was_written(tmp_path, umask, mask, expected):
     umask(mask)
     write_bytes(tmp_path / "file", b"")
-<<<<<<< HEAD
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
-
-
-# ---- names of files --------------------------------------------------------------------------------------------------
-
-
-def test_readable_names_stay_readable():
-    names = ["north", "St Mary", "Zürich", "東京 病院", "site-2_a.b"]
-    assert list(file_names(names).values()) == ["north", "St-Mary", "Zürich", "東京-病院", "site-2_a.b"]
-
-
-NAMES = ["../../x", "/etc/passwd", "..", ".", "", " ", ".hidden", "a/b", "a\\b", "C:x", "x" * 300, "病" * 300, "a\nb", "a\0b", "CON", "nul.a", "St A",
-         "St-A", "st a", "St A ", "-rf", "e\u0301", "\u00e9", "\ud800", "x.", "a*b?"]  # fmt: skip
-
-
-def test_whatever_the_names_each_is_one_file_of_its_own_in_the_folder(tmp_path):
-    found = file_names(NAMES)
-    assert list(found) == NAMES
-    for name in found.values():
-        (tmp_path / f"{name}.zip").write_text(name)
-        assert name[0].isalnum() and len(f"{name}.zip".encode()) <= 255 and name.isprintable() and not name.endswith(".")
-        assert name.partition(".")[0].casefold() not in ("con", "nul")
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.zip" for name in found.values()}
-    assert len({name.casefold() for name in found.values()}) == len(NAMES), "also where letters' case does not tell names apart"
-
-
-def test_a_name_does_not_depend_on_the_order_of_the_others():
-    assert file_names(NAMES) == file_names(NAMES[::-1])
-
-
-@given(st.lists(st.text() | st.sampled_from(NAMES), unique=True, max_size=6))
-def test_no_two_names_share_a_file(names):
-    once = file_names(names)
-    again = file_names(list({*names, *once.values()}))  # names that somebody chose to clash with the first ones' files
-    for found in (once, again):
-        assert len({name.casefold() for name in found.values()}) == len(found)
-        assert all(name == Path(name).name and name not in ("", ".", "..") for name in found.values())
-=======
     with replaced_atomically(tmp_path / "replaced") as temporary:  # as safetensors writes: another file in its place, of mode 0600
         temporary.unlink()
         os.close(os.open(temporary, os.O_CREAT, 0o600))
@@ -202,4 +159,39 @@ def test_the_remedy_for_a_place_that_cannot_be_written_to_fits_the_reason(tmp_pa
     with pytest.raises(InputError) as refused:
         write_bytes(tmp_path / "file", b"content")
     assert str(refused.value).endswith(f"cannot be written ({os.strerror(number)}); {remedy}")
->>>>>>> 2c1ccb1 (Modes and remedies of what is written: umask for results, 0700 for what holds images; Ctrl-C exits 130)
+
+
+# ---- names of files --------------------------------------------------------------------------------------------------
+
+
+def test_readable_names_stay_readable():
+    names = ["north", "St Mary", "Zürich", "東京 病院", "site-2_a.b"]
+    assert list(file_names(names).values()) == ["north", "St-Mary", "Zürich", "東京-病院", "site-2_a.b"]
+
+
+NAMES = ["../../x", "/etc/passwd", "..", ".", "", " ", ".hidden", "a/b", "a\\b", "C:x", "x" * 300, "病" * 300, "a\nb", "a\0b", "CON", "nul.a", "St A",
+         "St-A", "st a", "St A ", "-rf", "e\u0301", "\u00e9", "\ud800", "x.", "a*b?"]  # fmt: skip
+
+
+def test_whatever_the_names_each_is_one_file_of_its_own_in_the_folder(tmp_path):
+    found = file_names(NAMES)
+    assert list(found) == NAMES
+    for name in found.values():
+        (tmp_path / f"{name}.zip").write_text(name)
+        assert name[0].isalnum() and len(f"{name}.zip".encode()) <= 255 and name.isprintable() and not name.endswith(".")
+        assert name.partition(".")[0].casefold() not in ("con", "nul")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.zip" for name in found.values()}
+    assert len({name.casefold() for name in found.values()}) == len(NAMES), "also where letters' case does not tell names apart"
+
+
+def test_a_name_does_not_depend_on_the_order_of_the_others():
+    assert file_names(NAMES) == file_names(NAMES[::-1])
+
+
+@given(st.lists(st.text() | st.sampled_from(NAMES), unique=True, max_size=6))
+def test_no_two_names_share_a_file(names):
+    once = file_names(names)
+    again = file_names(list({*names, *once.values()}))  # names that somebody chose to clash with the first ones' files
+    for found in (once, again):
+        assert len({name.casefold() for name in found.values()}) == len(found)
+        assert all(name == Path(name).name and name not in ("", ".", "..") for name in found.values())

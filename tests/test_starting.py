@@ -88,6 +88,18 @@ def test_names_are_plain(tmp_path):
     assert [name_of(path) for path in ("phantom", tmp_path / "my images", tmp_path / "x.npz", tmp_path / "…")] == ["phantom", "my_images", "x", "study"]
 
 
+def test_init_says_that_it_leaves_unreadable_files_out_and_not_that_the_user_should(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "images", a=12, b=12)
+    (tmp_path / "images" / "a" / "broken.png").write_bytes(b"no image")
+    assert cli.exit_code(["init", "images"]) == 0
+    said = capsys.readouterr().out
+    assert load_profile("images.yaml").data.skip_unreadable and said.count("skip_unreadable") == 1
+    assert "the profile leaves out the 1 file that cannot be read (data.skip_unreadable: true)" in said
+    assert cli.exit_code(["new-study", "mine", "--data", "images", "--profile", "smoke"]) == 0
+    assert "the profile leaves out the 1 file that cannot be read (data.skip_unreadable: true)" in capsys.readouterr().out
+
+
 def test_init_and_the_report_from_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "images", a=12, b=12)

@@ -44,7 +44,7 @@ def test_what_is_there_is_counted(tmp_path):
     assert (found.sizes, found.kinds) == ({"48x48 px": 82}, {"PNG, L": 82})
     assert {frozenset(one) for one in found.copies} == {frozenset({"a/copy.png", "a/img0.png"}), frozenset({"a/claimed.png", "b/img0.png"})}
     assert [set(one) for one in found.contradictory] == [{"a/claimed.png", "b/img0.png"}]
-    assert [(file, "identify" in why) for file, why in found.unreadable] == [("a/broken.png", True)]
+    assert found.unreadable == (("a/broken.png", "cannot be read as an image (no image format is recognised in it)"),)
     text = "\n".join(survey_lines(found))
     assert "82 images of 2 classes: a 42, b 40" in text and "the first is a/broken.png" in text and "copies: 2 of the images" in text
     assert "contradictions: 2 images have the pixels of one of another class; the first are a/claimed.png and b/img0.png" in text
@@ -105,6 +105,15 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(tmp_path):
         file.write_bytes(b"no image")
     with pytest.raises(InputError, match="no image of the class 'b' can be read"):
         surveyed(folder)
+
+
+def test_what_cannot_be_read_is_told_without_a_remedy_that_init_applies_itself(tmp_path):
+    folder = folder_of(tmp_path)
+    (folder / "a" / "broken.png").write_bytes(b"no image")
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(folder / "b" / "nan (1); x.tif")
+    found = surveyed(folder)
+    assert [why for _, why in found.unreadable] == ["cannot be read as an image (no image format is recognised in it)", "has pixels that are NaN or infinite"]
+    assert "skip_unreadable" not in "\n".join(survey_lines(found))
 
 
 def test_a_class_without_a_file_is_refused(tmp_path):

@@ -66,7 +66,7 @@ def new_study(folder, data, profile, minutes, device) -> None:
     from medddist.data import is_phantom
     from medddist.new_study import PROFILE, require_room_for, write_study
     from medddist.profile import load_profile
-    from medddist.starting import fitting_profile, name_of, write_profile
+    from medddist.starting import fitting_profile, left_out, name_of, write_profile
     from medddist.survey import surveyed
 
     target, progress = Path(folder), Progress()
@@ -84,7 +84,8 @@ def new_study(folder, data, profile, minutes, device) -> None:
         progress.close()
     write_profile(made, target / PROFILE, source, about)
     write_study(target, source, f"Dataset distillation of {name_of(data)}")
-    tell({}, False, [f"{folder}: a study of {source}", f"next: make -C {shlex.quote(folder)} book"])
+    skipped = [left_out(len(found.unreadable))] if found and found.unreadable else []
+    tell({}, False, [*skipped, f"{folder}: a study of {source}", f"next: make -C {shlex.quote(folder)} book"])
 
 
 @click.command()

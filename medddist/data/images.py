@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from medddist.data.collection import shown
 from medddist.errors import InputError
@@ -21,8 +21,13 @@ from medddist.errors import InputError
 MAX_PIXELS = 100_000_000  # a chest radiograph has about 20 million at most
 Image.init()  # all of PIL's formats, but those that only name a file's kind or start another program to read it
 FORMATS = tuple(sorted(set(Image.OPEN) - {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"}))
-SUFFIXES = {end for end, kind in Image.EXTENSION.items() if kind in FORMATS} | {".dcm", ".dicom"}
+DICOM_SUFFIXES = {".dcm", ".dicom"}
+SUFFIXES = {end for end, kind in Image.EXTENSION.items() if kind in FORMATS} | DICOM_SUFFIXES
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+
+
+class NeedsPydicom(InputError):
+    """A DICOM file where pydicom is not installed: nothing is wrong with the file, so it is never left out silently."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +45,50 @@ def decoded(path: Path) -> np.ndarray:
         pixels = _decoded_dicom(path) if is_dicom(path) else _decoded_by_pil(path)
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise _cannot_be_read(path, "no image format is recognised in it") from None
     except MemoryError:
         raise InputError(f"{shown(path)}: too large for this machine's memory; make it smaller") from None
     except Exception as problem:  # decoders of damaged files raise anything: IndexError, struct.error, zlib.error ...
         reason = " ".join(f"{problem}".replace(str(path), "it").split()) or type(problem).__name__
-        raise InputError(
-            f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set data.skip_unreadable=true (--set, or the profile) to "
-            "leave it out"
-        ) from None
+        raise _cannot_be_read(path, reason) from None
     if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
         raise InputError(f"{shown(path)}: has pixels that are NaN or infinite; replace it or set data.skip_unreadable=true")
     return pixels
 
 
+def _cannot_be_read(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set data.skip_unreadable=true"
+        " (--set, or the profile) to leave it out"
+    )
+
+
 def _decoded_by_pil(path: Path) -> np.ndarray:
-    with Image.open(path, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise InputError(
-                f"{shown(path)}: has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most; reduce it"
-            )
-        if getattr(image, "n_frames", 1) > 1:
-            raise InputError(f"{shown(path)}: has {image.n_frames} frames; save the one to use as an image of its own")
-        image.load()
-        if image.mode in WIDE_MODES:
-            return np.asarray(image).astype(np.float32)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
-        return np.asarray(image if image.mode in ("L", "RGB") else image.convert(_plain_mode(image)))
+    try:
+        opened = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        if _has_dicom_mark(path):  # a DICOM file with the name of a picture
+            return _decoded_dicom(path)
+        raise
+    with opened as image:
+        return _pixels(path, image)
+
+
+def _pixels(path: Path, image: Image.Image) -> np.ndarray:
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(
+            f"{shown(path)}: has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most; reduce it"
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise InputError(f"{shown(path)}: has {image.n_frames} frames; save the one to use as an image of its own")
+    image.load()
+    if image.mode in WIDE_MODES:
+        return np.asarray(image).astype(np.float32)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
+    return np.asarray(image if image.mode in ("L", "RGB") else image.convert(_plain_mode(image)))
 
 
 def _plain_mode(image: Image.Image) -> str:
@@ -75,16 +96,22 @@ def _plain_mode(image: Image.Image) -> str:
 
 
 def is_image(path: Path) -> bool:
-    """By its name, or for a name without an ending by DICOM's mark inside."""
-    return path.suffix.lower() in SUFFIXES or (not path.suffix and path.is_file() and is_dicom(path))
+    """Whether it is one by its name, or for a name that is no picture's by DICOM's mark inside."""
+    return path.suffix.lower() in SUFFIXES or (path.is_file() and is_dicom(path))
 
 
 def is_dicom(path: Path) -> bool:
-    """By its ending, or for a file without one by the mark at byte 128."""
-    if path.suffix:
-        return path.suffix.lower() in (".dcm", ".dicom")
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    """Whether it is one by its ending, or for a name that is no picture's, such as 1.2.840.1, by the mark at byte 128."""
+    suffix = path.suffix.lower()
+    return suffix in DICOM_SUFFIXES or (suffix not in SUFFIXES and _has_dicom_mark(path))
+
+
+def _has_dicom_mark(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _decoded_dicom(path: Path) -> np.ndarray:
@@ -93,7 +120,14 @@ def _decoded_dicom(path: Path) -> np.ndarray:
         import pydicom
         from pydicom.pixels import apply_modality_lut, apply_voi_lut
     except ImportError:
-        raise InputError(f"{shown(path)}: DICOM needs pydicom 3; pip install 'medddist[dicom]'") from None
+        raise NeedsPydicom(
+            f"{shown(path)}: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'"
+        ) from None
+    if not _has_dicom_mark(path):
+        raise InputError(
+            f"{shown(path)}: is named as DICOM and is not a DICOM file (no mark DICM); export it again or name it as what"
+            " it is, or set data.skip_unreadable=true to leave it out"
+        )
     dataset = pydicom.dcmread(path)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1 or rows * columns > MAX_PIXELS:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from medddist.data.collection import Collection, Progress, shown
-from medddist.data.images import Prepared, decoded, is_image, prepared
+from medddist.data.images import NeedsPydicom, Prepared, decoded, is_image, prepared
 from medddist.data.splits import numbered
 from medddist.errors import InputError
 
@@ -114,7 +114,7 @@ def read(
     for k, one in enumerate(_decoded_in_order(listed, image_size_px, channels)):
         if isinstance(one, Prepared):
             images[k], hashes[k], sizes[k], readable[k] = one.pixels, one.hashes, one.size_px, True
-        elif not skip_unreadable:
+        elif not skip_unreadable or isinstance(one, NeedsPydicom):
             raise one
         if progress and ((k + 1) % 64 == 0 or k + 1 == total):
             progress(k + 1, total, "reading images")

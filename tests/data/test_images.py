@@ -8,7 +8,7 @@ import pytest
 from conftest import noise
 from PIL import Image
 
-from medddist.data.images import MAX_PIXELS, decoded, prepared, resized
+from medddist.data.images import MAX_PIXELS, decoded, is_image, prepared, resized
 from medddist.errors import InputError
 
 GREY = noise(24, 24, seed=1)
@@ -121,7 +121,7 @@ def test_what_is_no_image_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(BAD[name])
     with pytest.raises(InputError, match=rf"{name}: cannot be read as an image.*skip_unreadable") as refused:
         decoded(tmp_path / name)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value) and "(no image format is recognised in it)" in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.gif", "a.webp", "a.jp2"])
@@ -201,12 +201,57 @@ def test_damaged_dicom_is_named(tmp_path):
         decoded(path)
 
 
-def test_without_pydicom_the_extra_is_named(tmp_path):
-    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM")
-    script = (
-        "import sys; sys.modules['pydicom'] = None\n"
+@pytest.mark.parametrize("name", ["1.2.840.113619.2.5.1762583153", "scan.ima", "named otherwise.png"])
+def test_dicom_is_known_by_its_mark_whatever_its_name(tmp_path, name):
+    stored = (np.arange(24 * 24).reshape(24, 24) * 7) % 4096
+    path = dicom(tmp_path / name, stored)
+    assert is_image(path)
+    assert np.abs(prepared(decoded(path), 24, 1).pixels[0] - stored / stored.max() * 255).max() <= 0.51
+
+
+def test_a_picture_that_is_also_marked_as_dicom_is_read_as_the_picture(tmp_path):
+    """A file may be both, TIFF by its beginning and DICOM by its mark at byte 128."""
+    path = saved(tmp_path / "a.tif", Image.fromarray(GREY))
+    content = bytearray(path.read_bytes())
+    content[128:132] = b"DICM"
+    path.write_bytes(content)
+    assert decoded(path).shape == GREY.shape
+
+
+def test_what_is_named_dicom_and_is_not_says_so(tmp_path):
+    saved(tmp_path / "a.dcm", Image.fromarray(GREY), format="PNG")
+    with pytest.raises(InputError, match=r"a.dcm: is named as DICOM and is not a DICOM file \(no mark DICM\); ") as refused:
+        decoded(tmp_path / "a.dcm")
+    assert "force" not in str(refused.value)
+
+
+def without_pydicom(script: str) -> str:
+    """What a script prints in a Python that cannot import pydicom."""
+    hidden = "import sys; sys.modules['pydicom'] = None\n"
+    return subprocess.run([sys.executable, "-c", hidden + script], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.png", "1.2.840.1"])
+def test_without_pydicom_a_dicom_file_is_named_as_one_with_what_to_install(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(128) + b"DICM")
+    said = without_pydicom(
         "from pathlib import Path; from medddist.data.images import decoded\n"
-        f"try: decoded(Path({str(tmp_path / 'a.dcm')!r}))\nexcept ValueError as refused: print(refused)"
+        f"try: decoded(Path({str(tmp_path / name)!r}))\nexcept ValueError as refused: print(refused)"
     )
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert "a.dcm: DICOM needs pydicom" in said and "medddist[dicom]" in said
+    assert said.endswith(f"{name}: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'\n")
+
+
+def test_without_pydicom_dicom_files_are_never_left_out_silently(tmp_path):
+    """Neither skip_unreadable nor init takes a missing library for damaged files."""
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for k in range(6):
+            saved(tmp_path / label / f"{k}.png", Image.fromarray(noise(24, 24, seed=k)))
+        (tmp_path / label / "scan.dcm").write_bytes(bytes(128) + b"DICM")
+    said = without_pydicom(
+        "from medddist.data import load_data; from medddist.survey import surveyed\n"
+        f"for look in (lambda: load_data({str(tmp_path)!r}, 16, skip_unreadable=True), lambda: surveyed({str(tmp_path)!r})):\n"
+        "    try: print(look())\n    except ValueError as refused: print(refused)"
+    )
+    assert [line.endswith("scan.dcm: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'")
+            for line in said.splitlines()] == [True, True], said
