@@ -1,7 +1,7 @@
 """labels.csv: file, label and, where known, patient, site and split; where it lies in a folder, it rules.
 
 `file` is a path below the folder. An empty patient is a patient of its own, an empty site is the site "unknown".
-`split` (train, val or test) is filled in every row or in none. Images that it does not name are left out and counted.
+`split` (train, val or test) is filled in every row or in none; in none, folders of these names on the files' way give it. Images that it does not name are left out and counted.
 """
 
 from __future__ import annotations
@@ -12,22 +12,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from medddist.data.collection import TEST, TRAIN, VALIDATION, shown
-from medddist.data.listing import Listing, images_below, listing, natural
+from medddist.data.collection import TRAIN, shown
+from medddist.data.listing import PART_FOLDERS, Listing, given_parts, images_below, listing, natural
 from medddist.data.splits import numbered
 from medddist.errors import InputError
 
 NAME = "labels.csv"
 COLUMNS = ("file", "label", "patient", "site", "split")
-SPLITS = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "test": TEST,
-}
-
 Row = dict[str, str]
 
 
@@ -36,11 +27,12 @@ def listed(folder: Path) -> Listing:
     rows = _rows(folder / NAME)
     files = [_file(folder, number, row["file"]) for number, row in rows]
     _require_once(files)
-    parts = _parts(rows)
+    parts, told = _parts(rows, files)
     entries = [(file, row["label"], part) for (_, row), file, part in zip(rows, files, parts)]
     known = {path.relative_to(folder) for path in images_below(folder)}
     left_out = len(known - set(files))
     notes = (f"{left_out} images that {NAME} does not name were left out",) if left_out else ()
+    notes += told
     found = listing(folder, entries, notes=notes)
     if len(found.class_names) < 2:
         raise InputError(
@@ -113,19 +105,20 @@ def _require_once(files: list[Path]) -> None:
         seen.add(file)
 
 
-def _parts(rows: list[tuple[int, Row]]) -> list[int]:
+def _parts(rows: list[tuple[int, Row]], files: list[Path]) -> tuple[list[int], tuple[str, ...]]:
+    """The part of each row, by its split or else by the train, val and test folders that its file is in; and a note on it."""
     if not any(row["split"] for _, row in rows):
-        return [TRAIN] * len(rows)
+        return given_parts(files, NAME, "fill in the column split with train, val or test")
     for number, row in rows:
-        if row["split"].lower() not in SPLITS:
+        if row["split"].lower() not in PART_FOLDERS:
             given = f"{shown(row['split'])!r} is unknown" if row["split"] else "is empty"
             raise InputError(
                 f"{NAME}: line {number}: split {given}; train, val or test is needed in every row, or in none"
             )
-    parts = [SPLITS[row["split"].lower()] for _, row in rows]
+    parts = [PART_FOLDERS[row["split"].lower()] for _, row in rows]
     if TRAIN not in parts:
         raise InputError(f"{NAME}: split never says train; a given split needs a training part")
-    return parts
+    return parts, ()
 
 
 def _patients(rows: list[tuple[int, Row]]) -> np.ndarray:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import itertools
 import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from medddist.data.collection import Collection, Progress, shown
+from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection, Progress, shown
 from medddist.data.images import NeedsPydicom, Prepared, decoded, is_image, prepared
 from medddist.data.splits import numbered
 from medddist.errors import InputError
 
 LEFT_ALONE = {"masks", "__macosx"}  # folders that never hold images of a class
+PART_FOLDERS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION}
+PART_FOLDERS |= {"test": TEST, "testing": TEST}
+ALIKE = 0.8  # difflib's ratio of two names from which one may be the other misspelt
+VERY_FEW = 20  # images of a class, where others have as many times as many: a folder that may be none
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ def listing(
     names = tuple(class_names or sorted({label for _, label, _ in entries}, key=natural))
     position = {name: k for k, name in enumerate(names)}
     count = len(entries)
+    counts = Counter(label for _, label, _ in entries)
     return Listing(
         folder=folder,
         files=tuple(file for file, _, _ in entries),
@@ -67,8 +75,77 @@ def listing(
         parts=np.array([part for _, _, part in entries], np.int8),
         origins=np.full(count, -1, np.int64),
         class_names=names,
-        notes=notes,
+        notes=(*notes, *class_notes({name: counts[name] for name in names})),
     )
+
+
+def class_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Names of classes that may be one class misspelt, and classes that may be none, from {class: images}."""
+    notes = []
+    for one, other in itertools.combinations(counts, 2):
+        if counts[one] and counts[other] and _spelt_alike(one, other):
+            notes.append(
+                f"the classes {shown(one)!r} ({counts[one]} images) and {shown(other)!r} ({counts[other]}) are spelt alike;"
+                " if they are one class, give them one name"
+            )
+    for name, count in counts.items():
+        others = sorted(counts[other] for other in counts if other != name)
+        if others and 0 < count < VERY_FEW and VERY_FEW * count < others[len(others) // 2]:
+            notes.append(
+                f"the class {shown(name)!r} has only {count} images, and others have {others[len(others) // 2]}; if it is not"
+                " a class, remove it"
+            )
+    return tuple(notes)
+
+
+def _spelt_alike(one: str, other: str) -> bool:
+    """Whether one may be the other misspelt; not where they differ by a number, a single letter or a prefix (normal, abnormal)."""
+    words = [re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name).casefold()) for name in (one, other)]
+    first, second = ("".join(found) for found in words)
+    if first == second:
+        return bool(first)
+    if re.findall(r"\d+", first) != re.findall(r"\d+", second) or first.endswith(second) or second.endswith(first):
+        return False
+    if len(words[0]) == len(words[1]):
+        pairs = [pair for pair in zip(*words) if pair[0] != pair[1]]
+        if len(pairs) > 1 or min(map(len, pairs[0])) == 1:  # stage A, stage B
+            return False
+        first, second = pairs[0]  # of Viral Pneumonia and Bacterial Pneumonia the first words
+    return difflib.SequenceMatcher(None, first, second, autojunk=False).ratio() >= ALIKE
+
+
+def given_parts(files: Sequence[Path], where: str, remedy: str) -> tuple[list[int], tuple[str, ...]]:
+    """The part of each file by the train, val and test folders on its way, all TRAIN where there are none; and a note on it.
+
+    files: below the source's folder. Raises InputError where some files are in such folders and others are not.
+    """
+    on_the_way = [[name for name in file.parts[:-1] if name.lower() in PART_FOLDERS] for file in files]
+    names = sorted({name for found in on_the_way for name in found}, key=natural)
+    if not names:
+        return [TRAIN] * len(files), ()
+    for file, found in zip(files, on_the_way):
+        if not found:
+            told = f"some images are in {' or '.join(map(shown, names))} and others, such as {shown(file.as_posix())}, in none of them"
+            raise InputError(f"{where}: {told}; {remedy}")
+        if len({PART_FOLDERS[name.lower()] for name in found}) > 1:
+            raise InputError(f"{where}: {shown(file.as_posix())} is in {' and in '.join(map(shown, found))}; {remedy}")
+    parts = [PART_FOLDERS[found[0].lower()] for found in on_the_way]
+    if TRAIN not in parts:
+        raise InputError(f"{where}: has {', '.join(map(shown, names))} and no train folder; {remedy}")
+    return parts, (f"the split is the one given by the folders {', '.join(map(shown, names))}",)
+
+
+def has_part_folders(folder: Path) -> bool:
+    """Whether a folder, one in it, or the images/ folder in that, is divided into train, val and test."""
+    classes = subfolders(folder)
+    return any(_is_divided(path) for around in classes for path in (folder, around, around / "images"))
+
+
+def _is_divided(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:  # of thousands of images none is looked at more closely
+        return any(entry.name.lower() in PART_FOLDERS and entry.is_dir() for entry in entries)
 
 
 def natural(name) -> tuple:

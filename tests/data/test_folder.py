@@ -10,7 +10,8 @@ from PIL import Image
 
 from medddist.data import load_data
 from medddist.data.folder import listed
-from medddist.data.listing import natural
+from medddist.data.listing import class_notes, natural
+from medddist.data.radiography import FOLDER
 from medddist.errors import InputError
 
 
@@ -81,6 +82,106 @@ def test_test_without_train_is_refused(tmp_path):
     image(tmp_path / "test" / "a" / "1.png")
     with pytest.raises(InputError, match="has test; a given split needs one train folder"):
         load_data(tmp_path)
+
+
+def divided(home, pattern: str, names=("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia"), train=6, test=4):
+    """Images of each class at `pattern`, with {part} and {label} in it, numbered through."""
+    for k, label in enumerate(names):
+        for part, count in (("train", train), ("test", test)):
+            for i in range(count):
+                seed = 1000 * k + i + 500 * (part == "test")
+                image(home / pattern.format(part=part, label=label) / f"{part} {i}.png", seed=seed, size_px=16)
+    return home
+
+
+DIVIDED = ["{part}/{label}", "{part}/{label}/images", "{label}/{part}", "{label}/{part}/images", "{label}/images/{part}"]
+DATABASE = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
+HOMES = [("mine", ("ill", "well")), *((home, DATABASE) for home in ("mine", FOLDER, f"mine/{FOLDER}"))]
+
+
+@pytest.mark.parametrize("pattern", DIVIDED)
+@pytest.mark.parametrize("home, names", HOMES)
+def test_train_and_test_folders_are_a_given_split_at_any_place_of_any_folder(tmp_path, pattern, home, names):
+    divided(tmp_path / home, pattern, names)
+    data = load_data(tmp_path / home.split("/")[0], 16)
+    assert data.class_names == names
+    assert data.test.class_counts(len(names)).tolist() == [4] * len(names)
+    assert (data.train.class_counts(len(names)) + data.validation.class_counts(len(names))).tolist() == [6] * len(names)
+    assert any("the split is the one given by the folders test, train" in note for note in data.notes)
+
+
+def test_a_copy_of_the_database_with_its_metadata_keeps_its_given_split(tmp_path):
+    divided(tmp_path, "{part}/{label}/images")
+    (tmp_path / "COVID.metadata.xlsx").touch()
+    assert load_data(tmp_path, 16).test.class_counts(4).tolist() == [4] * 4
+
+
+def test_a_given_split_beside_the_databases_folders_is_used_and_the_others_are_named(tmp_path):
+    divided(tmp_path, "{part}/{label}")
+    divided(tmp_path, "{label}/images", train=3, test=0)
+    data = load_data(tmp_path, 16)
+    assert data.test.class_counts(4).tolist() == [4] * 4
+    assert any("left alone: COVID, Lung_Opacity, Normal, Viral Pneumonia" in note for note in data.notes)
+
+
+def test_labels_csv_without_a_split_takes_that_of_the_folders(tmp_path):
+    divided(tmp_path, "{part}/{label}", ("a", "b"))
+    paths = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    csv(tmp_path, "\n".join(["file,label,patient", *(f"{path},{path.split('/')[1]}," for path in paths)]))
+    data = load_data(tmp_path, 16)
+    assert data.test.class_counts(2).tolist() == [4, 4]
+    assert any("the split is the one given by the folders test, train" in note for note in data.notes)
+    stated = [f"{path},{path.split('/')[1]},{'test' if '0' in path else 'train'}" for path in paths]
+    csv(tmp_path, "\n".join(["file,label,split", *stated]))
+    data = load_data(tmp_path, 16)  # a split that it states takes precedence
+    assert data.test.class_counts(2).tolist() == [2, 2] and not any("given by the folders" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda home: image(home / "a" / "loose.png"), "some images are in test or train and others, such as a/loose.png, in none of them"),
+        (lambda home: image(home / "a" / "train" / "test" / "x.png"), "a/train/test/x.png is in train and in test"),
+        (lambda home: [shutil.rmtree(home / label / "train") for label in "ab"], "has test and no train folder"),
+    ],
+)
+def test_a_split_by_folders_that_is_not_clear_is_refused_in_one_line(tmp_path, change, told):
+    divided(tmp_path, "{label}/{part}", ("a", "b"))
+    change(tmp_path)
+    with pytest.raises(InputError) as refused:
+        load_data(tmp_path, 16)
+    assert told in str(refused.value) and "; " in str(refused.value) and "\n" not in str(refused.value)
+    paths = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    csv(tmp_path, "\n".join(["file,label", *(f"{path},{path.split('/')[0]}" for path in paths)]))
+    with pytest.raises(InputError, match="^labels.csv: ") as refused:
+        load_data(tmp_path, 16)
+    assert told in str(refused.value) and "the column split" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "counts, told",
+    [
+        ({"COVID": 40, "Covid-": 8, "Normal": 40}, ["the classes 'COVID' (40 images) and 'Covid-' (8) are spelt alike"]),
+        ({"Pneumonia": 30, "Pnuemonia": 30, "Normal": 30}, ["the classes 'Pneumonia' (30 images) and 'Pnuemonia' (30) are spelt alike"]),
+        ({"healthy": 200, "ill": 150, "New folder": 4}, ["the class 'New folder' has only 4 images"]),
+        ({"Normal": 30, "Abnormal": 30, "stage 1": 30, "stage 2": 30, "type A": 30, "type B": 30, "COVID": 30}, []),
+        ({"rare": 25, "frequent": 600}, []),
+        ({"Bacterial Pneumonia": 30, "Viral Pneumonia": 30, "with_mask": 30, "without_mask": 30, "0": 20, "1": 20, "10": 20}, []),
+        ({"a": 6, "b": 6}, []),
+    ],
+)
+def test_a_misspelt_class_folder_is_noted_and_different_classes_are_not(counts, told):
+    notes = class_notes(counts)
+    assert len(notes) == len(told) and all(line in note and "; " in note for line, note in zip(told, notes)), notes
+
+
+def test_a_misspelt_class_is_in_the_notes_of_a_folder_and_of_labels_csv(class_folders):
+    for k in range(5):
+        image(class_folders / "Sick " / f"{k}.png", seed=100 + k)
+    assert any("'Sick ' (5 images) and 'sick' (20)" in note for note in load_data(class_folders, 20).notes)
+    misspelt = lambda name, k, number: f"{name}/{name} {k}.png,{'wel' if k == 3 else name}"
+    csv(class_folders, rows(of=misspelt) + "".join(f"Sick /{k}.png,wel\n" for k in range(3)))
+    assert any("'wel' (5 images) and 'well' (19)" in note for note in load_data(class_folders, 20).notes)
 
 
 def test_duplicates_stay_in_one_part(class_folders):
