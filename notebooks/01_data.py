@@ -32,8 +32,16 @@ examples_per_class: int = 8  # pictures of each class
 # %% tags=["hide-input"]
 import importlib.util, subprocess, sys
 
-if importlib.util.find_spec("medddist") is None:  # in Colab, where nothing is installed yet
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "git+<repository>"], check=True)
+if importlib.util.find_spec("medddist") is None:  # as in Colab
+    repository = "<repository>"
+    if not repository.startswith("https://") or "/OWNER/" in repository:
+        raise ModuleNotFoundError(
+            "medddist: is not installed, and the address of its repository is"
+            " not set in _config.yml; install it from a copy of the repository:"
+            " pip install path/to/medddist"
+        )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, f"git+{repository}"], check=True)
 
 from medddist.notebooks import open_study, parameters
 

@@ -64,16 +64,33 @@ def test_every_address_in_the_repository_is_a_file_of_it(strict):
     assert len(named) >= len(list((ROOT / "notebooks").glob("[0-9]*.py"))) and not [path for path in named if not (ROOT / path).is_file()]
 
 
+def installing_cells() -> list[str]:
+    """The cell of each notebook that sees to the library, up to its first import from it."""
+    sources = [script.read_text(encoding="utf-8").split("# %%") for script in (ROOT / "notebooks").glob("[0-9]*.py")]
+    return [next(cell for cell in cells if "find_spec" in cell).partition("\n")[2].partition("from medddist")[0] for cells in sources]
+
+
 @pytest.mark.parametrize("found, installs", [(None, 1), (object(), 0)])
 def test_a_notebook_installs_the_library_where_it_is_missing_and_only_there(monkeypatch, found, installs):
-    for script in (ROOT / "notebooks").glob("[0-9]*.py"):
-        (cell,) = [cell for cell in script.read_text(encoding="utf-8").split("# %%") if "find_spec" in cell]
+    for cell in installing_cells():
         ran = []
         with monkeypatch.context() as patched:
             patched.setattr("importlib.util.find_spec", lambda name: found)
             patched.setattr("subprocess.run", lambda command, check, ran=ran: ran.append(command))
-            exec(cell.partition("\n")[2].partition("from medddist")[0], {})
-        assert [command[-1] for command in ran] == ["git+<repository>"] * installs
+            exec(cell.replace("<repository>", "https://github.com/somebody/medddist"), {})
+        assert [command[-1] for command in ran] == ["git+https://github.com/somebody/medddist"] * installs
+
+
+@pytest.mark.parametrize("address", ["https://github.com/OWNER/medddist", "<repository>"])
+def test_no_notebook_installs_from_an_address_that_is_not_set_and_each_says_what_to_do_instead(monkeypatch, address):
+    """As of a notebook made while _config.yml has no address, and of a script opened as it is."""
+    for cell in installing_cells():
+        with monkeypatch.context() as patched:
+            patched.setattr("importlib.util.find_spec", lambda name: None)
+            patched.setattr("subprocess.run", lambda command, **_: pytest.fail(f"ran {command}"))
+            with pytest.raises(ModuleNotFoundError, match="not set in _config.yml; install .* pip install path/to/medddist") as refused:
+                exec(cell.replace("<repository>", address), {})
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["book", "newest"])
