@@ -17,6 +17,7 @@ import torch
 from medddist import benchmarks, cli
 from medddist.files import not_writable
 from medddist.profile import load_profile
+from test_mistakes import pictures
 
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
@@ -216,6 +217,41 @@ def test_the_steps_from_the_command_line(capsys, tmp_path):
     assert code == 0 and [row["method"] for row in rows][0] == "distilled"
     assert {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "per_class", "confusion"} <= rows[0].keys()
     assert all(row["accuracy"]["low"] <= row["accuracy"]["mean"] <= row["accuracy"]["high"] for row in rows)
+
+
+@pytest.fixture(scope="module")
+def images_of_ones_own(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    pictures(folder, a=30, b=30)
+    return folder
+
+
+def own_options(images, out) -> list[str]:
+    changes = [change for change in TINY if not change.startswith("data.images")]
+    return ["--profile", "smoke", "--data", str(images), "--out", str(out), *(word for change in changes for word in ("--set", change))]
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_unchanged_images_are_called_so_and_not_proposed_for_a_package(capsys, tmp_path, images_of_ones_own, still):
+    """Where no candidate is better on validation than the start; held still here by a rate of 0, or moved and the last one taken."""
+    changes = ["--set", "distill.learning_rate_images=0"] if still else ["--set", "distill.selection=last"]
+    words = own_options(images_of_ones_own, tmp_path) + changes
+    code, out, _ = run(capsys, "distill", *words, "--json")
+    (row,) = json.loads(out)
+    assert code == 0 and row["unchanged"] is still
+    code, told, _ = run(capsys, "distill", *words)
+    code, scored, _ = run(capsys, "evaluate", *words)
+    for said in (told, scored):
+        assert code == 0 and ("the selected images are unchanged real images (iteration" in said) == still
+        assert ("next: distil longer" in said) == still and ("--set distill.iterations=400" in said) == still
+    assert ("medddist package" in scored) != still
+
+
+def test_the_longer_distillation_that_is_proposed_is_the_same_command_with_one_setting_changed():
+    from medddist.cli.measuring import longer
+
+    words = longer("distill", "my images.yaml", "d", "o", ("distill.iterations=500", "seeds=[1, 2]"), 500)
+    assert words == "medddist distill --profile 'my images.yaml' --data d --out o --set 'seeds=[1, 2]' --set distill.iterations=2000"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from medddist.estimates import Speeds
 from medddist.new_study import PAGES, PROFILE, with_defaults, without_links, write_study
 from medddist.notebooks import profile_file
 from medddist.profile import load_profile
-from medddist.starting import SIZES, fitting_profile, name_of, total_seconds, write_profile, _shape
+from medddist.starting import FEWEST_ITERATIONS, SIZES, fitting_profile, name_of, total_seconds, write_profile, _shape
 from medddist.survey import surveyed
 from test_mistakes import pictures
 
@@ -50,6 +50,20 @@ def test_as_many_teachers_and_iterations_as_there_is_time_for(found, monkeypatch
     assert (made.teachers.teachers, made.distill.iterations) == size
     assert made.distill.images_per_class == 5  # a quarter of the 21 that the smaller class has for training
     assert about["seconds"] == total_seconds(Steady(made, _shape(found, made), None), made, _shape(found, made))
+
+
+@pytest.mark.parametrize("seconds, minutes, warned", [(1e-6, 60, False), (0.05, 8, True), (10.0, 1, True)])
+def test_too_few_minutes_for_a_gain_are_said_to_be_so_with_how_many_would_do(found, monkeypatch, seconds, minutes, warned):
+    monkeypatch.setattr(starting, "Speeds", Steady)
+    monkeypatch.setattr(Steady, "seconds", seconds)
+    made, about = fitting_profile(found, "mine", torch.device("cpu"), minutes)
+    told = [line for line in about["chosen"] if "expect no gain over the initial images" in line]
+    assert bool(told) == warned == (made.distill.iterations < FEWEST_ITERATIONS)
+    if warned:
+        assert told[0].startswith(f"with {minutes} min expect no gain over the initial images")
+        enough = int(re.search(r"--minutes (\d+)", told[0])[1])
+        again, _ = fitting_profile(found, "mine", torch.device("cpu"), enough)
+        assert enough > minutes and again.distill.iterations >= FEWEST_ITERATIONS
 
 
 def test_where_the_least_takes_longer_it_says_so_and_distils_no_more_than_a_quarter_of_what_is_left(tmp_path, monkeypatch):

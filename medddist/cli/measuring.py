@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 import click
 
 from medddist.cli.common import opened_study, require_one_process, say, study_options, table_lines, tell
+
+if TYPE_CHECKING:
+    from medddist.distill import Distillation
+    from medddist.study import Study
 
 
 @click.command()
@@ -38,6 +43,7 @@ def distill(profile, data, out, device, changes, as_json) -> None:
     """Distil the training images, with teachers where there are none yet; under torchrun, segments are dealt out."""
     with opened_study(profile, data, out, device, changes, "distill") as study:
         found = [(seed, study.distillation(seed), study.distillation_path(seed)) for seed in study.profile.seeds]
+    unchanged = {seed: _unchanged(study, one) for seed, one, _ in found}
     result = [
         {
             "file": str(path),
@@ -45,15 +51,49 @@ def distill(profile, data, out, device, changes, as_json) -> None:
             "images": len(one.distilled.images),
             "step_size": one.distilled.step_size.item(),
             "selected_iteration": one.selected_iteration,
+            "unchanged": bool(unchanged[seed]),
             "candidates": list(one.candidates),
         }
         for seed, one, path in found
     ]
-    lines = [
-        f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}, released as it was at iteration {row['selected_iteration']}"
-        for row in result
-    ]
+    lines = []
+    for row in result:
+        selected = unchanged[row["seed"]] or f"released as it was at iteration {row['selected_iteration']}"
+        lines.append(f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}; {selected}")
+    if any(unchanged.values()):
+        lines.append(_distil_longer("distill", profile, data, out, changes, study.profile.distill.iterations))
     tell(result, as_json, lines)
+
+
+def _unchanged(study: Study, result: Distillation) -> str:
+    """That the selected images are the initial ones, in words; "" where distillation changed them."""
+    import torch
+
+    if not torch.equal(result.distilled.images, result.initial.images):
+        return ""
+    kinds = {"real": "real images", "average": "averages of real images", "noise": "noise"}
+    initial = kinds[study.profile.distill.initial_images]
+    if study.source == "phantom":
+        initial = initial.replace("real images", "images of the phantom")
+    told = f"the selected images are unchanged {initial} (iteration {result.selected_iteration})"
+    by_validation = study.profile.distill.selection == "validation" and len(result.candidates) > 1
+    return f"{told}: no later candidate was better on validation" if by_validation else told
+
+
+def _distil_longer(command: str, profile: str, data: str, out: str, changes: tuple[str, ...], iterations: int) -> str:
+    line = f"next: distil longer: {longer(command, profile, data, out, changes, iterations)}"
+    if data == "phantom":
+        return line
+    return f"{line}; or with more time for teachers too: {shlex.join(['medddist', 'init', data])} --minutes 120 --write longer.yaml"
+
+
+def longer(command: str, profile: str, data: str, out: str, changes: tuple[str, ...], iterations: int) -> str:
+    """The same command with four times the iterations, and 400, demo's largest by `init`, at least."""
+    kept = [change for change in changes if not change.startswith("distill.iterations=")]
+    words = ["medddist", command, "--profile", profile, "--data", data, "--out", out]
+    for change in (*kept, f"distill.iterations={max(4 * iterations, 400)}"):
+        words += ["--set", change]
+    return shlex.join(words)
 
 
 @click.command()
@@ -65,9 +105,16 @@ def evaluate(profile, data, out, device, changes, as_json) -> None:
     require_one_process("evaluate")
     with opened_study(profile, data, out, device, changes, "evaluate") as study:
         rows = study.table()
-    same = ["--profile", profile, "--data", data, "--artifacts", out, *(word for change in changes for word in ("--set", change))]
-    following = f"next: {shlex.join(['medddist', 'package', *same, '--out', 'set.zip'])}"
-    tell(rows, as_json, [*table_lines(rows), summary_line(study.profile.name, summary(rows, study.profile.distill.selection_metric)), following])
+        told = [_unchanged(study, study.distillation(seed)) for seed in study.profile.seeds]
+    lines = [*table_lines(rows), summary_line(study.profile.name, summary(rows, study.profile.distill.selection_metric))]
+    several = len(told) > 1
+    lines += [f"seed {seed}: {line}" if several else line for seed, line in zip(study.profile.seeds, told) if line]
+    if told[0]:  # the set that `package` would send
+        lines.append(_distil_longer("evaluate", profile, data, out, changes, study.profile.distill.iterations))
+    else:
+        same = ["--profile", profile, "--data", data, "--artifacts", out, *(word for change in changes for word in ("--set", change))]
+        lines.append(f"next: {shlex.join(['medddist', 'package', *same, '--out', 'set.zip'])}")
+    tell(rows, as_json, lines)
 
 
 @click.command()
