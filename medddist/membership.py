@@ -16,7 +16,7 @@ from scipy import optimize, special, stats
 from torch import Tensor
 
 from medddist.derivatives import logits
-from medddist.errors import NotApplicable
+from medddist.errors import InputError, NotApplicable
 from medddist.networks import Network
 from medddist.training import require_finite_answers
 
@@ -95,7 +95,16 @@ def row(scores: np.ndarray, unseen: np.ndarray, at: Threshold, level: float) -> 
 
 
 def attacked(scores: dict[str, np.ndarray], false_positives: float) -> dict[str, Any]:
-    """What an attack finds, from its scores by group: `unseen_a` sets the threshold, `unseen_b` is the negative control."""
+    """What an attack finds, from its scores by group: `unseen_a` sets the threshold, `unseen_b` is the negative control.
+
+    Raises InputError for scores that are not finite: none of them would ever be found.
+    """
+    for name, of in scores.items():
+        if not np.isfinite(of).all():
+            raise InputError(
+                f"audit: the attack's scores of the group {name} are not finite, so that nothing can be found; raise"
+                " audit.shadows or audit.shadow_networks, or lower audit.recipe.learning_rate"
+            )
     a, b = scores["unseen_a"], scores["unseen_b"]
     at, both = threshold(a, false_positives), np.concatenate([a, b])
     groups = {

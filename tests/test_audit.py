@@ -23,6 +23,7 @@ from medddist.membership import attacked, auc, is_at_chance, is_found, log_odds,
 from medddist.neighbours import neighbours
 from medddist.networks import initial_parameters
 from medddist.seeds import generator
+from medddist.training import Diverged
 from small import CLASSES, SIZE_PX, labelled, tiny_network
 from test_study import tiny_study
 from workflow import audit_page
@@ -140,6 +141,21 @@ def test_members_that_score_higher_are_found_and_others_are_not(rng=np.random.de
     )
     other = attacked(scores | {"unseen_b": rng.normal(3, 1, 200)}, 0.01)
     assert not is_at_chance(other["unseen"]), "unseen images that can be told from one another are no control"
+
+
+def test_scores_that_are_not_finite_are_refused(rng=np.random.default_rng(2)):
+    """As shadows that all agree would make them; nothing is greater than NaN, so that nothing would be found."""
+    scores = {name: rng.normal(size=200) for name in ("starting", "unseen_a", "unseen_b")}
+    scores["starting"][3] = np.nan
+    with pytest.raises(InputError, match="^audit: .*starting are not finite.*; raise audit.shadows"):
+        attacked(scores, 0.1)
+
+
+def test_log_odds_that_are_not_finite_are_refused():
+    network, (images, labels) = tiny_network(), labelled(6)
+    huge = 1e37 * initial_parameters(network, "start")
+    with pytest.raises(Diverged, match="^learning_rate: "):
+        log_odds(network, [huge], images, labels)
 
 
 def test_log_odds_are_of_the_own_class():
