@@ -7,8 +7,8 @@ What all methods share: the labelled budget (images a class of the profile; eval
 every method that takes random ones, and the same initial weights by network); the evaluation's recipe and augmentation; the
 choice on validation, over the same learning rates and, where a method has a learning rate of its own, over the same factors
 of it, one preparation a point; and the images that a preparation may process. The distilled set may also take the step
-size that it learned. The test part is scored once. Differences to the distilled set are paired on test groups, crossed with
-seeds, and their p values corrected by Holm over a table's comparisons.
+size that it learned. The test part is scored once. Differences to the distilled set are paired on test groups, their
+intervals and p values are `metrics`' own, and the p values are corrected by Holm over a table's comparisons.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Measured:
     probabilities: np.ndarray  # (R, N, K)
     about: dict
     scores: dict  # `metrics.score`
+    sets: np.ndarray | None = None  # (R,) the set that each network was trained on, where networks share some
 
 
 class Comparison(Contenders):
@@ -136,7 +137,8 @@ class Comparison(Contenders):
             others = [e for e in measured if e.method != "distilled" and (e.network == ours.network or ours.table != "unseen")]
             said = [measured[entry].probabilities for entry in others]
             given = measured[ours].probabilities, said, test.labels, test.groups, METRICS
-            found |= zip(others, metrics.paired_differences(*given, resamples=self.settings.resamples))
+            sets = measured[ours].sets, [measured[entry].sets for entry in others]
+            found |= zip(others, metrics.paired_differences(*given, resamples=self.settings.resamples, sets=sets))
         return found
 
     # ---- one row -----------------------------------------------------------------------------------------------------
@@ -150,15 +152,18 @@ class Comparison(Contenders):
 
     def _of_the_study(self, method: str) -> Measured:
         scored = self.study.scored(method)
-        return Measured(scored.probabilities, {"seconds": self.study.seconds_of_scores(method), "chosen": scored.about}, scored.scores)
+        about = {"seconds": self.study.seconds_of_scores(method), "chosen": scored.about}
+        return Measured(scored.probabilities, about, scored.scores, scored.sets)
 
     def _kept(self, entry: Entry) -> Measured:
         path = self._path(entry)
         if not path.exists():
             save_tensors(path, *self._measure(entry))
         tensors, about = load_tensors(path)
-        said = tensors["probabilities"].numpy()
-        return Measured(said, about, self.study._scores(said))
+        said, sets = tensors["probabilities"].numpy(), None
+        if entry.method == "distilled":  # evaluation seeds take the profile's seeds in turn
+            sets = np.arange(len(said)) % len(self.profile.seeds)
+        return Measured(said, about, self.study._scores(said, sets), sets)
 
     def _path(self, entry: Entry) -> Path:
         return self.study.folder("compare", **self._depends_on(entry)) / "result.safetensors"

@@ -1,12 +1,14 @@
 """Scores of networks on a test part, with one kind of 95 % interval everywhere.
 
-Point values are scikit-learn's, their mean and standard deviation are taken over networks. The interval is a percentile
-bootstrap of that mean, test groups crossed with networks (Owen's pigeonhole bootstrap, Annals of Applied Statistics
-2007): one resample draws as many groups as there are, and as many networks as there are, both with replacement, scores
-every drawn network on the images of the drawn groups, and averages. So an interval speaks about other patients and
-other initial weights; with one network, about patients alone. Simulated with five networks (1,000 images, 400 test
-parts), it holds the true accuracy in 94 to 99 % where patients vary more than networks do, but in 87 to 89 % where
-networks vary more: five draws show only 4/5 of their variance. It has no width where every network is always right.
+Point values are scikit-learn's, their mean and standard deviation are taken over networks. An interval is that mean plus or
+minus a margin. The margin has two parts, added as squares: one for the networks, Student's t times the standard error that
+their spread gives, and one for the test groups (patients, near-duplicates), t times their standard error by bootstrap. What
+the test groups explain of the networks' spread counts once. Networks that were trained on several sets (seeds' distilled
+images, draws of real ones) are not independent: then the sets' means stand in the networks' place. So an interval speaks
+about other patients, other initial weights, and other seeds or draws where there are several; with one network, about other
+patients alone. With two networks or sets t is 12.7: where these vary, the interval is so wide that it says little, as two
+do. `python tests/coverage_of_intervals.py` simulates how often the truth is held: results/interval-coverage.json. An interval
+has no width where every network is always right, and is too narrow for shares near 0 or 1 of fewer than about 50 images.
 
 What a class that is missing does, in the test part or in one resample: its sensitivity and AUROC are undefined there;
 balanced accuracy and macro AUROC average the classes for which they are defined; macro F1 averages the classes that
@@ -20,7 +22,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.sparse import csr_array
+from scipy.special import stdtrit
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -34,7 +38,11 @@ from medddist.seeds import numpy_generator
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 CLASS_METRICS = ("sensitivity", "specificity", "auroc")  # of one class against the others
-PERCENTILES = (2.5, 97.5)
+LEVEL = 0.95
+INTERVAL = "networks by Student's t, test groups by bootstrap"  # records that name no kind hold the former, FORMER
+FORMER = "percentile bootstrap of test groups crossed with networks"  # too narrow where networks vary most
+SMALLEST_P = 1e-100
+ROUNDING = 1e-12  # a difference below it is none
 CHUNK_BYTES = 2_000_000  # of one array of resampled weights: fits a processor's cache, and bounds the memory
 
 
@@ -46,29 +54,29 @@ def score(
     *,
     resamples: int = 1000,
     seed: int = 0,
+    sets: np.ndarray | None = None,
 ) -> dict:
     """Every metric of R networks on one test part, ready for JSON.
 
     probabilities: (R, N, K) of R networks for N images; the predicted class is the largest, the first of equals
     labels: (N,) positions in class_names; groups: (N,) images of one group are drawn together
+    sets: (R,) numbers of the sets that the networks were trained on; with two or more of them, sets are what varies
     Returns accuracy, balanced_accuracy, macro_f1, auroc (one against the rest, mean over classes), each
     {mean, std, low, high}, std with R - 1 in the denominator and 0 for one network; per_class {name: {count,
     sensitivity, specificity, auroc}}; confusion (K, K), rows are true classes, mean over networks; interval, how low
     and high were found.
     Raises InputError for shapes that do not fit, non-finite probabilities, unknown labels, fewer than two groups.
     """
-    test = _checked(probabilities, labels, groups, classes=len(class_names), resamples=resamples)
-    points = _points(test)
-    draws = _drawn_means(test, resamples, seed)
-    summaries = {name: _summary(points[name], draws[name]) for name in METRICS}
+    test = _checked(probabilities, labels, groups, len(class_names), resamples, sets=sets)
+    points, draws = _points(test), _replicates(test, resamples, seed)
+    summaries = {name: _summary(test, points[name], draws[name]) for name in METRICS}
     per_class = {
         str(name): {"count": int(np.sum(test.labels == k))}
-        | {m: _summary(points[f"class_{m}"][:, k], draws[f"class_{m}"][:, k]) for m in CLASS_METRICS}
+        | {m: _summary(test, points[f"class_{m}"][:, k], draws[f"class_{m}"][:, :, k]) for m in CLASS_METRICS}
         for k, name in enumerate(class_names)
     }
-    interval = {"level": 0.95, "method": "percentile bootstrap of test groups crossed with networks"}
-    interval |= {"resamples": resamples, "seed": seed, "networks": test.networks, "images": len(test.labels)}
-    interval |= {"groups": test.group_count}
+    interval = {"level": LEVEL, "method": INTERVAL, "resamples": resamples, "seed": seed, "networks": test.networks}
+    interval |= {"independent": test.units, "images": len(test.labels), "groups": test.group_count}
     return summaries | {"per_class": per_class, "confusion": points["confusion"].mean(0).tolist(), "interval": interval}
 
 
@@ -80,15 +88,16 @@ def paired_difference(
     metric: str = "balanced_accuracy",
     resamples: int = 2000,
     seed: int = 0,
+    sets: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> dict:
     """How much better the networks `a` (R1, N, K) are than `b` (R2, N, K): {difference, low, high, p_two_sided}.
 
-    Both are scored on the same drawn groups, so what makes an image easy for both cancels; their networks are drawn
-    independently. p is twice the smaller share of resamples on one side of zero, counting the sample itself (never
-    below 2 / (resamples + 1)): small where the interval of that level excludes zero.
+    Both are scored on the same drawn groups, so what makes an image easy for both cancels; their networks are independent.
+    sets: of each, as `score` takes them. p is the level at which the interval would end at zero: below 0.05 exactly where
+    the interval excludes zero.
     Raises InputError as `score` does, and for a metric not in METRICS.
     """
-    return paired_differences(a, [b], labels, groups, (metric,), resamples, seed)[0][metric]
+    return paired_differences(a, [b], labels, groups, (metric,), resamples, seed, (sets[0], [sets[1]]))[0][metric]
 
 
 def paired_differences(
@@ -99,24 +108,30 @@ def paired_differences(
     wanted: Sequence[str] = ("balanced_accuracy",),
     resamples: int = 2000,
     seed: int = 0,
+    sets: tuple[np.ndarray | None, Sequence[np.ndarray | None] | None] = (None, None),
 ) -> list[dict[str, dict]]:
     """`paired_difference` of `a` to each of `others`, by metric: the same figures, for which `a` is resampled once."""
     unknown = [metric for metric in wanted if metric not in METRICS]
     if unknown:
         raise InputError(f"metric: {unknown[0]!r} is not known; take one of {', '.join(METRICS)}")
-    first = _checked(a, labels, groups, None, resamples, "a")
-    points, draws = _points_of(first, wanted), _drawn_means(first, resamples, seed, "a", list(wanted))
-    found = []
-    for b in others:
-        second = _checked(b, labels, groups, first.classes, resamples, "b")
-        other_points, other_draws = _points_of(second, wanted), _drawn_means(second, resamples, seed, "b", list(wanted))
-        found.append({m: _difference(points[m].mean() - other_points[m].mean(), draws[m] - other_draws[m]) for m in wanted})
+    first = _checked(a, labels, groups, None, resamples, "a", sets[0])
+    ours, found = _estimates(first, wanted, resamples, seed), []
+    for b, sets_of_b in zip(others, sets[1] or [None] * len(others), strict=True):
+        second = _checked(b, labels, groups, first.classes, resamples, "b", sets_of_b)
+        theirs = _estimates(second, wanted, resamples, seed)
+        found.append({m: _difference(ours[m], theirs[m], first.group_count) for m in wanted})
     return found
 
 
-def _difference(value: float, draws: np.ndarray) -> dict:
-    low, high = _interval(draws)
-    return {"difference": _plain(value), "low": low, "high": high, "p_two_sided": _two_sided(draws)}
+def _difference(a: _Estimate, b: _Estimate, groups: int) -> dict:
+    value, error = a.mean - b.mean, _error([a, b], groups)
+    low, high = _interval(value, error, (-1, 1))
+    return {"difference": _plain(value), "low": low, "high": high, "p_two_sided": _two_sided(value, error)}
+
+
+def excludes_zero(difference: dict) -> bool:
+    """Whether the interval of a `paired_difference` excludes zero: its p is then below 0.05."""
+    return difference["low"] is not None and (difference["low"] > 0 or difference["high"] < 0)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -172,6 +187,11 @@ class _Test:
     labels: np.ndarray  # (N,)
     groups: np.ndarray  # (N,)
     group_count: int
+    shares: np.ndarray  # (R, U) 1 / its number of networks where a network belongs to one of the U independent units
+
+    @property
+    def units(self) -> int:
+        return self.shares.shape[1]
 
     @property
     def networks(self) -> int:
@@ -182,7 +202,7 @@ class _Test:
         return self.probabilities.shape[2]
 
 
-def _checked(probabilities, labels, groups, classes: int | None, resamples, where="probabilities") -> _Test:
+def _checked(probabilities, labels, groups, classes: int | None, resamples, where="probabilities", sets=None) -> _Test:
     p, labels, groups = np.asarray(probabilities), np.asarray(labels), np.asarray(groups)
     if p.ndim != 3 or 0 in p.shape:
         raise InputError(f"{where}: shape {p.shape}, should be (networks, images, classes), each at least 1")
@@ -199,9 +219,19 @@ def _checked(probabilities, labels, groups, classes: int | None, resamples, wher
     names, positions = np.unique(groups, return_inverse=True)
     if len(names) < 2:
         raise InputError("groups: all test images are in one group, which gives no interval; number independent images")
-    if not isinstance(resamples, int) or resamples < 1:
-        raise InputError(f"resamples: should be an integer of 1 or more, got {resamples!r}")
-    return _Test(p, labels, positions, len(names))
+    if not isinstance(resamples, int) or resamples < 2:
+        raise InputError(f"resamples: should be an integer of 2 or more, got {resamples!r}")
+    return _Test(p, labels, positions, len(names), _shares(sets, len(p)))
+
+
+def _shares(sets: np.ndarray | None, networks: int) -> np.ndarray:
+    """(R, U) of `_Test`: units are the sets where there are several, else the networks."""
+    units = np.zeros(networks) if sets is None else np.asarray(sets)
+    if units.shape != (networks,):
+        raise InputError(f"sets: shape {units.shape}, should be ({networks},); give the training set of each network")
+    member = np.unique(units, return_inverse=True)[1]
+    belongs = np.eye(networks) if member.max() == 0 else np.eye(member.max() + 1)[member]
+    return belongs / belongs.sum(0)
 
 
 def _points(test: _Test) -> dict[str, np.ndarray]:
@@ -236,14 +266,6 @@ def _points_of_network(probabilities: np.ndarray, labels: np.ndarray) -> dict[st
         "class_auroc": auroc,
         "confusion": confusion_matrix(labels, predicted, labels=list(classes)),
     }
-
-
-def _drawn_means(test: _Test, resamples: int, seed: int, who: str = "", wanted=None) -> dict[str, np.ndarray]:
-    """Each metric, averaged over the drawn networks, in every resample: (B,), class_ metrics (B, K)."""
-    draws = numpy_generator(seed, "drawn networks", who).integers(test.networks, size=(resamples, test.networks))
-    shares = _counted(draws, test.networks) / test.networks  # (B, R)
-    values = _replicates(test, resamples, seed, wanted)
-    return {name: np.einsum("br,br...->b...", shares, v) for name, v in values.items()}
 
 
 def _replicates(test: _Test, resamples: int, seed: int, wanted=None) -> dict[str, np.ndarray]:
@@ -349,22 +371,94 @@ def _mean_defined(values: np.ndarray) -> np.ndarray:
     return _ratio(np.nansum(values, axis=-1), np.sum(~np.isnan(values), axis=-1))
 
 
-def _summary(points: np.ndarray, draws: np.ndarray) -> dict:
-    """(R,) point values and (B,) resampled means -> {mean, std, low, high}."""
-    low, high = _interval(draws)
+@dataclass(frozen=True)
+class _Estimate:
+    """One metric of the U independent units, networks or sets: as it is, and in B resamples of the test groups."""
+
+    points: np.ndarray  # (U,)
+    draws: np.ndarray  # (B, U)
+    weights: np.ndarray  # (U,) of a unit in the mean over networks
+
+    @staticmethod
+    def of(test: _Test, points: np.ndarray, draws: np.ndarray) -> _Estimate:
+        """points (R,), draws (B, R)."""
+        weights = (test.shares > 0).sum(0) / test.networks
+        return _Estimate(points @ test.shares, draws @ test.shares, weights)
+
+    @property
+    def mean(self) -> float:
+        return float(self.points @ self.weights)
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Variance of the units' weighted mean by their spread: values (..., U) -> (...)."""
+        units = len(self.weights)
+        apart = values - (values @ self.weights)[..., None]
+        return units / max(units - 1, 1) * np.square(apart * self.weights).sum(-1)
+
+
+@dataclass(frozen=True)
+class _Error:
+    """The two variances of an estimate, and their degrees of freedom."""
+
+    networks: float
+    groups: float
+    freedom_networks: float
+    freedom_groups: int
+
+    def margin(self, level: float) -> float:
+        """Half the width of the interval that misses the truth with probability `level`: both margins, added as squares."""
+        of_networks, of_groups = stdtrit((self.freedom_networks, self.freedom_groups), level / 2)
+        return float(np.sqrt(of_networks**2 * self.networks + of_groups**2 * self.groups))
+
+
+def _estimates(test: _Test, wanted: Sequence[str], resamples: int, seed: int) -> dict[str, _Estimate]:
+    points, draws = _points_of(test, wanted), _replicates(test, resamples, seed, list(wanted))
+    return {name: _Estimate.of(test, points[name], draws[name]) for name in wanted}
+
+
+def _error(sides: Sequence[_Estimate], groups: int) -> _Error | None:
+    """Of one estimate, or of the difference of two; None where it is undefined.
+
+    In every resample the units differ also because the drawn images suit them unequally. The bootstrap counts that among
+    the test groups and the spread among the networks, so that it is taken off once.
+    """
+    defined = ~np.any([np.isnan(side.draws).any(1) for side in sides], axis=0)
+    if defined.sum() < 2 or any(np.isnan(side.mean) for side in sides):
+        return None
+    draws = [side.draws[defined] for side in sides]
+    means = [d @ side.weights for side, d in zip(sides, draws)]
+    spreads = np.array([side.spread(side.points) for side in sides])
+    counted_twice = sum(side.spread(d - d.mean(0)).mean() for side, d in zip(sides, draws))
+    freedom = np.array([max(len(side.weights) - 1, 1) for side in sides])
+    freedom_networks = spreads.sum() ** 2 / np.sum(spreads**2 / freedom) if spreads.any() else 1.0  # Welch 1947
+    networks = max(spreads.sum() - counted_twice, 0.0)
+    return _Error(networks, np.var(means[0] - sum(means[1:]), ddof=1), freedom_networks, groups - 1)
+
+
+def _summary(test: _Test, points: np.ndarray, draws: np.ndarray) -> dict:
+    """(R,) point values and (B, R) resampled ones -> {mean, std, low, high}."""
+    estimate = _Estimate.of(test, points, draws)
+    low, high = _interval(points.mean(), _error([estimate], test.group_count), (0, 1))
     std = points.std(ddof=1) if len(points) > 1 else points[0] * 0.0
     return {"mean": _plain(points.mean()), "std": _plain(std), "low": low, "high": high}
 
 
-def _interval(draws: np.ndarray) -> tuple[float | None, float | None]:
-    defined = draws[~np.isnan(draws)]
-    return tuple(np.percentile(defined, PERCENTILES).tolist()) if len(defined) else (None, None)
+def _interval(value: float, error: _Error | None, bounds: tuple[int, int]) -> tuple[float | None, float | None]:
+    if error is None:
+        return None, None
+    margin = error.margin(1 - LEVEL)
+    return tuple(np.clip([value - margin, value + margin], *bounds).tolist())
 
 
-def _two_sided(draws: np.ndarray) -> float | None:
-    defined = draws[~np.isnan(draws)]
-    smaller = min(np.sum(defined <= 0), np.sum(defined >= 0))
-    return min(1.0, 2 * float(smaller + 1) / (len(defined) + 1)) if len(defined) else None
+def _two_sided(value: float, error: _Error | None) -> float | None:
+    """The level at which the interval would end at zero; never below SMALLEST_P."""
+    if error is None:
+        return None
+    if abs(value) < ROUNDING:
+        return 1.0
+    beyond = lambda logarithm: error.margin(np.exp(logarithm)) - abs(value)
+    lowest = np.log(SMALLEST_P)
+    return SMALLEST_P if beyond(lowest) <= 0 else float(np.exp(brentq(beyond, lowest, 0.0)))
 
 
 def _plain(value) -> float | None:

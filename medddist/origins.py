@@ -27,17 +27,18 @@ THUMBNAIL_PX = 16
 METHODS = ("distilled", "random_real", "full_good")
 
 
-def sensitivity_by_origin(study_data: Data, probabilities: np.ndarray, resamples: int) -> list[dict]:
+def sensitivity_by_origin(study_data: Data, probabilities: np.ndarray, resamples: int, sets: np.ndarray | None = None) -> list[dict]:
     """Of each class with several origins in the test part, the share recognised by origin: {class, origin, images, sensitivity}.
 
-    probabilities: (R, N, K). Origins with fewer than ten images of a class are left out; [] where origins are unknown.
+    probabilities: (R, N, K); sets: as `metrics.score` takes them. Origins with fewer than ten images of a class are left out; [] where origins are unknown.
     """
     test, found = study_data.test, []
     for k, name in enumerate(study_data.class_names):
         for origin in _origins_of(test, k):
             at = np.flatnonzero((test.labels == k) & (test.origins == origin))
             if len(np.unique(test.groups[at])) > 1:
-                scores = metrics.score(probabilities[:, at], test.labels[at], test.groups[at], study_data.class_names, resamples=resamples)
+                given = probabilities[:, at], test.labels[at], test.groups[at], study_data.class_names
+                scores = metrics.score(*given, resamples=resamples, sets=sets)
                 found.append({"class": name, "origin": study_data.origin_names[origin], "images": len(at), "sensitivity": scores["accuracy"]})
     return found
 
@@ -146,10 +147,13 @@ def _of_version(comparison: Comparison, versions: dict[str, Data], said: dict[st
 def of_origins(comparison: Comparison) -> dict:
     """All of the above: {by_origin: {method: rows}, probes, class_from_origin, confounding}."""
     study, resamples = comparison.study, comparison.profile.resamples
-    said = {method: comparison.measured(Entry("inside", method)).probabilities for method in METHODS}
+    measured = {method: comparison.measured(Entry("inside", method)) for method in METHODS}
     probes = [origin_probe(study.data, label, resamples) for label in (None, *range(study.data.classes))]
     return {
-        "by_origin": {LABELS[method]: sensitivity_by_origin(study.data, one, resamples) for method, one in said.items()},
+        "by_origin": {
+            LABELS[method]: sensitivity_by_origin(study.data, one.probabilities, resamples, one.sets)
+            for method, one in measured.items()
+        },
         "probes": [probe for probe in probes if probe],
         "class_from_origin": class_from_origin(study.data),
         "confounding": confounding(comparison) if study.data.is_phantom else [],

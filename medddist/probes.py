@@ -81,7 +81,7 @@ def probe_rows(comparison: Comparison, workers: int = 1) -> list[dict]:
     """A row a network for random features, and one for each method that learned that network's without labels.
 
     All training images are seen without labels by the methods, and with labels by the probe. `lead_over_random` is paired
-    on test groups, random features crossed over the evaluation seeds' initial weights, and corrected over all rows by Holm.
+    on test groups, random features vary over the evaluation seeds' initial weights, and p is corrected over all rows by Holm.
     Several workers probe as many rows at once; see `parallel.ahead`.
     """
     inside = [entry for entry in comparison.entries() if entry.table == "inside" and entry.method in SELF_SUPERVISED]

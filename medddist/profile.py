@@ -60,7 +60,7 @@ class CompareSettings(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     condense: CondenseSettings = CondenseSettings()
     imagenet_weights: str | None = None  # torchvision's file for ResNet-18; None: its cache
-    resamples: int = Field(2000, ge=100)  # behind each paired difference; a p value is never below 2 / (resamples + 1)
+    resamples: int = Field(2000, ge=100)  # of the test groups behind each paired difference
     phantom_images: int = Field(5000, ge=100)  # that transfer from the phantom to other data learns from
 
 
@@ -83,7 +83,7 @@ class Profile(Settings):
     variants: dict[
         str, dict[str, Any]
     ] = {}  # by name, changes such as {"distill.iterations": 10}; `medddist results` measures each
-    resamples: int = Field(1000, ge=100)  # of the bootstrap behind every interval
+    resamples: int = Field(1000, ge=100)  # of the test groups behind every interval
 
     @model_validator(mode="after")
     def _teachers_reach_as_far_as_matching_reads(self):

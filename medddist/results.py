@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from medddist import metrics
 from medddist.compute import device_named
 from medddist.files import write_json
 from medddist.privacy import LOCAL
@@ -41,6 +42,7 @@ def measure(
     record = {
         "profile": base.name,
         "source": Path(source).name,
+        "interval": metrics.INTERVAL,
         "variants": {
             variant: _measured(Study(profile, source, out, device, progress)) for variant, profile in variants.items()
         },
@@ -86,6 +88,7 @@ def _of_study(study: Study, device: str, **measured: Any) -> dict:
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         "fingerprint": study.data.fingerprint,
         **local_note(study),
+        "interval": metrics.INTERVAL,
         **measured,
         "about": about(device),
     }
@@ -201,9 +204,8 @@ def summary_lines(record: dict) -> list[str]:
 def summary_line(name: str, told: dict) -> str:
     """`summary` in a line that says whether the distilled images are told apart from the better random reference."""
     lead = told["lead_over_it"]
-    apart = lead["low"] is not None and (lead["low"] > 0 or lead["high"] < 0)
     interval = "no interval" if lead["low"] is None else f"[{lead['low']:+.3f}, {lead['high']:+.3f}]"
     return (
         f"{name}: {told['metric']} {told['distilled']:.3f} by the distilled images, {told['share_of_full_good']:.2f} of full data's;"
-        f" lead over {told['better_random_reference']} {lead['difference']:+.3f} {interval}" + ("" if apart else ": not told apart")
+        f" lead over {told['better_random_reference']} {lead['difference']:+.3f} {interval}" + ("" if metrics.excludes_zero(lead) else ": not told apart")
     )

@@ -48,6 +48,7 @@ class Scored:
     probabilities: np.ndarray  # (R, N, K)
     about: dict  # learning rate and how it was chosen, images used
     scores: dict  # `metrics.score`
+    sets: np.ndarray | None = None  # (R,) the set that each network was trained on, where networks have several
 
 
 METHODS = {
@@ -286,7 +287,8 @@ class Study:
                 save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
         tensors, about = load_tensors(path)
         said = tensors["probabilities"].numpy()
-        return Scored(method, said, about, self._scores(said))
+        sets = self._sets(method)
+        return Scored(method, said, about, self._scores(said, sets), sets)
 
     def is_scored(self, method: str) -> bool:
         """Whether the result of `scored` exists, so that nothing is left to compute."""
@@ -317,9 +319,18 @@ class Study:
         folders = [self._distill_folder(self._distill_settings(seed, images_per_class)).name for seed in profile.seeds]
         return shared | {"distillations": folders}
 
-    def _scores(self, said: np.ndarray) -> dict:
-        test = self.data.test
-        return metrics.score(said, test.labels, test.groups, self.data.class_names, resamples=self.profile.resamples)
+    def _sets(self, method: str) -> np.ndarray | None:
+        """(R,) the seed or draw of each of a method's networks: those of one share its images, and are not independent."""
+        references = self.profile.references
+        if method in ("distilled", "initial"):
+            return np.repeat(self.profile.seeds, self.profile.evaluate.networks)
+        if method.startswith("random"):
+            return np.repeat(range(references.draws), references.networks_per_draw)
+        return None
+
+    def _scores(self, said: np.ndarray, sets: np.ndarray | None = None) -> dict:
+        test, resamples = self.data.test, self.profile.resamples
+        return metrics.score(said, test.labels, test.groups, self.data.class_names, resamples=resamples, sets=sets)
 
     def _said(self, trained: list[Tensor]) -> np.ndarray:
         return probabilities(self.network(), trained, self.tensors("test")[0])
@@ -416,7 +427,7 @@ class Study:
         return self._scores(pooled[first : first + networks])
 
     def difference(self, a: Scored, b: Scored, metric: str) -> dict:
-        """How much better a is than b, with the paired interval over test groups and networks."""
+        """How much better a is than b, with the paired interval over test groups and networks, or seeds and draws."""
         test = self.data.test
         return metrics.paired_difference(
             a.probabilities,
@@ -425,6 +436,7 @@ class Study:
             test.groups,
             metric,
             resamples=max(2000, self.profile.resamples),
+            sets=(a.sets, b.sets),
         )
 
     def table(self, methods: tuple[str, ...] = tuple(METHODS)) -> list[dict]:

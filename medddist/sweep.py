@@ -117,19 +117,29 @@ def table(sweep: Sweep, out: str | Path, device: str = "auto") -> pd.DataFrame:
     but_for_seed = lambda point: (point.data, point.method, point.images_per_class)
     for (data, method, size), alike in itertools.groupby(points(sweep), but_for_seed):
         studies = {str(point.seed): study_at(point, sweep, out, device) for point in alike}
-        said = {seed: study.scored(method).probabilities for seed, study in studies.items()}
+        scored = {seed: study.scored(method) for seed, study in studies.items()}
+        said = {seed: (one.probabilities, one.sets) for seed, one in scored.items()}
         if len(said) > 1:
-            said[" ".join(said)] = np.concatenate(list(said.values()))
+            pooled = np.concatenate([one.probabilities for one in scored.values()])
+            said[" ".join(said)] = pooled, _pooled_sets([one.sets for one in scored.values()])
         any_study = next(iter(studies.values()))  # of one profile and one source: their test parts are the same
         about = {"data": name_of_data(data), "method": method, "label": METHODS[method]}
         about |= {"images_per_class": size or None, "images": size * any_study.data.classes or None}
-        for seeds, networks in said.items():
-            rows += _rows(about, seeds, networks, any_study)
+        for seeds, (networks, sets) in said.items():
+            rows += _rows(about, seeds, networks, sets, any_study)
     return pd.DataFrame(rows).astype({"images_per_class": "Int64", "images": "Int64"})
 
 
-def _rows(about: dict, seeds: str, said: np.ndarray, study: Study) -> list[dict]:
-    test = study.data.test
-    scores = metrics.score(said, test.labels, test.groups, study.data.class_names, resamples=study.profile.resamples)
+def _pooled_sets(each: list[np.ndarray | None]) -> np.ndarray | None:
+    """(R,) the set of each network of several points: sets of different points are different ones."""
+    if any(sets is None for sets in each):
+        return None
+    named = [f"{point} {number}" for point, sets in enumerate(each) for number in sets]
+    return np.unique(named, return_inverse=True)[1]
+
+
+def _rows(about: dict, seeds: str, said: np.ndarray, sets: np.ndarray | None, study: Study) -> list[dict]:
+    test, resamples = study.data.test, study.profile.resamples
+    scores = metrics.score(said, test.labels, test.groups, study.data.class_names, resamples=resamples, sets=sets)
     shared = about | {"seeds": seeds, "networks": len(said)}
     return [shared | {"metric": metric, **scores[metric]} for metric in metrics.METRICS]

@@ -290,6 +290,13 @@ def test_leads_on_made_up_data_have_their_known_sign_and_size():
             assert lead["low"] <= truth <= lead["high"] and lead["difference"] == pytest.approx(truth, abs=0.05)
 
 
+def test_evaluation_seeds_that_share_a_distillation_are_not_independent(tmp_path):
+    one = tiny(tmp_path, **{"seeds": [0, 1], "compare.evaluation_seeds": 3})
+    distilled, scratch = (one.measured(Entry("released", method)) for method in ("distilled", "scratch"))
+    assert distilled.scores["interval"]["networks"] == 3 and distilled.scores["interval"]["independent"] == 2
+    assert distilled.sets.tolist() == [0, 1, 0] and scratch.scores["interval"]["independent"] == 3
+
+
 def test_leads_are_corrected_for_their_number():
     leads = MadeUp({"distilled": 0.7, "scratch": 0.5, "byol": 0.66, "skd": 0.68}).leads()
     plain = [lead["accuracy"]["p_two_sided"] for lead in leads.values()]

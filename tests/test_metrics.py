@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import coverage_of_intervals as simulated
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as reference
 
 from medddist import metrics
 from medddist.errors import InputError
 from medddist.metrics import majority_class, paired_difference, resample_groups, score, weighted_auroc
 
+ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("covid", "opacity", "normal", "viral")
 
 
@@ -106,15 +110,17 @@ def test_replicates_are_scikit_learns_on_the_drawn_images(images):
             assert here == pytest.approx((rest, own, auroc), nan_ok=True)
 
 
-def test_the_interval_is_of_means_over_drawn_networks():
-    p, labels, groups = made_up(networks=3)
-    drawn = metrics._drawn_means(metrics._checked(p, labels, groups, 4, 200), 200, 5)
-    values = replicates(p, labels, groups, 200, seed=5)["macro_f1"]
-    picks = metrics.numpy_generator(5, "drawn networks", "").integers(3, size=(200, 3))
-    expected = np.take_along_axis(values, picks, axis=1).mean(1)
-    np.testing.assert_allclose(drawn["macro_f1"], expected)
+def test_the_interval_adds_networks_to_test_groups_by_hand():
+    """Three networks and one set of resamples, spelled out."""
+    p, labels, groups = made_up(networks=3, images=300)
+    draws = replicates(p, labels, groups, 200, seed=5)["macro_f1"]
+    points = np.array([reference.f1_score(labels, one.argmax(1), average="macro") for one in p])
+    of_groups = draws.mean(1).var(ddof=1)
+    of_networks = max(points.var(ddof=1) / 3 - (draws - draws.mean(0)).var(1, ddof=1).mean() / 3, 0)
+    count = len(set(groups))
+    margin = np.hypot(stats.t.isf(0.025, 2) * of_networks**0.5, stats.t.isf(0.025, count - 1) * of_groups**0.5)
     found = score(p, labels, groups, NAMES, resamples=200, seed=5)["macro_f1"]
-    assert [found["low"], found["high"]] == pytest.approx(np.percentile(expected, [2.5, 97.5]).tolist())
+    assert [found["low"], found["high"]] == pytest.approx([points.mean() - margin, points.mean() + margin])
 
 
 # What the interval means
@@ -126,9 +132,45 @@ def coverage(make, truth, tests=200, resamples=300):
     for i in range(tests):
         right, groups = make(draw)
         test = metrics._checked(outcomes(right), np.zeros(right.shape[1], int), groups, 2, resamples)
-        low, high = metrics._interval(metrics._drawn_means(test, resamples, i, wanted=["accuracy"])["accuracy"])
+        estimate = metrics._estimates(test, ["accuracy"], resamples, i)["accuracy"]
+        low, high = metrics._interval(estimate.mean, metrics._error([estimate], test.group_count), (0, 1))
         held += low <= truth <= high
     return held / tests
+
+
+SHORT = [  # of those in coverage_of_intervals; whether what these intervals replaced fell short there
+    ("one set, networks dominate", 3, True), ("difference, networks dominate", 3, True), ("3 seeds of 5 networks", 15, True),
+    ("one set, networks dominate", 5, False), ("one set, both matter", 5, False), ("one set, images dominate", 5, False),
+]  # fmt: skip
+
+
+def scenario(name: str, networks: int) -> simulated.Scenario:
+    return next(one for one in simulated.scenarios() if one.name == name and one.side.networks == networks)
+
+
+@pytest.mark.parametrize("name, networks, fell_short", SHORT)
+def test_95_percent_intervals_hold_the_truth_in_93_to_97_percent(name, networks, fell_short):
+    """As far as 300 repetitions can tell: by the exact interval of the share. The record has all scenarios, and more of each."""
+    one, (least, most) = simulated.measure(scenario(name, networks), 300, seed=1), simulated.ASKED
+    assert one["now"]["low"] <= most and one["now"]["high"] >= least
+    assert not fell_short or one["former"]["high"] < least
+
+
+def test_the_coverage_on_record_is_of_these_intervals_and_as_asked():
+    record = json.loads((ROOT / "results" / "interval-coverage.json").read_text(encoding="utf-8"))
+    assert record["interval"] == metrics.INTERVAL and record["asked"] == list(simulated.ASKED)
+    assert [row["scenario"] for row in record["rows"]] == [one.name for one in simulated.scenarios()]
+    low, high = simulated.ASKED
+    assert all(low <= row["now"]["coverage"] <= high for row in record["rows"])
+    assert min(row["former"]["coverage"] for row in record["rows"]) < 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("one", simulated.scenarios(), ids=lambda one: f"{one.name}-{one.side.networks}-{one.metric}")
+def test_every_scenarios_coverage_is_as_asked(one):
+    now, (least, most) = simulated.measure(one, 1000, seed=2)["now"], simulated.ASKED
+    assert now["low"] <= most and now["high"] >= least
 
 
 def test_covers_the_truth_for_independent_images():
@@ -276,7 +318,7 @@ def test_results_are_json_without_nan():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {*metrics.METRICS, "per_class", "confusion", "interval"}
     assert found["interval"] | {"method": ""} == {
-        "level": 0.95, "method": "", "resamples": 50, "seed": 0, "networks": 3, "images": 60, "groups": len(set(groups))
+        "level": 0.95, "method": "", "resamples": 50, "seed": 0, "networks": 3, "independent": 3, "images": 60, "groups": len(set(groups))
     }  # fmt: skip
 
 
@@ -313,7 +355,7 @@ def test_a_paired_difference_is_narrower_than_either_interval():
 def test_paired_difference_of_every_metric(metric):
     (good, labels, groups), (bad, _, _) = made_up(networks=4, signal=2.5), made_up(networks=2, signal=0)
     found = paired_difference(good, bad, labels, groups, metric, resamples=300)
-    each = [score(p, labels, groups, NAMES, resamples=1)[metric]["mean"] for p in (good, bad)]
+    each = [score(p, labels, groups, NAMES, resamples=2)[metric]["mean"] for p in (good, bad)]
     assert found["difference"] == pytest.approx(each[0] - each[1])
     assert 0 < found["low"] < found["difference"] < found["high"]
 
@@ -322,8 +364,46 @@ def test_nothing_is_found_between_equals():
     p, labels, groups = made_up(networks=5)
     same = paired_difference(p[:1], p[:1], labels, groups)
     assert same == {"difference": 0, "low": 0, "high": 0, "p_two_sided": 1}
-    drawn = paired_difference(p, p, labels, groups)  # the networks are drawn independently
-    assert drawn["low"] < 0 < drawn["high"] and drawn["p_two_sided"] > 0.8
+    drawn = paired_difference(p, p[::-1][:3], labels, groups)  # networks of a kind
+    assert drawn["low"] < 0 < drawn["high"] and drawn["p_two_sided"] > 0.3
+
+
+def test_p_is_below_its_level_exactly_where_the_interval_excludes_zero():
+    """Differences from clear to none: by the interval at 95 % and by the level at which it would end at zero."""
+    (a, labels, groups), told = made_up(networks=3, signal=1.0), set()
+    for signal in np.linspace(0.2, 1.8, 25):
+        b = made_up(networks=4, signal=signal)[0]
+        found = paired_difference(a, b, labels, groups, "accuracy", resamples=100)
+        assert (found["p_two_sided"] < 0.05) == metrics.excludes_zero(found)
+        told.add(metrics.excludes_zero(found))
+    assert told == {True, False}
+    error = metrics._Error(networks=0.01, groups=0.02, freedom_networks=2, freedom_groups=50)
+    for level in (1e-6, 0.05, 0.5):
+        assert metrics._two_sided(error.margin(level), error) == pytest.approx(level)
+
+
+def test_a_difference_that_is_sure_has_a_p_that_json_can_hold():
+    right = np.ones((1, 20), bool)
+    found = paired_difference(outcomes(right), outcomes(~right), np.zeros(20, int), np.arange(20), "accuracy")
+    assert found == {"difference": 1, "low": 1, "high": 1, "p_two_sided": metrics.SMALLEST_P}
+
+
+def test_networks_of_one_set_are_not_independent_of_each_other():
+    """Three sets of five alike networks are three; without being told, they would pass for fifteen."""
+    apart = [made_up(networks=1, images=400, signal=signal) for signal in (0.5, 1.0, 2.0)]
+    p, (_, labels, groups) = np.concatenate([one[0] for one in apart]), apart[0]
+    copies, sets = np.repeat(p, 5, axis=0), np.repeat([7, 1, 4], 5)
+    given = (p, None), (copies, sets), (copies, None)
+    three, told, untold = (score(said, labels, groups, NAMES, resamples=100, sets=of) for said, of in given)
+    for name in metrics.METRICS:
+        assert [told[name][v] for v in ("mean", "low", "high")] == pytest.approx([three[name][v] for v in ("mean", "low", "high")])
+        assert width(untold[name]) < width(told[name])
+    assert (told["interval"]["independent"], told["interval"]["networks"], untold["interval"]["independent"]) == (3, 15, 15)
+    alone = score(p, labels, groups, NAMES, resamples=100, sets=np.zeros(3))
+    assert alone == score(p, labels, groups, NAMES, resamples=100), "of one set, its networks are what varies"
+    given = p, made_up(networks=2, images=400, seed=1)[0], labels, groups
+    wide = paired_difference(copies, *given[1:], resamples=100, sets=(sets, None))
+    assert [wide[v] for v in ("low", "high")] == pytest.approx([paired_difference(*given, resamples=100)[v] for v in ("low", "high")])
 
 
 def test_p_rarely_falls_below_its_level_between_equals():
@@ -357,7 +437,8 @@ P, LABELS, GROUPS = made_up()
         ({"groups": GROUPS[:-1]}, "groups: shape"),
         ({"groups": GROUPS * 0}, "one group"),
         ({"class_names": NAMES[:1], "probabilities": P[:, :, :1]}, "1 columns for 1 classes"),
-        ({"resamples": 0}, "resamples"),
+        ({"resamples": 1}, "resamples"),
+        ({"sets": np.zeros(2)}, "sets: shape"),
     ],
 )
 def test_refused(change, message):

@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 
-from medddist import figures
+from medddist import figures, metrics
 from workflow import comparison_page, leakage_page, overview, reliability_page
 
 
@@ -84,6 +84,27 @@ def test_the_answer_is_the_first_variant_of_each_record(root):
     page = overview.answer().replace("\N{NO-BREAK SPACE}", " ")
     assert "| the distilled | 10 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in page and "| the full_good | 1,234 |" in page
     assert "the initial" not in page and "(`results/real-x.json`, v teachers), 40 test images" in page
+
+
+@pytest.mark.parametrize("record, marked", [({}, True), ({"interval": metrics.INTERVAL}, False)])
+def test_pages_mark_intervals_on_record_that_are_of_the_former_kind(root, record, marked):
+    results = root / "results"
+    pd.DataFrame(sweep_rows("a")).to_csv(results / "sweep-x-a.csv", index=False)
+    score = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    origins = {"class_from_origin": None, "probes": [], "by_origin": {}, "confounding": []}
+    compare = {"pretrain": {"released_steps": 1, "inside_steps": 1, "batch_size": 1}, "evaluation_seeds": 2, "epochs": 1, "batch_size": 1, "learning_rates": [], "grid": []}
+    settings = {"distill": {"images_per_class": 1}, "compare": compare}
+    leak = {"label": "x", "start": None, "images_per_class": 1, "accuracy": score, "balanced_accuracy": score, "found": {}, "privacy": None, "broken": []}
+    gradient = {"way": "w", "metric": "accuracy", "by_way": 0.5, "by_exact": 0.5, "difference": 0.0, "low": -0.1, "high": 0.1}
+    for name, of in {
+        "real-x": real_record(), "sweep-x-a": {}, "compare-x": {"rows": [], "settings": settings, "origins": origins},
+        "gradients-x": {"profile": "p", "source": "s", "rows": [gradient]}, "leakage-x": {"rows": [leak]},
+    }.items():  # fmt: skip
+        (results / f"{name}.json").write_text(json.dumps(of | record))
+    pages = [overview.sweep_pages(overview.sweeps()), overview.answer(), overview.gradients()]
+    pages += [page.text(page.records(results)) for page in (comparison_page, leakage_page)]
+    assert ["of the former kind" in page for page in pages] == [marked] * len(pages)
+    assert ("以前の方法" in overview.answer(overview.ANSWER_JA)) == marked
 
 
 def test_growth_is_drawn_as_ratios():

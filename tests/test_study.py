@@ -492,6 +492,13 @@ def test_the_table_compares_with_the_distilled_images(out):
     json.dumps(list(rows.values()), allow_nan=False)
 
 
+def test_seeds_and_draws_are_what_varies_and_not_the_networks_trained_on_one(tmp_path):
+    rows = {row["method"]: row for row in tiny_study(tmp_path, seeds=[0, 1], **{"references.networks_per_draw": 2}).table()}
+    found = {method: (row["interval"]["networks"], row["interval"]["independent"]) for method, row in rows.items()}
+    assert found["distilled"] == found["initial"] == found["random_balanced"] == found["random_natural"] == (4, 2)
+    assert found["full_good"] == found["majority"] == (1, 1)
+
+
 def test_an_unknown_method_is_refused(out):
     with pytest.raises(InputError, match="^method: 'magic' .*distilled, "):
         tiny_study(out).scored("magic")

@@ -98,6 +98,9 @@ def test_the_table_is_tidy_and_pools_the_seeds(tmp_path, monkeypatch):
     seeds = rows.pivot_table(index=["method", "images_per_class", "metric"], columns="seeds", values="mean", dropna=True)
     np.testing.assert_allclose(seeds["3 4"], (seeds["3"] + seeds["4"]) / 2)
     assert (seeds["3"] != seeds["4"]).any()
+    pooled = [np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])], [None, None]
+    first, second = (module._pooled_sets(sets) for sets in pooled)
+    assert first.tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and second is None, "a draw of one seed is no draw of another"
 
 
 # ---- by make -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 from medddist import figures
 from medddist.architectures import ARCHITECTURES
 from medddist.compare import TABLES, verdict_lines
-from workflow.words import with_interval
+from workflow.words import mark, with_interval
 
 
 def records(folder: Path) -> dict[str, dict]:
@@ -29,7 +29,7 @@ def text(records: dict[str, dict]) -> str:
             f" {compare['batch_size']}; learning rates {lists['learning_rates']}; factors of a method's own learning rate {lists['grid']}. A preparation"
             f" processes at most {2 * pretrain['released_steps'] * pretrain['batch_size']:,} images in (a) and"
             f" {2 * pretrain['inside_steps'] * pretrain['batch_size']:,} in (b).", "",
-            *("\n".join(f"- {line}." for line in verdict_lines(rows)).splitlines()), "",
+            *("\n".join(f"- {line}." for line in verdict_lines(rows)).splitlines()), "", *mark(record),
         ]  # fmt: skip
         for table, title in TABLES.items():
             told += [f"### {title}", "", *_picture_of(name, table, title), *_compared([row for row in rows if row["table"] == table]), ""]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from medddist import figures
-from workflow.words import with_interval
+from workflow.words import mark, with_interval
 
 
 def records(folder: Path) -> dict[str, dict]:
@@ -20,9 +20,10 @@ def text(found: dict[str, dict]) -> str:
     for name, record in found.items():
         told += [f"```{{image}} assets/{name}.png", f":alt: Balanced accuracy by the area under the attack's curve ({name})", ":width: 100%", "```", ""]
         told += [f"| `{name}` | images a class | balanced accuracy | images started from: found, AUC | other training images: found, AUC |", "|---" * 5 + "|"]
-        told += [_of_leakage(row) for row in record["rows"]]
+        told += [*(_of_leakage(row) for row in record["rows"]), ""]
+        told += [line.replace("These intervals", "The intervals of balanced accuracy") for line in mark(record)]
         broken = [f"- {figures.leakage_name(row)}, {row['images_per_class']} a class: {reason}" for row in record["rows"] for reason in row["broken"]]
-        told += ["", *(["Where a control was not as it has to be:", "", *broken, ""] if broken else ["All controls were as they have to be.", ""])]
+        told += [*(["Where a control was not as it has to be:", "", *broken, ""] if broken else ["All controls were as they have to be.", ""])]
         told += [f"Guaranteed: epsilon {p['epsilon']:.3g} at delta {p['delta']:g} for one {p['unit']}, teachers together: {p['composed']['teachers']}, with"
                  f" {p['composed']['steps']:,} steps ({p['accountant']})." for p in _guarantees(record)] + [""]  # fmt: skip
     return "\n".join(told)

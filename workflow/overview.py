@@ -20,7 +20,7 @@ from medddist.profile import load_profile
 from medddist.progress import Progress
 from medddist.study import Study
 from workflow import audit_page, comparison_page, leakage_page, reliability_page
-from workflow.words import with_interval
+from workflow.words import FORMER, FORMER_JA, mark, with_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"audit": audit_page, "comparison": comparison_page, "leakage": leakage_page, "reliability": reliability_page}  # with records of their own: `records`, `text`, `pictures`
@@ -56,10 +56,12 @@ ANSWERED = ("distilled", "random_balanced", "random_natural", "full_good", "majo
 ANSWER = {
     "head": ("trained on", "images", "balanced accuracy", "accuracy"),
     "note": "Real radiographs (`results/{file}`, {variant} teachers), {test:,} test images, 95 % intervals.",
+    "former": FORMER,
 }
 ANSWER_JA = {
     "head": ("学習に用いたもの", "枚数", "均衡正解率", "正解率"),
     "note": "実際の胸部X線画像（`results/{file}`、教師は {variant}）、テスト画像 {test:,} 枚、角括弧内は95%区間。",
+    "former": FORMER_JA,
     "distilled": "蒸留画像",
     "random_balanced": "無作為な実画像（クラスごとに同数）",
     "random_natural": "無作為な実画像（元の比率）",
@@ -80,7 +82,7 @@ def answer(words: dict = ANSWER) -> str:
         for method in filter(rows.get, ANSWERED):
             scores = " | ".join(with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy"))
             told.append(f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} | {scores} |")
-        told += ["", words["note"].format(file=path.name, variant=variant, test=sum(counts["test"])), ""]
+        told += ["", words["note"].format(file=path.name, variant=variant, test=sum(counts["test"])), "", *mark(record, words["former"])]
     return "\n".join(told)
 
 
@@ -93,7 +95,7 @@ def real_results() -> str:
     told = []
     for path, record in real_records():
         for variant, measured in record["variants"].items():
-            told += _results_of_variant(f"{path.stem}, variant {variant}", measured)
+            told += [*_results_of_variant(f"{path.stem}, variant {variant}", measured), *mark(record)]
             told += ["```{image} " + f"assets/{_confusions_of(path, variant)}.png", f":alt: Confusion matrices on {path.stem}, variant {variant}: rows are"
                      " true classes, columns predicted ones, as shares of the row", ":width: 100%", "```", ""]  # fmt: skip
     return "\n".join(told)
@@ -149,8 +151,9 @@ def sweeps() -> dict[str, pd.DataFrame]:
 
 def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
     """Each sweep's picture and its table, in MyST."""
-    told = []
+    told, records = [], {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "results").glob("sweep-*.json")}
     for name, rows in found.items():
+        record = next((one for stem, one in records.items() if name.startswith(stem)), {})
         rows = rows[(rows["metric"] == "balanced_accuracy") & (rows["seeds"] == max(rows["seeds"], key=len))]
         told += [f"```{{image}} assets/{name}.png", f":alt: Balanced accuracy by images a class, each method with its interval ({name})", ":width: 80%", "```", ""]
         sizes = sorted(rows["images_per_class"].dropna().astype(int).unique())
@@ -159,7 +162,7 @@ def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
             by_size = {int(size): row for size, row in zip(of_method["images_per_class"].fillna(0), of_method.to_dict("records"))}
             cell = lambda row: with_interval(row) if row else ""  # noqa: E731
             told.append(f"| {label} | " + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes) + " |")
-        told.append("")
+        told += ["", *mark(record)]
     return "\n".join(told)
 
 
@@ -214,14 +217,15 @@ def performance(names: tuple[str, ...]) -> str:
 def gradients() -> str:
     """The rows of results/gradients-*.json as a table."""
     lines = ["| profile and data | way | metric | by it | by the exact gradient | difference |", "|---" * 6 + "|"]
-    for path in sorted((ROOT / "results").glob("gradients-*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "results").glob("gradients-*.json"))]
+    for record in records:
         lines += [
             f"| {record['profile']}, {Path(record['source']).stem} | {row['way']} | {row['metric'].replace('_', ' ')} | {row['by_way']:.3f} | {row['by_exact']:.3f}"
             f" | {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] |"
             for row in record["rows"]
         ]
-    return "\n".join(lines) + "\n"
+    marked = next(filter(None, map(mark, records)), [])
+    return "\n".join([*lines, "", *marked]).rstrip("\n") + "\n"
 
 
 def _of_bench(row: dict) -> str:

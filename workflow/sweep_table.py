@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from medddist.files import write_bytes, write_json
+from medddist.metrics import INTERVAL
 from medddist.results import about
 from medddist.sweep import load_sweep, table
 
@@ -18,7 +19,7 @@ def main() -> int:
     sweep = load_sweep(path, data)
     rows = table(sweep, out)
     settings = sweep.model_dump(mode="json") | {"data": sorted(set(rows["data"]))}
-    write_json(Path(output).with_suffix(".json"), {"sweep": settings, "about": about()})
+    write_json(Path(output).with_suffix(".json"), {"sweep": settings, "interval": INTERVAL, "about": about()})
     write_bytes(output, rows.to_csv(index=False).encode())
     print(f"{len(rows)} rows in {output}", file=sys.stderr)
     return 0
