@@ -111,7 +111,8 @@ def _of_files(listed: Listing, source: str, progress: Progress) -> Survey:
     for one in found:
         if isinstance(one, NeedsPydicom):
             raise one
-    unreadable = tuple((str(file), _reason(one, listed.folder / file)) for file, one in zip(listed.files, found) if isinstance(one, InputError))
+    refused = [(file, one) for file, one in zip(listed.files, found) if isinstance(one, InputError)]
+    unreadable = tuple((str(file), _reason(one, listed.folder / file)) for file, one in refused)
     readable = np.array([isinstance(one, _Seen) for one in found], bool)
     seen = [one for one in found if isinstance(one, _Seen)]
     labels, groups = listed.labels[readable], listed.groups[readable]

@@ -80,14 +80,19 @@ def _unchanged(study: Study, result: Distillation) -> str:
     return f"{told}: no later candidate was better on validation" if by_validation else told
 
 
-def _distil_longer(command: str, profile: str, data: str, out: str, changes: tuple[str, ...], iterations: int) -> str:
+def _distil_longer(
+    command: str, profile: str, data: str, out: str, changes: tuple[str, ...], iterations: int
+) -> str:
     line = f"next: distil longer: {longer(command, profile, data, out, changes, iterations)}"
     if data == "phantom":
         return line
-    return f"{line}; or with more time for teachers too: {shlex.join(['medddist', 'init', data])} --minutes 120 --write longer.yaml"
+    init = shlex.join(["medddist", "init", data, "--minutes", "120", "--write", "longer.yaml"])
+    return f"{line}; or with more time for teachers too: {init}"
 
 
-def longer(command: str, profile: str, data: str, out: str, changes: tuple[str, ...], iterations: int) -> str:
+def longer(
+    command: str, profile: str, data: str, out: str, changes: tuple[str, ...], iterations: int
+) -> str:
     """The same command with four times the iterations, and 400, demo's largest by `init`, at least."""
     kept = [change for change in changes if not change.startswith("distill.iterations=")]
     words = ["medddist", command, "--profile", profile, "--data", data, "--out", out]
@@ -112,7 +117,8 @@ def evaluate(profile, data, out, device, changes, as_json) -> None:
     if told[0]:  # the set that `package` would send
         lines.append(_distil_longer("evaluate", profile, data, out, changes, study.profile.distill.iterations))
     else:
-        same = ["--profile", profile, "--data", data, "--artifacts", out, *(word for change in changes for word in ("--set", change))]
+        same = ["--profile", profile, "--data", data, "--artifacts", out]
+        same += [word for change in changes for word in ("--set", change)]
         lines.append(f"next: {shlex.join(['medddist', 'package', *same, '--out', 'set.zip'])}")
     tell(rows, as_json, lines)
 

@@ -1,7 +1,8 @@
 """labels.csv: file, label and, where known, patient, site and split; where it lies in a folder, it rules.
 
 `file` is a path below the folder. An empty patient is a patient of its own, an empty site is the site "unknown".
-`split` (train, val or test) is filled in every row or in none; in none, folders of these names on the files' way give it. Images that it does not name are left out and counted.
+`split` (train, val or test) is filled in every row or in none; in none, folders of these names on the files'
+way give it. Images that it does not name are left out and counted.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ def given_parts(files: Sequence[Path], where: str, remedy: str) -> tuple[list[in
         return [TRAIN] * len(files), ()
     for file, found in zip(files, on_the_way):
         if not found:
-            told = f"some images are in {' or '.join(map(shown, names))} and others, such as {shown(file.as_posix())}, in none of them"
+            folders = " or ".join(map(shown, names))
+            told = f"some images are in {folders} and others, such as {shown(file.as_posix())}, in none of them"
             raise InputError(f"{where}: {told}; {remedy}")
         if len({PART_FOLDERS[name.lower()] for name in found}) > 1:
             raise InputError(f"{where}: {shown(file.as_posix())} is in {' and in '.join(map(shown, found))}; {remedy}")
