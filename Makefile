@@ -1,4 +1,5 @@
 # make book | test | test-all | results | sweep | publish | clean        PROFILE=smoke|demo|real|paper        DATA=phantom|path
+# make test         WORKERS=auto: processes, as many as there are cores but 4 at most; 0: in this process
 # make sweep        SWEEP=images_per_class|smoke|path of a .yaml        DATA=phantom|path        CLUSTER=slurm        JOBS=1
 # Each target installs what it needs into .venv/ first. Runs write under build/ alone.
 PROFILE ?= demo
@@ -7,6 +8,7 @@ OUT ?=
 SWEEP ?= images_per_class
 CLUSTER ?=
 JOBS ?= 1
+WORKERS ?= auto
 FOLDER ?=
 
 VENV := .venv
@@ -72,11 +74,13 @@ book: $(INSTALLED)
 	  --rerun-incomplete --quiet all --runtime-source-cache-path $(call quoted,$(CURDIR)/$(RUN)/.snakemake/sources)
 	@echo 'the book: $(RUN)/html/index.html'
 
+# Several processes, one thread each; tests/conftest.py says who begins with what.
+IN_WORKERS := -n $(WORKERS) --dist worksteal
 test: $(INSTALLED)
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" $(IN_WORKERS)
 
 test-all: $(INSTALLED)
-	$(PY) -m pytest
+	$(PY) -m pytest $(IN_WORKERS)
 
 results: $(INSTALLED)
 	$(PY) -m medddist results --profile $(call quoted,$(PROFILE)) --data $(call quoted,$(DATA_FOUND))

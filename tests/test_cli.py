@@ -255,7 +255,8 @@ def test_the_longer_distillation_that_is_proposed_is_the_same_command_with_one_s
 
 
 @pytest.mark.slow
-def test_the_comparison_from_the_command_line(capsys, tmp_path):
+def test_the_comparison_from_the_command_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("medddist.parallel.workers_for", lambda study: 2)  # whatever threads this process has
     code, out, _ = run(capsys, "compare", *options(tmp_path / "out"), "--json", "--save", str(tmp_path))
     rows, record = json.loads(out), json.loads((tmp_path / "compare-smoke-phantom.json").read_text())
     assert code == 0 and record["rows"] == rows and record["about"]["packages"]["torch"]
