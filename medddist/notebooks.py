@@ -1,6 +1,7 @@
 """What the first cell of every notebook calls: its parameters, checked before anything long starts.
 
 papermill only warns about a name that it does not know and checks no types. Here both stop the notebook, in one line.
+torch is imported when a study is opened, so that a wrong parameter is refused at once.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 
 from medddist.errors import InputError
-from medddist.profile import changes_from, load_profile
 from medddist.progress import Progress
 from medddist.settings import Settings, parsed
-from medddist.study import Study
+
+if TYPE_CHECKING:
+    from medddist.study import Study
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _INJECTED = "# Parameters"  # how the cell begins that papermill puts after the one tagged `parameters`
@@ -84,6 +86,9 @@ def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
 
     `changes`: further ones, which a notebook derives from other parameters of its own.
     """
+    from medddist.profile import changes_from, load_profile
+    from medddist.study import Study
+
     profile = load_profile(profile_file(given.profile), changes_from(given.overrides.split()) | dict(changes or {}))
     return Study(profile, given.data, artifacts_folder(given.out), progress=Progress())
 

@@ -71,13 +71,13 @@ def test_a_type_that_papermill_cannot_give_is_refused():
         declared_types(['profile: str = "demo"\nsizes: list = []'])
 
 
-def test_a_script_run_by_python_has_parameters_too(tmp_path):
+def test_a_script_run_by_python_has_parameters_too_and_checking_them_imports_no_torch(tmp_path):
     script = tmp_path / "one.py"
-    script.write_text(f'# %% tags=["parameters"]\n{DECLARATION}\n# %%\n'
-                      "from medddist.notebooks import parameters\nprint(parameters(locals()).images)\n")
+    script.write_text(f'# %% tags=["parameters"]\n{DECLARATION}\n# %%\nimport sys\n'
+                      "from medddist.notebooks import parameters\nprint(parameters(locals()).images, 'torch' in sys.modules)\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout == "20\n"
+    assert done.stdout == "20 False\n"
 
 
 def test_artifacts_lie_in_the_clone_or_where_asked(tmp_path):
