@@ -16,7 +16,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numba
 import torch
+import torch.fx.experimental.symbolic_shapes  # noqa: F401  as autograd does in its first call
 
 from medddist import evaluate, files, teachers
 from medddist.distill import distill
@@ -108,6 +110,7 @@ def died(status: int, moment: list) -> bool:
 def main() -> None:
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # from Python 3.12 on
+    numba.njit(lambda: 0)()  # numba prepares itself once for all attempts; this starts no thread
     ends = []
     for scenario in json.load(sys.stdin):
         killed = [died(attempt(scenario, moment), moment) for moment in scenario["moments"]]
