@@ -11,12 +11,7 @@ The public names are those of `__all__`; they keep their meaning as CONTRIBUTING
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
-
-# Threads that wait sleep: on a machine that is shared, spinning ones make a step several times slower. OpenMP reads this when
-# torch loads it, so it stands before every other import; what the user set stays.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from medddist.data import load_data

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from medddist import kernels
 from medddist.networks import ConvNet, Network
+from medddist.threads import shared_threads
 
 
 class Directional(NamedTuple):
@@ -53,6 +54,7 @@ def gradient(
     return gradient_and_kept(network, theta, x, targets, bfloat16=bfloat16)[:2]
 
 
+@shared_threads()
 def gradient_and_kept(
     network: Network, theta: Tensor, x: Tensor, targets: Tensor, *, bfloat16: bool = False
 ) -> tuple[Tensor, Tensor, Kept | None]:
@@ -66,6 +68,7 @@ def gradient_and_kept(
     return loss.detach(), torch.autograd.grad(loss, theta)[0], None
 
 
+@shared_threads()
 def directional(
     network: Network,
     theta: Tensor,
@@ -82,6 +85,7 @@ def directional(
     return directional_by_autograd(network, theta, x, targets, v, bfloat16=bfloat16)
 
 
+@shared_threads()
 def slopes(network: Network, theta: Tensor, x: Tensor, targets: Tensor, held: tuple[Tensor, ...] | None = None) -> Slopes:
     """First derivatives of a ConvNet's mean cross-entropy in theta (P,), x and targets; with `held`, its ReLUs let pass what that says."""
     if written_out(network, theta, x):
@@ -136,6 +140,7 @@ def directional_by_autograd(
     return Directional(slope.detach(), *found, *([] if soft else [None]))
 
 
+@shared_threads()
 def logits(network: Network, theta: Tensor, x: Tensor) -> Tensor:
     """(N, K), without derivatives."""
     with torch.no_grad():

@@ -23,6 +23,7 @@ from medddist.networks import Network
 from medddist.seeds import generator
 from medddist.settings import HOW, LATER, Settings
 from medddist.teachers import Labelled
+from medddist.threads import shared_threads
 from medddist.trajectories import Trajectory, load_tensors, save_tensors
 
 
@@ -147,6 +148,7 @@ class _Run:
                 getattr(self, kind)[name] = value.to(device)
 
 
+@shared_threads()
 def distill(
     network: Network,
     training: Labelled,

@@ -25,6 +25,7 @@ from torch import Tensor
 from medddist.augment import AugmentSettings, Draws, augment, draw
 from medddist.derivatives import directional, directional_by_difference, gradient_and_kept, slopes
 from medddist.networks import Network
+from medddist.threads import shared_threads
 
 Way = Literal["exact", "difference", "bfloat16", "tesla"]  # to the gradient; see `matching_gradient`
 
@@ -111,6 +112,7 @@ def unrolled_gradient(
     return loss.item(), dict(zip(leaves.learned(), torch.autograd.grad(loss, list(leaves.learned().values()))))
 
 
+@shared_threads()
 def matching_gradient(
     network: Network,
     distilled: Distilled,

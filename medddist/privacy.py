@@ -35,6 +35,7 @@ from medddist.errors import InputError
 from medddist.files import digest
 from medddist.networks import Network
 from medddist.settings import Settings
+from medddist.threads import shared_threads
 from medddist.training import Diverged, Recipe, TrainingState, rate_factor
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def stand_in(classes: int, images_per_class: int, shape: tuple[int, int, int], d
     return torch.zeros(len(labels), *shape, device=device), labels
 
 
+@shared_threads()
 def train_by_dp_sgd(
     network: Network,
     theta: Tensor,

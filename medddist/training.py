@@ -17,6 +17,7 @@ from medddist.errors import InputError
 from medddist.networks import Network
 from medddist.seeds import generator
 from medddist.settings import Settings
+from medddist.threads import shared_threads
 
 
 class Recipe(Settings):
@@ -50,6 +51,7 @@ class TrainingState:
     mean: Tensor | None = None  # (P,) of the parameters after each step of the epoch just done; nothing depends on it
 
 
+@shared_threads()
 def train(
     network: Network,
     theta: Tensor,
@@ -122,6 +124,7 @@ def _repeated(indices: Tensor, count: int, random: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
+@shared_threads()
 def predict(network: Network, theta: Tensor, images: Tensor, batch_size: int = 512) -> Tensor:
     """Class probabilities (N, K) of images (N, C, H, W).
 

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait sleep, as in the command
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...; "" where there are no workers
 THREADS = (
     "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
@@ -23,8 +25,6 @@ THREADS = (
 if WORKER:  # one thread each, set before anything imports numpy, numba or torch
     for name in THREADS:
         os.environ.setdefault(name, "1")
-
-import medddist  # noqa: E402, F401  before torch: it says how threads wait
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_WORKERS = 4  # each needs about 1.5 GB

@@ -14,6 +14,7 @@ from medddist.networks import Network, initial_parameters
 from medddist.seeds import generator
 from medddist.settings import Settings
 from medddist.teachers import Labelled
+from medddist.threads import shared_threads
 from medddist.training import Diverged
 
 # (network, theta, a class's synthetic images, a class's real images, class) -> ()
@@ -32,6 +33,7 @@ class CondenseSettings(Settings):
     augmentation: AugmentSettings = AugmentSettings()
 
 
+@shared_threads()
 def condense(
     loss_of: Loss,
     network: Network,

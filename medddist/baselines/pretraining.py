@@ -20,6 +20,7 @@ from medddist.augment import AugmentSettings, augment, draw
 from medddist.networks import Network, initial_parameters
 from medddist.seeds import generator
 from medddist.settings import Settings
+from medddist.threads import shared_threads
 from medddist.training import Diverged
 
 COLLAPSED = 0.2  # outputs whose `spread` is below this, and below half of what it was before, point nearly all the same way
@@ -74,6 +75,7 @@ class Pretrained:
         return self.spread["end"] < min(COLLAPSED, self.spread["start"] / 2)
 
 
+@shared_threads()
 def pretrain(
     network: Network,
     make: Callable[[nn.Module, PretrainSettings, tuple[int | str, ...]], Method],

@@ -5,6 +5,7 @@ Its modules are the sections of `medddist --help`. Commands import what they nee
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -94,6 +95,8 @@ for _section in (start, measuring, sending, records):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; exit 0 when done, 2 for a mistake of the caller's or a refused input, 130 for Ctrl-C, 1 otherwise."""
+    # This process is the command's own: threads that wait sleep, which OpenMP has to know before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(exit_code(sys.argv[1:] if arguments is None else arguments))
 
 
