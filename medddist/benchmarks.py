@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from medddist.augment import AugmentSettings, augment, draw
-from medddist.compute import keep_freed_memory, use_full_precision, use_torchs_threads
+from medddist.compute import keep_freed_memory, use_full_precision
 from medddist.matching import Distilled, Segment, matching_gradient, segment, unrolled_gradient
 from medddist.networks import Network, NetworkSettings, convnet, initial_parameters
 from medddist.seeds import generator
@@ -252,7 +252,6 @@ BENCHMARKS = {"gradient": gradient, "ways": ways, "teachers": teachers, "scaling
 def _as_a_study_runs() -> None:
     keep_freed_memory()
     use_full_precision()
-    use_torchs_threads()
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------

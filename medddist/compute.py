@@ -7,7 +7,6 @@ import functools
 import os
 import sys
 
-import numba
 import torch
 
 from medddist.errors import InputError
@@ -40,16 +39,6 @@ def where_computed(device: torch.device) -> dict[str, str]:
     return {"torch": str(torch.__version__), "device": device.type}
 
 
-def use_torchs_threads() -> None:
-    """The compiled kernels use as many threads as torch does: torchrun gives each of its processes one.
-
-    Numba's threads are OpenMP's too, and when they are first started torch is given as many, so its number is set again.
-    """
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    torch.set_num_threads(threads)
-
-
 def use_full_precision() -> None:
     """No TF32 on a GPU: convolutions would keep ten bits, and the gradient through many steps would no longer be exact."""
     torch.backends.cudnn.allow_tf32 = False
@@ -60,6 +49,7 @@ def use_full_precision() -> None:
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory instead of handing it back; without glibc nothing happens.
 
+    For the whole process and for good: the command and the notebooks do so, a library may not.
     A training step frees and takes the same tens of megabytes again, and each round trip through the kernel costs page faults.
     """
     if sys.platform != "linux":

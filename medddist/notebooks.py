@@ -86,9 +86,11 @@ def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
 
     `changes`: further ones, which a notebook derives from other parameters of its own.
     """
+    from medddist.compute import keep_freed_memory  # torch, which a refused parameter need not wait for
     from medddist.profile import changes_from, load_profile
     from medddist.study import Study
 
+    keep_freed_memory()
     profile = load_profile(profile_file(given.profile), changes_from(given.overrides.split()) | dict(changes or {}))
     return Study(profile, given.data, artifacts_folder(given.out), progress=Progress())
 

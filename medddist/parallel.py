@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from medddist.compute import keep_freed_memory
 from medddist.profile import Profile
 from medddist.study import Study
 
@@ -65,4 +66,5 @@ def _opened(profile: str, source: str | Path, out: str, device: str, asked_by: i
     """A worker's own; kept, since one worker does many pieces."""
     threading.Thread(target=_end_with, args=(asked_by,), daemon=True).start()
     torch.set_num_threads(1)
+    keep_freed_memory()  # a process of its own, and the caller's is left alone
     return Study(Profile.model_validate_json(profile), source, out, device)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from medddist import metrics, processes
-from medddist.compute import device_named, keep_freed_memory, use_full_precision, use_torchs_threads, where_computed
+from medddist.compute import device_named, use_full_precision, where_computed
 from medddist.data import Data, load_data
 from medddist.distill import Distillation, DistillSettings, check_processes, distill
 from medddist.errors import InputError
@@ -80,8 +80,6 @@ class Study:
         self._unscaled: Data | None = None  # as they were loaded or handed over
         self._scaled: Data | None = None
         self._handed_over = False
-        keep_freed_memory()
-        use_torchs_threads()
         use_full_precision()
 
     # ---- data and networks -------------------------------------------------------------------------------------------

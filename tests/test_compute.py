@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from medddist import compute
+from medddist import compute, notebooks
+from medddist.cli.common import opened_study
 from medddist.compute import device_named, keep_freed_memory
 from medddist.errors import InputError
 
@@ -50,14 +52,41 @@ def test_keeping_memory_does_nothing_where_it_cannot(platform, monkeypatch):
     keep_freed_memory.cache_clear()
 
 
-def test_kernels_use_as_many_threads_as_torch_was_given_and_torch_keeps_them():
-    """numba's OpenMP threads, when first started, would raise torch's number to that of the cores."""
-    script = (
-        "import torch; from medddist.compute import use_torchs_threads; use_torchs_threads(); import numba, numpy;"
-        "numba.njit(parallel=True)(lambda x: x.sum())(numpy.ones(9));"
-        "print(torch.get_num_threads(), numba.get_num_threads())"
-    )
+LIBRARY = """
+import ctypes, sys
+class Refusing(ctypes.CDLL):
+    def __getattr__(self, name):
+        assert name != "mallopt", "mallopt was called"
+        return super().__getattr__(name)
+ctypes.CDLL = Refusing
+import os
+from medddist import Study, load_profile
+"""
+CALLS = {
+    "a study": "Study(load_profile('smoke', {'data.images': 60}), 'phantom', sys.argv[1], 'cpu').data",
+    "training": "import torch; from medddist.networks import *; from medddist.training import *;"
+    "network = convnet(NetworkSettings(width=2, depth=1), 1, 2, 4);"
+    "train(network, initial_parameters(network, 0), torch.zeros(2, 1, 4, 4), torch.arange(2),"
+    " Recipe(epochs=1), (0,))",
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_who_uses_the_library_keeps_malloc_and_environment_as_they_were(call, tmp_path):
+    script = LIBRARY + call + "\nassert 'OMP_WAIT_POLICY' not in os.environ, 'the environment was changed'"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, env=environment, cwd=ROOT
     )
-    assert done.stdout.split() == ["1", "1"], done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_and_the_notebooks_keep_freed_memory(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(compute, "keep_freed_memory", lambda: asked.append("command"))
+    monkeypatch.setattr(notebooks, "keep_freed_memory", lambda: asked.append("notebook"))
+    with opened_study("smoke", "phantom", str(tmp_path), "cpu", ()):
+        assert asked == ["command"]
+    given = SimpleNamespace(profile="smoke", overrides="", data="phantom", out=str(tmp_path))
+    notebooks.open_study(given)
+    assert asked == ["command", "notebook"]

@@ -65,12 +65,14 @@ def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable]
 @contextlib.contextmanager
 def opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None) -> Iterator[Study]:
     """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
-    from medddist.profile import changes_from, load_profile  # not above: --help need not wait for torch
+    from medddist.compute import keep_freed_memory  # not above: --help need not wait for torch
+    from medddist.profile import changes_from, load_profile
     from medddist.privacy import LOCAL
     from medddist.study import Study
 
     tell_of_a_phantom_here(data)
     progress = Progress()
+    keep_freed_memory()
     try:
         option = "--artifacts" if "artifacts" in click.get_current_context().params else "--out"
         with kept_under(out), written_by(option, out):

@@ -104,13 +104,14 @@ def package_key(folder, as_json) -> None:
 @DEBUG
 def train(package, data, out, key, expect, networks, device, changes, as_json) -> None:
     """Train networks on a package by its own recipe, score them on the test part of one's own data, and keep them."""
-    from medddist.compute import device_named
+    from medddist.compute import device_named, keep_freed_memory
     from medddist.package import open_package
     from medddist.package.receiving import own_data
 
     require_one_process("train")
     tell_of_a_phantom_here(data)
     device_named(device)  # before data are read, which can take minutes
+    keep_freed_memory()
     opened, progress = open_package(package, key, expect), Progress()
     try:
         mine = own_data(opened, data, _data_changes(changes), lambda done, total, what: progress(what, done, total))

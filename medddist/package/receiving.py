@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from medddist import metrics
-from medddist.compute import device_named, keep_freed_memory, use_full_precision, use_torchs_threads
+from medddist.compute import device_named, use_full_precision
 from medddist.data import Data, DataSettings, load_data
 from medddist.data.collection import shown
 from medddist.errors import InputError
@@ -33,8 +33,6 @@ def trained(
     package: Package, networks: int | None, device: str, progress: Callable[[int, int], None] | None
 ) -> Trained:
     """As the sender trained its own to measure the set: on one kind of machine, to the same bits."""
-    keep_freed_memory()
-    use_torchs_threads()
     use_full_precision()
     place, network = device_named(device), package.network()
     network.module.to(place)
