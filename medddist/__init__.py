@@ -14,16 +14,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medddist.base.errors import InputError
     from medddist.data import load_data
-    from medddist.errors import InputError
-    from medddist.package import open_package
-    from medddist.profile import load_profile
-    from medddist.study import Study
+    from medddist.sharing.reading import open_package
+    from medddist.study.profile import load_profile
+    from medddist.study.study import Study
 
 __version__ = "0.1.0"
 __all__ = ["InputError", "Study", "__version__", "load_data", "load_profile", "open_package"]
 
-_WHERE = {"InputError": "errors", "Study": "study", "load_data": "data", "load_profile": "profile", "open_package": "package"}
+_WHERE = {
+    "InputError": "errors",
+    "Study": "study",
+    "load_data": "data",
+    "load_profile": "profile",
+    "open_package": "package",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ A multiplication with its addition counts as two. The element-wise rest is bound
 
 from __future__ import annotations
 
-from medddist.networks import NetworkSettings
+from medddist.method.networks import NetworkSettings
 
 GRADIENT_PASSES = 3  # forward, and backward to inputs and to weights, each as dear as forward
 DIRECTIONAL_PASSES = 8  # value and tangent forward (3 with the weights' tangent), their derivatives to inputs (3) and to weights (2)
@@ -22,7 +22,9 @@ def forward_flops(network: NetworkSettings, channels: int, classes: int, image_s
     return flops + 2 * network.width * size * size * classes
 
 
-def iteration_flops(one_image: int, batch_size: int, student_steps: int, passes: int = SWEEP_PASSES) -> int:
+def iteration_flops(
+    one_image: int, batch_size: int, student_steps: int, passes: int = SWEEP_PASSES
+) -> int:
     """Of one matching gradient, by default the exact one that keeps nothing; `one_image` is `forward_flops`."""
     return one_image * batch_size * student_steps * passes
 
@@ -32,7 +34,9 @@ def training_flops(one_image: int, images: int, epochs: int) -> int:
     return one_image * images * epochs * GRADIENT_PASSES
 
 
-def activation_bytes(network: NetworkSettings, image_size_px: int, batch_size: int, bytes_a_number: int = 4) -> int:
+def activation_bytes(
+    network: NetworkSettings, image_size_px: int, batch_size: int, bytes_a_number: int = 4
+) -> int:
     """Of one student step whose activations are kept: each later block's z, each block's derivative."""
     numbers, size = 0, image_size_px
     for block in range(network.depth):

@@ -16,21 +16,22 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from medddist import costs, machine
-from medddist.audit import attacks_left, result_path
-from medddist.compare import OF_THE_STUDY, Comparison, one_of_its_names
-from medddist.contenders import CONDENSED, SELF_SUPERVISED, Contenders
+from medddist import costs
+from medddist.base import machine
+from medddist.base.errors import InputError
+from medddist.base.seeds import generator
 from medddist.baselines.condensing import condense
 from medddist.baselines.pretraining import pretrain
+from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED, Contenders
+from medddist.comparison.tables import OF_THE_STUDY, Comparison, one_of_its_names
 from medddist.data import Data
-from medddist.errors import InputError
-from medddist.matching import Distilled, matching_gradient, segment
-from medddist.networks import Network, convnet, initial_parameters
-from medddist.profile import Profile
-from medddist.seeds import generator
-from medddist.study import METHODS, Study
-from medddist.teachers import teacher_path
-from medddist.training import Recipe, predict, train
+from medddist.leaks.audit import attacks_left, result_path
+from medddist.method.matching import Distilled, matching_gradient, segment
+from medddist.method.networks import Network, convnet, initial_parameters
+from medddist.method.teachers import teacher_path
+from medddist.method.training import Recipe, predict, train
+from medddist.study.profile import Profile
+from medddist.study.study import METHODS, Study
 
 NEEDS = {  # the steps that a command computes
     "teachers": ("teachers",),
@@ -46,7 +47,9 @@ STEPS = ("teachers", "distill", "evaluate", "audit", "compare")
 TRAINING, SWEEP, PREDICTION = 2.2, 6.5, 1.1
 PREDICTED_AT_ONCE = 512  # images, as `training.predict` does
 CLEARLY = 1.5  # memory is clearly short where the estimate is so many times what is free
-MEASURED_NUMBERS = 2**25  # of the first block's output in a measured batch: larger ones are measured in part
+MEASURED_NUMBERS = (
+    2**25
+)  # of the first block's output in a measured batch: larger ones are measured in part
 AT_ONCE_SECONDS = 1  # of work that needs no word before
 LEAST_SECONDS = 0.2  # that a measurement takes, if one call does not take longer
 
@@ -73,7 +76,14 @@ class Shape:
 
     @classmethod
     def of(cls, data: Data) -> Shape:
-        return cls(len(data.train), len(data.validation), len(data.test), data.classes, data.channels, data.image_size_px)
+        return cls(
+            len(data.train),
+            len(data.validation),
+            len(data.test),
+            data.classes,
+            data.channels,
+            data.image_size_px,
+        )
 
     @property
     def pixel_numbers(self) -> int:
@@ -95,18 +105,34 @@ class Estimate:
 
 def memory_bytes(profile: Profile, shape: Shape, step: str, at_rest: int) -> int:
     """Peak of the process that computes `step`, of which `at_rest` bytes are there before images are."""
-    parameters = 4 * convnet(profile.network, shape.channels, shape.classes, shape.image_size_px).parameter_count
+    parameters = (
+        4
+        * convnet(
+            profile.network, shape.channels, shape.classes, shape.image_size_px
+        ).parameter_count
+    )
     block = 4 * profile.network.width * shape.image_size_px**2  # bytes of one image's first block
-    images = 4 * shape.pixel_numbers + 8 * shape.train * shape.channels * shape.image_size_px**2  # two more while they are made
+    images = (
+        4 * shape.pixel_numbers + 8 * shape.train * shape.channels * shape.image_size_px**2
+    )  # two more while they are made
     predicting = PREDICTION * block * min(PREDICTED_AT_ONCE, max(shape.validation, shape.test))
     released = profile.distill.images_per_class * shape.classes
     training = lambda recipe, count: TRAINING * block * min(recipe.batch_size, count)
     working = {
-        "teachers": training(profile.teachers.recipe, shape.train) + 2 * (profile.teachers.kept_epochs + 1) * parameters,
-        "distill": _sweep_bytes(profile, shape, block, parameters) + training(profile.evaluate.recipe, released),
-        "evaluate": max(training(r, shape.train) for r in (profile.teachers.recipe, profile.references.good_recipe)),
-        "audit": training(profile.audit.recipe, released) + 4 * block * (shape.train + shape.test) // 4**profile.network.depth,
-        "compare": 2 * TRAINING * block * max(2 * profile.compare.pretrain.batch_size, profile.references.good_recipe.batch_size),
+        "teachers": training(profile.teachers.recipe, shape.train)
+        + 2 * (profile.teachers.kept_epochs + 1) * parameters,
+        "distill": _sweep_bytes(profile, shape, block, parameters)
+        + training(profile.evaluate.recipe, released),
+        "evaluate": max(
+            training(r, shape.train)
+            for r in (profile.teachers.recipe, profile.references.good_recipe)
+        ),
+        "audit": training(profile.audit.recipe, released)
+        + 4 * block * (shape.train + shape.test) // 4**profile.network.depth,
+        "compare": 2
+        * TRAINING
+        * block
+        * max(2 * profile.compare.pretrain.batch_size, profile.references.good_recipe.batch_size),
     }
     return int(at_rest + images + max(working[step], predicting))
 
@@ -116,27 +142,44 @@ def _sweep_bytes(profile: Profile, shape: Shape, block: int, parameters: int) ->
     batch = min(settings.batch_size, settings.images_per_class * shape.classes)
     steps, of_step = settings.student_steps, (profile.network, shape.image_size_px, batch)
     if settings.gradient == "difference":
-        return SWEEP * block * batch + steps * costs.noted_bytes(*of_step) + (2 * steps + 3) * parameters
+        return (
+            SWEEP * block * batch
+            + steps * costs.noted_bytes(*of_step)
+            + (2 * steps + 3) * parameters
+        )
     kept = min(settings.kept_steps, steps) * costs.activation_bytes(*of_step)
     return SWEEP * block * batch + kept + (steps + 3) * parameters
 
 
 def disk_bytes(profile: Profile, shape: Shape, step: str) -> int:
     """What a step keeps; the decoded images, kept as bytes, are counted with the teachers."""
-    parameters = convnet(profile.network, shape.channels, shape.classes, shape.image_size_px).parameter_count
+    parameters = convnet(
+        profile.network, shape.channels, shape.classes, shape.image_size_px
+    ).parameter_count
     settings, seeds = profile.distill, len(profile.seeds)
     pixels = settings.images_per_class * shape.classes * shape.channels * shape.image_size_px**2
     said = 4 * shape.test * shape.classes  # one network's probabilities
     if step == "teachers":
-        return 4 * seeds * profile.teachers.teachers * (profile.teachers.kept_epochs + 1) * parameters + shape.pixel_numbers
+        return (
+            4 * seeds * profile.teachers.teachers * (profile.teachers.kept_epochs + 1) * parameters
+            + shape.pixel_numbers
+        )
     if step == "distill":
         return 4 * seeds * pixels * (3 + settings.iterations // settings.select_every)
     if step == "evaluate":
         references = profile.references
-        return said * (2 * seeds * profile.evaluate.networks + 2 * references.draws * references.networks_per_draw + 2 * references.full_networks)
+        return said * (
+            2 * seeds * profile.evaluate.networks
+            + 2 * references.draws * references.networks_per_draw
+            + 2 * references.full_networks
+        )
     if step == "audit":
-        return 8 * 3 * (shape.train + shape.test) + profile.audit.shadows * (disk_bytes(profile, shape, "teachers") // seeds)
-    return 80 * said * profile.compare.evaluation_seeds  # rows of the comparison; networks of its pretraining are small
+        return 8 * 3 * (shape.train + shape.test) + profile.audit.shadows * (
+            disk_bytes(profile, shape, "teachers") // seeds
+        )
+    return (
+        80 * said * profile.compare.evaluation_seeds
+    )  # rows of the comparison; networks of its pretraining are small
 
 
 # ---- time --------------------------------------------------------------------------------------------------------------
@@ -156,11 +199,22 @@ class Speeds:
 
     def fits(self, batch: int) -> int:
         """As many of the batch's images as are measured."""
-        return min(batch, max(self.shape.classes, MEASURED_NUMBERS // (self.profile.network.width * self.shape.image_size_px**2)))
+        return min(
+            batch,
+            max(
+                self.shape.classes,
+                MEASURED_NUMBERS // (self.profile.network.width * self.shape.image_size_px**2),
+            ),
+        )
 
     def network(self, name: str = "convnet") -> Network:
         if name == "convnet":
-            found = convnet(self.profile.network, self.shape.channels, self.shape.classes, self.shape.image_size_px)
+            found = convnet(
+                self.profile.network,
+                self.shape.channels,
+                self.shape.classes,
+                self.shape.image_size_px,
+            )
             found.module.to(self.device)
             return found
         return Contenders.network(_NoStudy(self.profile, self.shape, self.device), name)
@@ -171,27 +225,43 @@ class Speeds:
         count, network = self.fits(batch), self.network(name)
         (images, labels), recipe = self.noise(count), Recipe(epochs=1, batch_size=count)
         theta = initial_parameters(network, "estimates").to(self.device)
-        return self._seconds(lambda: train(network, theta, images, labels, recipe, ("estimates",))) * batch / count
+        return (
+            self._seconds(lambda: train(network, theta, images, labels, recipe, ("estimates",)))
+            * batch
+            / count
+        )
 
     @functools.cache
     def student_step(self) -> float:
         """Of one of a student's steps in the matching gradient, there and back."""
         settings = self.profile.distill
-        batch, network = min(settings.batch_size, settings.images_per_class * self.shape.classes), self.network()
+        batch, network = (
+            min(settings.batch_size, settings.images_per_class * self.shape.classes),
+            self.network(),
+        )
         count, steps = self.fits(batch), min(2, settings.student_steps)
         images, labels = self.noise(count)
         start = initial_parameters(network, "estimates").to(self.device)
         run = segment(start, start + 0.01, images, count, steps, generator("estimates"))
-        distilled = Distilled(images, labels, torch.tensor(math.log(settings.step_size)).to(self.device))
-        kept = round(steps * min(settings.kept_steps, settings.student_steps) / settings.student_steps)
-        call = lambda: matching_gradient(network, distilled, run, settings.augmentation, way=settings.gradient, kept_steps=kept)
+        distilled = Distilled(
+            images, labels, torch.tensor(math.log(settings.step_size)).to(self.device)
+        )
+        kept = round(
+            steps * min(settings.kept_steps, settings.student_steps) / settings.student_steps
+        )
+        call = lambda: matching_gradient(
+            network, distilled, run, settings.augmentation, way=settings.gradient, kept_steps=kept
+        )
         return self._seconds(call) / steps * batch / count
 
     @functools.cache
     def prediction(self) -> float:
         """Of one image, without derivatives."""
         network, count = self.network(), self.fits(PREDICTED_AT_ONCE)
-        theta, images = initial_parameters(network, "estimates").to(self.device), self.noise(count)[0]
+        theta, images = (
+            initial_parameters(network, "estimates").to(self.device),
+            self.noise(count)[0],
+        )
         return self._seconds(lambda: predict(network, theta, images)) / count
 
     @functools.cache
@@ -199,7 +269,9 @@ class Speeds:
         """Of one step of self-supervision."""
         settings, network = self.profile.compare.pretrain, self.network(name)
         images = self.noise(settings.batch_size)[0]
-        call = lambda: pretrain(network, SELF_SUPERVISED[method], images, settings, 3, ("estimates",))
+        call = lambda: pretrain(
+            network, SELF_SUPERVISED[method], images, settings, 3, ("estimates",)
+        )
         return self._seconds(call) / 3
 
     @functools.cache
@@ -208,8 +280,17 @@ class Speeds:
         settings = self.profile.compare.condense
         real = self.noise(settings.real_images_per_class * self.shape.classes)
         small = self.noise(self.profile.distill.images_per_class * self.shape.classes)
-        given = settings, 2, 0.01, settings.network_every if method == "gradient_matching" else 1, ("estimates",)
-        return self._seconds(lambda: condense(CONDENSED[method], self.network(), real, small, *given)) / 2
+        given = (
+            settings,
+            2,
+            0.01,
+            settings.network_every if method == "gradient_matching" else 1,
+            ("estimates",),
+        )
+        return (
+            self._seconds(lambda: condense(CONDENSED[method], self.network(), real, small, *given))
+            / 2
+        )
 
     def _seconds(self, call: Callable[[], object]) -> float:
         """Of one call on average, after one that does not count: it compiles and fills caches."""
@@ -227,7 +308,9 @@ class Speeds:
 
     # ---- of what steps are made of ----
 
-    def training(self, images: int, recipe: Recipe, name: str = "convnet", epochs: int | None = None) -> float:
+    def training(
+        self, images: int, recipe: Recipe, name: str = "convnet", epochs: int | None = None
+    ) -> float:
         """Of one network trained on so many images."""
         batch = min(recipe.batch_size, images)
         return (epochs or recipe.epochs) * images / batch * self.training_step(batch, name)
@@ -246,26 +329,42 @@ class _NoStudy:
 
 def teacher_seconds(speeds: Speeds, profile: Profile, shape: Shape) -> float:
     epochs = profile.teachers.kept_epochs
-    return speeds.training(shape.train, profile.teachers.recipe, epochs=epochs) + (epochs + 1) * speeds.predicting(shape.validation)
+    return speeds.training(shape.train, profile.teachers.recipe, epochs=epochs) + (
+        epochs + 1
+    ) * speeds.predicting(shape.validation)
 
 
 def distill_seconds(speeds: Speeds, profile: Profile, shape: Shape) -> float:
     """Of one seed: the iterations, and the networks that candidates are chosen by."""
     settings = profile.distill
     candidates = 1 + math.ceil(settings.iterations / settings.select_every)
-    one = speeds.training(settings.images_per_class * shape.classes, profile.evaluate.recipe) + speeds.predicting(shape.validation)
-    iterations = settings.iterations * settings.segments_per_step * settings.student_steps * speeds.student_step()
+    one = speeds.training(
+        settings.images_per_class * shape.classes, profile.evaluate.recipe
+    ) + speeds.predicting(shape.validation)
+    iterations = (
+        settings.iterations
+        * settings.segments_per_step
+        * settings.student_steps
+        * speeds.student_step()
+    )
     return iterations + candidates * settings.selection_networks * one
 
 
-def evaluate_seconds(speeds: Speeds, profile: Profile, shape: Shape, missing: Iterable[str]) -> float:
+def evaluate_seconds(
+    speeds: Speeds, profile: Profile, shape: Shape, missing: Iterable[str]
+) -> float:
     """Of these of `study.METHODS`."""
     references, seeds = profile.references, len(profile.seeds)
-    small = speeds.training(profile.distill.images_per_class * shape.classes, profile.evaluate.recipe) + speeds.predicting(shape.test)
+    small = speeds.training(
+        profile.distill.images_per_class * shape.classes, profile.evaluate.recipe
+    ) + speeds.predicting(shape.test)
     tried = len(references.learning_rates) * references.tuning_networks
     random = (tried + references.draws * references.networks_per_draw) * small
     released = seeds * profile.evaluate.networks * small
-    full = lambda recipe: references.full_networks * (speeds.training(shape.train, recipe) + speeds.predicting(shape.test))
+    full = lambda recipe: (
+        references.full_networks
+        * (speeds.training(shape.train, recipe) + speeds.predicting(shape.test))
+    )
     of = {
         "distilled": lambda: released,
         "initial": lambda: released,
@@ -277,43 +376,64 @@ def evaluate_seconds(speeds: Speeds, profile: Profile, shape: Shape, missing: It
     return sum(of[method]() for method in missing if method in of)
 
 
-def audit_seconds(speeds: Speeds, profile: Profile, shape: Shape, loss: bool, shadows: int) -> float:
+def audit_seconds(
+    speeds: Speeds, profile: Profile, shape: Shape, loss: bool, shadows: int
+) -> float:
     """Of the loss attack, if it is left, and of so many shadows."""
     settings, released = profile.audit, profile.distill.images_per_class * shape.classes
-    one = speeds.training(released, settings.recipe) + speeds.predicting(min(2 * settings.others, shape.train + shape.test))
+    one = speeds.training(released, settings.recipe) + speeds.predicting(
+        min(2 * settings.others, shape.train + shape.test)
+    )
     total = (2 * settings.networks + settings.references) * one if loss else 0.0
     if shadows:
         small = profile.changed({"audit.shadow_changes": {}, **settings.shadow_changes})
         half = replace(shape, train=shape.train // 2)
-        distilled = small.teachers.teachers * teacher_seconds(speeds, small, half) + distill_seconds(speeds, small, half)
+        distilled = small.teachers.teachers * teacher_seconds(
+            speeds, small, half
+        ) + distill_seconds(speeds, small, half)
         total += shadows * (distilled + 2 * settings.shadow_networks * one)
     return total
 
 
-def compare_seconds(speeds: Speeds, profile: Profile, shape: Shape, comparison: Comparison) -> float:
+def compare_seconds(
+    speeds: Speeds, profile: Profile, shape: Shape, comparison: Comparison
+) -> float:
     """Of all rows but those of the study, which are `evaluate_seconds`; the linear probes and what origins give away included roughly."""
     settings, recipe = profile.compare, comparison.recipe
     small = profile.distill.images_per_class * shape.classes
     total = 0.0
     for entry in dict.fromkeys(map(one_of_its_names, comparison.entries())):
-        if entry.method in OF_THE_STUDY or entry.method == "transfer_imagenet":  # the latter where its weights are: not counted
+        if (
+            entry.method in OF_THE_STUDY or entry.method == "transfer_imagenet"
+        ):  # the latter where its weights are: not counted
             continue
         if comparison.is_kept(entry):
             continue
-        preparations = len(settings.grid) if entry.method in (*SELF_SUPERVISED, *CONDENSED, "transfer_site", "transfer_phantom") else 1
+        preparations = (
+            len(settings.grid)
+            if entry.method in (*SELF_SUPERVISED, *CONDENSED, "transfer_site", "transfer_phantom")
+            else 1
+        )
         rates = len(settings.learning_rates) + (entry.method == "distilled")
         trainings = preparations * rates * settings.tuning_networks + settings.evaluation_seeds
-        total += trainings * (speeds.training(small, recipe, entry.network) + speeds.predicting(shape.test))
+        total += trainings * (
+            speeds.training(small, recipe, entry.network) + speeds.predicting(shape.test)
+        )
         total += _preparing_seconds(speeds, profile, shape, comparison, entry, preparations)
     return total
 
 
-def _preparing_seconds(speeds: Speeds, profile: Profile, shape: Shape, comparison: Comparison, entry, preparations: int) -> float:
+def _preparing_seconds(
+    speeds: Speeds, profile: Profile, shape: Shape, comparison: Comparison, entry, preparations: int
+) -> float:
     settings, budget = profile.compare, comparison.budget("inside")
     if entry.method in SELF_SUPERVISED:
         steps, each = settings.pretrain.inside_steps, preparations
         if entry.table != "inside":
-            steps, each = settings.pretrain.released_steps, preparations + settings.evaluation_seeds - 1
+            steps, each = (
+                settings.pretrain.released_steps,
+                preparations + settings.evaluation_seeds - 1,
+            )
         return each * steps * speeds.pretraining_step(entry.method, entry.network)
     if entry.method in CONDENSED:
         iterations = max(1, budget // (settings.condense.real_images_per_class * shape.classes))
@@ -355,11 +475,15 @@ def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
     if step == "audit":
         kept = result_path(study, profile.seeds[0]).exists()
         return 0.0 if kept else audit_seconds(speeds, profile, shape, *attacks_left(study))
-    unscored = [method for method in METHODS if method != "majority" and not study.is_scored(method)]
+    unscored = [
+        method for method in METHODS if method != "majority" and not study.is_scored(method)
+    ]
     if step == "evaluate":
         return evaluate_seconds(speeds, profile, shape, unscored)
     full = [method for method in unscored if method in OF_THE_STUDY]
-    return compare_seconds(speeds, profile, shape, Comparison(study)) + evaluate_seconds(speeds, profile, shape, full)
+    return compare_seconds(speeds, profile, shape, Comparison(study)) + evaluate_seconds(
+        speeds, profile, shape, full
+    )
 
 
 def told_before(study: Study, command: str) -> str:
@@ -381,7 +505,9 @@ def _require_enough_images(study: Study) -> None:
     counts = dict(zip(data.class_names, data.train.class_counts(data.classes).tolist()))
     smallest = min(counts, key=counts.get)
     if wanted > counts[smallest]:
-        raise InputError(f"distill.images_per_class: {wanted} is more than the {counts[smallest]} training images of the class {smallest!r}; lower it")
+        raise InputError(
+            f"distill.images_per_class: {wanted} is more than the {counts[smallest]} training images of the class {smallest!r}; lower it"
+        )
 
 
 def require_room(study: Study, found: list[Estimate]) -> None:
@@ -389,7 +515,9 @@ def require_room(study: Study, found: list[Estimate]) -> None:
     for one in found:
         free = machine.free_memory_bytes(study.device)
         if one.memory_bytes > CLEARLY * (free + machine.resident_bytes()):
-            needs = lambda profile, shape: memory_bytes(profile, shape, one.step, machine.resident_bytes())  # noqa: B023
+            needs = lambda profile, shape: memory_bytes(
+                profile, shape, one.step, machine.resident_bytes()
+            )
             raise InputError(
                 f"{one.step}: needs about {machine.told_bytes(one.memory_bytes)} of memory and {machine.told_bytes(free)} are free;"
                 f" {_what_fits(study, SMALLER_MEMORY[one.step], needs, free)}"
@@ -403,10 +531,14 @@ def require_room(study: Study, found: list[Estimate]) -> None:
         )
 
 
-def _what_fits(study: Study, settings: Iterable[str], needs: Callable[[Profile, Shape], float], free: float) -> str:
+def _what_fits(
+    study: Study, settings: Iterable[str], needs: Callable[[Profile, Shape], float], free: float
+) -> str:
     """The first of these settings that, halved until then, brings the need below what is free."""
     for setting in settings:
-        value = _value(study.profile, setting) or len(study.data.train)  # data.images is None where all are used
+        value = _value(study.profile, setting) or len(
+            study.data.train
+        )  # data.images is None where all are used
         while value:
             value //= 2
             try:
@@ -454,7 +586,10 @@ def estimate_lines(study: Study, found: list[Estimate]) -> list[str]:
     """A line a step, and what this machine has."""
     time_of = lambda one: machine.told_time(one.seconds) if one.seconds else "kept"
     lines = [f"{'step':10}{'time':>10}{'memory':>10}{'disk':>10}"]
-    lines += [f"{one.step:10}{time_of(one):>10}{machine.told_bytes(one.memory_bytes):>10}{machine.told_bytes(one.disk_bytes):>10}" for one in found]
+    lines += [
+        f"{one.step:10}{time_of(one):>10}{machine.told_bytes(one.memory_bytes):>10}{machine.told_bytes(one.disk_bytes):>10}"
+        for one in found
+    ]
     return lines + [
         f"evaluate, audit and compare need teachers and distill before them; measured on {study.device} with {torch.get_num_threads()} threads",
         f"free here: {machine.told_bytes(machine.free_memory_bytes(study.device))} of memory,"

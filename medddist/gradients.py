@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from medddist.matching import Way
-from medddist.study import Study
+from medddist.method.matching import Way
+from medddist.study.study import Study
 
 
 def worth(study: Study, way: Way = "difference") -> list[dict[str, Any]]:

@@ -32,7 +32,9 @@ def shared_threads() -> Iterator[None]:
     torchs = torch.get_num_threads()
     numbas = numba.get_num_threads()
     numba.set_num_threads(min(torchs, numba.config.NUMBA_NUM_THREADS))
-    if torch.get_num_threads() != torchs:  # numba's threads, when first started, set torch's number to their own
+    if (
+        torch.get_num_threads() != torchs
+    ):  # numba's threads, when first started, set torch's number to their own
         torch.set_num_threads(torchs)
     try:
         with _SLEEPERS if torchs > 1 else contextlib.nullcontext():
@@ -59,7 +61,9 @@ class Sleepers:
                 return
             self._there = True
         started = threading.Event()
-        threading.Thread(target=self._sit, args=(started,), name="medddist-sleepers", daemon=True).start()
+        threading.Thread(
+            target=self._sit, args=(started,), name="medddist-sleepers", daemon=True
+        ).start()
         started.wait()
 
     def __exit__(self, *_) -> None:

@@ -24,13 +24,17 @@
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+data: str = (
+    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+)
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
 overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
 examples_per_class: int = 8  # pictures of each class
 
 # %% tags=["hide-input"]
-import importlib.util, subprocess, sys
+import importlib.util
+import subprocess
+import sys
 
 if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
@@ -43,7 +47,7 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{repository}"], check=True)
 
-from medddist.notebooks import open_study, parameters
+from medddist.study.notebooks import open_study, parameters
 
 given = parameters(locals())
 study = open_study(given)
@@ -56,7 +60,9 @@ from medddist import figures
 
 figures.set_style()
 dataset = study.data
-print(f"{dataset.source}: {dataset.image_size_px} px, {dataset.channels} channel(s), fingerprint {dataset.fingerprint}")
+print(
+    f"{dataset.source}: {dataset.image_size_px} px, {dataset.channels} channel(s), fingerprint {dataset.fingerprint}"
+)
 print("\n".join(dataset.notes) or "nothing unusual was noted while reading")
 
 # %% [markdown]
@@ -67,12 +73,16 @@ print("\n".join(dataset.notes) or "nothing unusual was noted while reading")
 
 # %%
 counts = pd.DataFrame(
-    {name: part.class_counts(dataset.classes) for name, part in dataset.parts().items()}, index=dataset.class_names
+    {name: part.class_counts(dataset.classes) for name, part in dataset.parts().items()},
+    index=dataset.class_names,
 )
 counts.assign(all=counts.sum(axis=1))
 
 # %%
-figures.show(figures.class_counts(counts), "Bars: images of each class in the training, validation and test parts")
+figures.show(
+    figures.class_counts(counts),
+    "Bars: images of each class in the training, validation and test parts",
+)
 
 # %% [markdown]
 # A network that always answers with the largest class reaches that class's share in plain accuracy, and one in four in balanced
@@ -80,14 +90,19 @@ figures.show(figures.class_counts(counts), "Bars: images of each class in the tr
 
 # %%
 largest = counts.train.argmax()
-print(f"always {dataset.class_names[largest]}: accuracy {(dataset.test.labels == largest).mean():.3f} on the test part")
+print(
+    f"always {dataset.class_names[largest]}: accuracy {(dataset.test.labels == largest).mean():.3f} on the test part"
+)
 
 # %% [markdown]
 # ## What they look like
 
 # %%
 chosen = {
-    name: dataset.train.images[np.flatnonzero(dataset.train.labels == k)[: given.examples_per_class]] / 255
+    name: dataset.train.images[
+        np.flatnonzero(dataset.train.labels == k)[: given.examples_per_class]
+    ]
+    / 255
     for k, name in enumerate(dataset.class_names)
 }
 figures.show(figures.sheet(chosen, "Training images"), "Training images, a row for each class")
@@ -97,14 +112,21 @@ figures.show(figures.sheet(chosen, "Training images"), "Training images, a row f
 
 # %%
 if given.data == "phantom":
-    from medddist.data.phantom import PhantomSettings, make_phantom
+    from medddist.data.phantom.generate import PhantomSettings, make_phantom
 
     sample = make_phantom(PhantomSettings(images=200, image_size_px=64), masks=True)
     shown = [i for k in (0, 1, 3) for i in np.flatnonzero(sample.labels == k)[:3]]
     picture = figures.overlays(
-        list(sample.images[shown] / 255), {}, [dataset.class_names[sample.labels[i]] for i in shown], list(sample.masks[shown])
+        list(sample.images[shown] / 255),
+        {},
+        [dataset.class_names[sample.labels[i]] for i in shown],
+        list(sample.masks[shown]),
     )
-    display(figures.show(picture, "Phantom images at 64 pixels with the outlines of the lesions that were put in"))
+    display(
+        figures.show(
+            picture, "Phantom images at 64 pixels with the outlines of the lesions that were put in"
+        )
+    )
 else:
     print("no lesion masks with this source")
 
@@ -115,7 +137,10 @@ else:
 
 # %%
 means = dataset.train.images.mean((1, 2, 3)) / 255
-figures.show(figures.brightness(means, dataset.train.labels, dataset.class_names), "Box plots of mean brightness by class")
+figures.show(
+    figures.brightness(means, dataset.train.labels, dataset.class_names),
+    "Box plots of mean brightness by class",
+)
 
 # %% [markdown]
 # And if classes came from different places, telling the places apart would look like telling diseases apart. In the COVID-19 Radiography

@@ -20,12 +20,16 @@
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+data: str = (
+    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+)
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
 overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
 
 # %% tags=["hide-input"]
-import importlib.util, subprocess, sys
+import importlib.util
+import subprocess
+import sys
 
 if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
@@ -38,7 +42,7 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{repository}"], check=True)
 
-from medddist.notebooks import open_study, parameters
+from medddist.study.notebooks import open_study, parameters
 
 given = parameters(locals())
 study = open_study(given)
@@ -64,7 +68,10 @@ pd.Series(recipe, name=f"{settings.teachers} teachers").to_frame()
 # %%
 curves = [trajectory.about["validation"] for trajectory in trajectories]
 picture = figures.teacher_curves(curves, 0, matching.last_epoch_read)
-figures.show(picture, "Accuracy and balanced accuracy of the teachers on validation by epoch; the epochs that matching reads are shaded")
+figures.show(
+    picture,
+    "Accuracy and balanced accuracy of the teachers on validation by epoch; the epochs that matching reads are shaded",
+)
 
 # %% [markdown]
 # ## How far they go
@@ -75,9 +82,18 @@ figures.show(picture, "Accuracy and balanced accuracy of the teachers on validat
 # %%
 starts = range(matching.max_start_epoch)
 moves = np.array(
-    [[float((a - b).norm()) for a, b in (one.rows(t, t + matching.expert_epochs) for t in starts)] for one in trajectories]
+    [
+        [
+            float((a - b).norm())
+            for a, b in (one.rows(t, t + matching.expert_epochs) for t in starts)
+        ]
+        for one in trajectories
+    ]
 )
-figures.show(figures.teacher_moves(moves, matching.expert_epochs), "Distance a teacher covers from each start epoch")
+figures.show(
+    figures.teacher_moves(moves, matching.expert_epochs),
+    "Distance a teacher covers from each start epoch",
+)
 
 # %% [markdown]
 # ## What is kept
@@ -87,8 +103,14 @@ figures.show(figures.teacher_moves(moves, matching.expert_epochs), "Distance a t
 # %%
 pd.DataFrame(
     [
-        {"snapshots": one.snapshots, "parameters": one.parameter_count, "MB": round(one.path.stat().st_size / 1e6, 1),
-         "balanced accuracy at the end": round(one.about["validation"][-1]["balanced_accuracy"], 3)}
+        {
+            "snapshots": one.snapshots,
+            "parameters": one.parameter_count,
+            "MB": round(one.path.stat().st_size / 1e6, 1),
+            "balanced accuracy at the end": round(
+                one.about["validation"][-1]["balanced_accuracy"], 3
+            ),
+        }
         for one in trajectories
     ]
 ).rename_axis("teacher")

@@ -20,12 +20,16 @@
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+data: str = (
+    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+)
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
 overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
 
 # %% tags=["hide-input"]
-import importlib.util, subprocess, sys
+import importlib.util
+import subprocess
+import sys
 
 if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
@@ -38,7 +42,7 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{repository}"], check=True)
 
-from medddist.notebooks import open_study, parameters
+from medddist.study.notebooks import open_study, parameters
 
 given = parameters(locals())
 study = open_study(given)
@@ -50,9 +54,9 @@ import pandas as pd
 import torch
 
 from medddist import figures
-from medddist.augment import NO_AUGMENTATION
-from medddist.matching import matching_gradient, matching_loss, segment, unrolled_gradient
-from medddist.seeds import generator
+from medddist.base.seeds import generator
+from medddist.method.augment import NO_AUGMENTATION
+from medddist.method.matching import matching_gradient, matching_loss, segment, unrolled_gradient
 
 figures.set_style()
 settings = study.profile.distill
@@ -69,10 +73,19 @@ pd.Series(settings.model_dump(exclude={"augmentation"}), name="distillation").as
 network = study.network()
 one = result.distilled
 start, target = (row.to(one.images) for row in study.teachers()[0].rows(0, settings.expert_epochs))
-run = segment(start, target, one.images, batch_size=len(one.images), student_steps=1, random=generator("by hand"))
+run = segment(
+    start,
+    target,
+    one.images,
+    batch_size=len(one.images),
+    student_steps=1,
+    random=generator("by hand"),
+)
 
 theta = start.clone().requires_grad_()
-(gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(network(theta, one.images), one.targets), theta)
+(gradient,) = torch.autograd.grad(
+    torch.nn.functional.cross_entropy(network(theta, one.images), one.targets), theta
+)
 arrived = start - one.step_size * gradient
 by_hand = ((arrived - target) ** 2).sum() / ((start - target) ** 2).sum()
 by_library = matching_loss(network, one, run, NO_AUGMENTATION)
@@ -87,10 +100,18 @@ print(f"by hand {by_hand.item():.6f}, by the library {by_library.item():.6f}, wi
 # over one step they keep half of the digits, over many they stray hardly further than float32 does anyway. TESLA {cite:p}`cui2023` leaves out what later steps owe to earlier ones: that is another direction, not
 # rounding.
 
+
 # %%
 def image_gradient(of, dtype, steps):
     released = one.to(dtype)
-    along = segment(start.to(dtype), target.to(dtype), released.images, settings.batch_size, steps, generator("four ways"))
+    along = segment(
+        start.to(dtype),
+        target.to(dtype),
+        released.images,
+        settings.batch_size,
+        steps,
+        generator("four ways"),
+    )
     return of(network, released, along, settings.augmentation)[1]["images"].double().flatten()
 
 
@@ -102,7 +123,9 @@ for steps in sorted({1, 5, settings.student_steps}):
     rows[steps] = {
         "sweep, float64": apart(image_gradient(matching_gradient, torch.float64, steps)),
         "sweep, float32": apart(image_gradient(matching_gradient, torch.float32, steps)),
-        "differences, float32": apart(image_gradient(partial(matching_gradient, way="difference"), torch.float32, steps)),
+        "differences, float32": apart(
+            image_gradient(partial(matching_gradient, way="difference"), torch.float32, steps)
+        ),
         "graph, float32": apart(image_gradient(unrolled_gradient, torch.float32, steps)),
         "TESLA, cosine": f"{torch.cosine_similarity(tesla, exact, dim=0):.3f}",
     }
@@ -114,9 +137,16 @@ pd.DataFrame.from_dict(rows, orient="index").rename_axis("student steps")
 
 # %%
 picture = figures.distillation_course(
-    result.losses.numpy(), result.step_sizes.numpy(), result.candidates, result.selected_iteration, settings.selection_metric
+    result.losses.numpy(),
+    result.step_sizes.numpy(),
+    result.candidates,
+    result.selected_iteration,
+    settings.selection_metric,
 )
-figures.show(picture, "Matching loss, learned step size and validation scores over the iterations of the distillation")
+figures.show(
+    picture,
+    "Matching loss, learned step size and validation scores over the iterations of the distillation",
+)
 
 # %% [markdown]
 # Every candidate trained fresh networks by the recipe of the final evaluation, scored on validation. The test part was not looked at.
@@ -134,4 +164,7 @@ for k, name in enumerate(study.data.class_names):
     members = slice(k * settings.images_per_class, k * settings.images_per_class + per_class)
     rows[f"{name}\nbefore"] = study.data.pixels(result.initial.images[members].cpu().numpy())
     rows[f"{name}\nafter"] = study.data.pixels(result.distilled.images[members].cpu().numpy())
-figures.show(figures.sheet(rows, "Before and after distillation"), "Initial and distilled images of each class")
+figures.show(
+    figures.sheet(rows, "Before and after distillation"),
+    "Initial and distilled images of each class",
+)

@@ -23,12 +23,16 @@
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+data: str = (
+    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+)
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
 overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
 
 # %% tags=["hide-input"]
-import importlib.util, subprocess, sys
+import importlib.util
+import subprocess
+import sys
 
 if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
@@ -41,7 +45,7 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{repository}"], check=True)
 
-from medddist.notebooks import open_study, parameters
+from medddist.study.notebooks import open_study, parameters
 
 given = parameters(locals())
 study = open_study(given)
@@ -61,7 +65,10 @@ figures.score_table(rows, ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 # %%
 majority = by_method["majority"]["accuracy"]["mean"]
 picture = figures.intervals(rows, ("accuracy", "balanced_accuracy"), majority)
-figures.show(picture, "Accuracy and balanced accuracy of every method on test with intervals; dashed: the majority class")
+figures.show(
+    picture,
+    "Accuracy and balanced accuracy of every method on test with intervals; dashed: the majority class",
+)
 
 # %% [markdown]
 # ## The lead
@@ -69,19 +76,34 @@ figures.show(picture, "Accuracy and balanced accuracy of every method on test wi
 # Each difference is taken on the same resampled test groups, so that what makes an image easy for both cancels.
 
 # %%
-display(figures.show(figures.leads(rows, "balanced_accuracy"), "Lead of the distilled images in balanced accuracy over each other method"))
+display(
+    figures.show(
+        figures.leads(rows, "balanced_accuracy"),
+        "Lead of the distilled images in balanced accuracy over each other method",
+    )
+)
 for row in rows:
     if "distilled_lead" in row:
         lead = row["distilled_lead"]["balanced_accuracy"]
-        verdict = "ahead of" if lead["low"] > 0 else "BEHIND" if lead["high"] < 0 else "not told apart from"
-        print(f"distilled images are {verdict} {row['label']}: {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]")
+        verdict = (
+            "ahead of"
+            if lead["low"] > 0
+            else "BEHIND"
+            if lead["high"] < 0
+            else "not told apart from"
+        )
+        print(
+            f"distilled images are {verdict} {row['label']}: {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"
+        )
 
 # %% [markdown]
 # ## One number by hand
 
 # %%
 scored = study.scored("distilled")
-each = [balanced_accuracy_score(study.data.test.labels, said.argmax(1)) for said in scored.probabilities]
+each = [
+    balanced_accuracy_score(study.data.test.labels, said.argmax(1)) for said in scored.probabilities
+]
 print(f"networks: {', '.join(f'{value:.3f}' for value in each)}; mean {sum(each) / len(each):.4f}")
 print(f"the library: {scored.scores['balanced_accuracy']['mean']:.4f}")
 
@@ -89,13 +111,23 @@ print(f"the library: {scored.scores['balanced_accuracy']['mean']:.4f}")
 # ## Class by class
 
 # %%
-shown = {by_method[m]["label"]: by_method[m]["confusion"] for m in ("distilled", "random_balanced", "full_good")}
-figures.show(figures.confusions(shown, study.data.class_names), "Confusion matrices of three methods as shares of the true class")
+shown = {
+    by_method[m]["label"]: by_method[m]["confusion"]
+    for m in ("distilled", "random_balanced", "full_good")
+}
+figures.show(
+    figures.confusions(shown, study.data.class_names),
+    "Confusion matrices of three methods as shares of the true class",
+)
 
 # %%
 pd.DataFrame(
     {
-        row["label"]: {f"{name} {what}": round(of[what]["mean"], 3) for name, of in row["per_class"].items() for what in ("sensitivity", "specificity")}
+        row["label"]: {
+            f"{name} {what}": round(of[what]["mean"], 3)
+            for name, of in row["per_class"].items()
+            for what in ("sensitivity", "specificity")
+        }
         for row in rows
     }
 )

@@ -43,12 +43,16 @@
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+data: str = (
+    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+)
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
 overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
 
 # %% tags=["hide-input"]
-import importlib.util, subprocess, sys
+import importlib.util
+import subprocess
+import sys
 
 if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
@@ -61,7 +65,7 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{repository}"], check=True)
 
-from medddist.notebooks import open_study, parameters
+from medddist.study.notebooks import open_study, parameters
 
 given = parameters(locals())
 study = open_study(given)
@@ -70,17 +74,21 @@ study = open_study(given)
 import pandas as pd
 
 from medddist import figures
-from medddist.architectures import ARCHITECTURES
-from medddist.compare import Comparison, verdict_lines
-from medddist.origins import of_origins
-from medddist.parallel import workers_for
-from medddist.probes import probe_rows
+from medddist.baselines.architectures import ARCHITECTURES
+from medddist.comparison.origins import of_origins
+from medddist.comparison.probes import probe_rows
+from medddist.comparison.tables import Comparison, verdict_lines
+from medddist.study.workers import workers_for
 
 figures.set_style()
 comparison = Comparison(study)
 settings = comparison.settings
-print(f"labelled budget: {study.profile.distill.images_per_class} images a class; {settings.evaluation_seeds} evaluation seeds")
-print(f"recipe: {comparison.recipe.epochs} epochs in batches of {comparison.recipe.batch_size}, learning rates tried: {', '.join(map(str, settings.learning_rates))}")
+print(
+    f"labelled budget: {study.profile.distill.images_per_class} images a class; {settings.evaluation_seeds} evaluation seeds"
+)
+print(
+    f"recipe: {comparison.recipe.epochs} epochs in batches of {comparison.recipe.batch_size}, learning rates tried: {', '.join(map(str, settings.learning_rates))}"
+)
 print(f"factors of a method's own learning rate tried: {', '.join(map(str, settings.grid))}")
 for table, what in (("released", "(a)"), ("inside", "(b)")):
     print(f"a preparation in {what} processes at most {comparison.budget(table):,} images")
@@ -88,14 +96,21 @@ for table, what in (("released", "(a)"), ("inside", "(b)")):
 # %%
 workers = workers_for(study)
 rows = comparison.rows(workers=workers)
-tables = {table: [row for row in rows if row["table"] == table] for table in ("released", "inside", "unseen")}
+tables = {
+    table: [row for row in rows if row["table"] == table]
+    for table in ("released", "inside", "unseen")
+}
 
 
 def told(row):
     """A line of a table."""
     if row["status"] != "measured":
-        return {"method": row["label"], "network": row["network"], "accuracy": f"unavailable: {row['reason']}"}
-    cell = lambda score: f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"  # noqa: E731
+        return {
+            "method": row["label"],
+            "network": row["network"],
+            "accuracy": f"unavailable: {row['reason']}",
+        }
+    cell = lambda score: f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
     lead = row.get("distilled_lead", {}).get("balanced_accuracy")
     return {
         "method": row["label"], "network": row["network"], "accuracy": cell(row["accuracy"]), "balanced accuracy": cell(row["balanced_accuracy"]),
@@ -113,7 +128,10 @@ def told(row):
 # %%
 display(pd.DataFrame(map(told, tables["released"])).fillna(""))
 picture = figures.compared(tables["released"], ("accuracy", "balanced_accuracy"))
-figures.show(picture, "Accuracy and balanced accuracy with intervals of every method that uses released images alone, by network")
+figures.show(
+    picture,
+    "Accuracy and balanced accuracy with intervals of every method that uses released images alone, by network",
+)
 
 # %% [markdown]
 # ## (b) Inside the hospital
@@ -121,7 +139,10 @@ figures.show(picture, "Accuracy and balanced accuracy with intervals of every me
 # %%
 display(pd.DataFrame(map(told, tables["inside"])).fillna(""))
 picture = figures.compared(tables["inside"], ("accuracy", "balanced_accuracy"))
-figures.show(picture, "Accuracy and balanced accuracy with intervals of every method that may see all training images, by network")
+figures.show(
+    picture,
+    "Accuracy and balanced accuracy with intervals of every method that may see all training images, by network",
+)
 
 # %% [markdown]
 # ## Where distillation wins, and where it does not
@@ -137,9 +158,16 @@ print("\n\n".join(verdict_lines(rows)))
 
 # %%
 picture = figures.compared(
-    [row | {"label": ARCHITECTURES[row["network"]], "network": row["label"], "method": ""} for row in tables["unseen"]], ("accuracy", "balanced_accuracy")
+    [
+        row | {"label": ARCHITECTURES[row["network"]], "network": row["label"], "method": ""}
+        for row in tables["unseen"]
+    ],
+    ("accuracy", "balanced_accuracy"),
 )
-figures.show(picture, "Accuracy and balanced accuracy of other networks on distilled and on random real images with intervals")
+figures.show(
+    picture,
+    "Accuracy and balanced accuracy of other networks on distilled and on random real images with intervals",
+)
 
 # %% [markdown]
 # ## What self-supervision learned
@@ -149,15 +177,24 @@ figures.show(picture, "Accuracy and balanced accuracy of other networks on disti
 
 # %%
 probes = probe_rows(comparison, workers)
-display(figures.show(figures.probed(probes), "Balanced accuracy of linear probes on random and on self-supervised features, by network"))
+display(
+    figures.show(
+        figures.probed(probes),
+        "Balanced accuracy of linear probes on random and on self-supervised features, by network",
+    )
+)
 for row in probes:
     if "lead_over_random" in row:
         lead = row["lead_over_random"]["balanced_accuracy"]
-        word = "above" if lead["low"] > 0 else "BELOW" if lead["high"] < 0 else "not told apart from"
+        word = (
+            "above" if lead["low"] > 0 else "BELOW" if lead["high"] < 0 else "not told apart from"
+        )
         told_of = f"{word} random features: {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"
         spread = row["chosen"]["spread_of_outputs"]
         collapse = "COLLAPSED" if row["chosen"]["collapsed"] else "no collapse"
-        print(f"{row['label']}, {row['network']}: {told_of}; {collapse}, spread of outputs {spread['start']:.2f} to {spread['end']:.2f}")
+        print(
+            f"{row['label']}, {row['network']}: {told_of}; {collapse}, spread of outputs {spread['start']:.2f} to {spread['end']:.2f}"
+        )
 
 # %% [markdown]
 # ## Is it the class, or where the image comes from?
@@ -169,23 +206,35 @@ for row in probes:
 # %%
 origins = of_origins(comparison)
 if origins["class_from_origin"] is not None:
-    print(f"balanced accuracy of knowing the origin alone: {origins['class_from_origin']:.3f} (chance {1 / study.data.classes:.3f})")
+    print(
+        f"balanced accuracy of knowing the origin alone: {origins['class_from_origin']:.3f} (chance {1 / study.data.classes:.3f})"
+    )
 for probe in origins["probes"]:
     score = probe["balanced_accuracy"]
     interval = f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-    print(f"origins told apart in {probe['class']}: {interval}, chance {probe['chance']:.3f} ({', '.join(probe['origins'])})")
+    print(
+        f"origins told apart in {probe['class']}: {interval}, chance {probe['chance']:.3f} ({', '.join(probe['origins'])})"
+    )
 by_origin = {
     f"{found['class']}, {found['origin']} ({found['images']})": {method: f"{one['sensitivity']['mean']:.3f}" for method, each in origins["by_origin"].items() for one in each
         if (one["class"], one["origin"]) == (found["class"], found["origin"])}
     for found in next(iter(origins["by_origin"].values()))
 }  # fmt: skip
-pd.DataFrame.from_dict(by_origin, orient="index") if by_origin else print("this data does not name several origins of a class")
+pd.DataFrame.from_dict(by_origin, orient="index") if by_origin else print(
+    "this data does not name several origins of a class"
+)
 
 # %%
 for row in origins["confounding"]:
     score, lost = row["balanced_accuracy"], row.get("lost", {}).get("balanced_accuracy")
-    change = f"; {lost['difference']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}] lost against its own version" if lost else ""
-    print(f"trained where sites are {row['trained_on']}, tested where they are {row['tested_on']}: {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]{change}")
+    change = (
+        f"; {lost['difference']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}] lost against its own version"
+        if lost
+        else ""
+    )
+    print(
+        f"trained where sites are {row['trained_on']}, tested where they are {row['tested_on']}: {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]{change}"
+    )
 
 # %% [markdown]
 # ## The poster's bars
@@ -194,5 +243,7 @@ for row in origins["confounding"]:
 # shown for completeness and compared with nothing.
 
 # %%
-bars = figures.unnamed_bars((74.2, 66.8, 62.3, 53.9, 28.4), "As read on the poster; owners not legible")
+bars = figures.unnamed_bars(
+    (74.2, 66.8, 62.3, 53.9, 28.4), "As read on the poster; owners not legible"
+)
 figures.show(bars, "Five bars of 74.2, 66.8, 62.3, 53.9 and 28.4 percent without names")

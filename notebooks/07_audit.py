@@ -23,12 +23,16 @@
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+data: str = (
+    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+)
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
 overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
 
 # %% tags=["hide-input"]
-import importlib.util, subprocess, sys
+import importlib.util
+import subprocess
+import sys
 
 if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
@@ -41,7 +45,7 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{repository}"], check=True)
 
-from medddist.notebooks import open_study, parameters
+from medddist.study.notebooks import open_study, parameters
 
 given = parameters(locals())
 study = open_study(given)
@@ -50,7 +54,7 @@ study = open_study(given)
 import pandas as pd
 
 from medddist import figures
-from medddist.audit import audit, broken, candidates, nearest
+from medddist.leaks.audit import audit, broken, candidates, nearest
 
 figures.set_style()
 dataset, settings, seed = study.data, study.profile.audit, study.profile.seeds[0]
@@ -68,7 +72,11 @@ pd.Series(settings.model_dump(exclude={"recipe"}), name="audit").astype(str).to_
 # %%
 rows = {}
 for space, of in told["neighbours"].items():
-    cell = lambda one: "-" if one is None else f"{one['count']} of {one['of']} [{one['low']:.2f}, {one['high']:.2f}]"
+    cell = lambda one: (
+        "-"
+        if one is None
+        else f"{one['count']} of {one['of']} [{one['low']:.2f}, {one['high']:.2f}]"
+    )
     rows[space] = {
         "to its start": "-" if of["to_start"] is None else f"{of['to_start']:.3f}",
         "to other training images": f"{of['to_training']:.3f}",
@@ -87,11 +95,18 @@ per_class = study.profile.distill.images_per_class
 shown = [k * per_class + j for k in range(dataset.classes) for j in range(min(2, per_class))]
 pictures = {"distilled": list(dataset.pixels(result.distilled.images[shown].cpu().numpy()))}
 if result.initial_indices.ndim == 1 and len(result.initial_indices):
-    pictures["started from"] = list(dataset.train.images[result.initial_indices[shown].numpy()] / 255)
-pictures["nearest training"] = list(dataset.train.images[found.nearest_training[shown].numpy()] / 255)
+    pictures["started from"] = list(
+        dataset.train.images[result.initial_indices[shown].numpy()] / 255
+    )
+pictures["nearest training"] = list(
+    dataset.train.images[found.nearest_training[shown].numpy()] / 255
+)
 pictures["nearest unseen"] = list(dataset.test.images[found.nearest_unseen[shown].numpy()] / 255)
 names = [dataset.class_names[k // per_class].replace("_", " ") for k in shown]
-figures.show(figures.sheet(pictures, columns=names), "Distilled images, those they started from, the nearest training and the nearest unseen images")
+figures.show(
+    figures.sheet(pictures, columns=names),
+    "Distilled images, those they started from, the nearest training and the nearest unseen images",
+)
 
 # %% [markdown]
 # One distance by hand: from the first image to its start.
@@ -99,7 +114,9 @@ figures.show(figures.sheet(pictures, columns=names), "Distilled images, those th
 # %%
 if found.start is not None and result.initial_indices.ndim == 1:
     image, start = result.distilled.images[0], study.tensors("train")[0][result.initial_indices[0]]
-    print(f"by hand {(image - start).square().mean().sqrt().item():.4f}, by the library {found.start[0].item():.4f}")
+    print(
+        f"by hand {(image - start).square().mean().sqrt().item():.4f}, by the library {found.start[0].item():.4f}"
+    )
 
 # %% [markdown]
 # ## Membership
@@ -111,6 +128,7 @@ if found.start is not None and result.initial_indices.ndim == 1:
 # - **Positive control**: as many random real images as there are distilled ones, and networks trained on them. They have to be found, or the attack
 #   is broken.
 # - **Negative control**: unseen images that did not set the threshold. They have to be found as often as chance has it.
+
 
 # %%
 def line(attack, group, one):
@@ -126,7 +144,11 @@ def line(attack, group, one):
     }
 
 
-names = {"starting": "started from", "others": "other training images", "unseen": "unseen: negative control"}
+names = {
+    "starting": "started from",
+    "others": "other training images",
+    "unseen": "unseen: negative control",
+}
 table = []
 for attack, of in told["membership"].items():
     table.append(line(attack, "trained on: positive control", of["positive_control"]["control"]))
@@ -135,15 +157,22 @@ pd.DataFrame(table).set_index(["attack", "images"])
 
 # %%
 reasons = broken(told)
-print("\n".join(reasons) or f"both controls are as they have to be, at a threshold for {100 * settings.false_positives:g} % false positives")
+print(
+    "\n".join(reasons)
+    or f"both controls are as they have to be, at a threshold for {100 * settings.false_positives:g} % false positives"
+)
 
 # %%
 drawn = {
-    attack: {"trained on": of["positive_control"]["control"]} | {names[group].split(":")[0]: one for group, one in of["released"].items()}
+    attack: {"trained on": of["positive_control"]["control"]}
+    | {names[group].split(":")[0]: one for group, one in of["released"].items()}
     for attack, of in told["membership"].items()
 }
 picture = figures.membership(drawn, settings.false_positives)
-figures.show(picture, "Share of images found and area under the curve, by group of images and attack, with intervals; dashed: what chance gives")
+figures.show(
+    picture,
+    "Share of images found and area under the curve, by group of images and attack, with intervals; dashed: what chance gives",
+)
 
 # %% [markdown]
 # LiRA takes from an image's score the mean of its scores under shadow sets that were distilled from random halves of the data without it, and divides
@@ -152,4 +181,6 @@ figures.show(picture, "Share of images found and area under the curve, by group 
 
 # %%
 asked = candidates(study, result, settings)
-print(f"asked about: {len(asked.starting)} images started from, {len(asked.others)} others, {len(asked.control)} for the control, {len(asked.unseen)} unseen")
+print(
+    f"asked about: {len(asked.starting)} images started from, {len(asked.others)} others, {len(asked.control)} for the control, {len(asked.unseen)} unseen"
+)

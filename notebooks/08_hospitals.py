@@ -21,12 +21,16 @@
 
 # %% tags=["parameters"]
 profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+data: str = (
+    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+)
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
 overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
 
 # %% tags=["hide-input"]
-import importlib.util, subprocess, sys
+import importlib.util
+import subprocess
+import sys
 
 if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
@@ -39,7 +43,7 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"git+{repository}"], check=True)
 
-from medddist.notebooks import open_study, parameters
+from medddist.study.notebooks import open_study, parameters
 
 given = parameters(locals())
 study = open_study(given)
@@ -48,15 +52,28 @@ study = open_study(given)
 import pandas as pd
 
 from medddist import figures
-from medddist.hospitals import by_packages, compare, hospitals, inbox_folder, scored, sent_packages, study_of
-from medddist.package import open_package, write_package
-from medddist.package.signature import make_keys
+from medddist.sharing.hospitals import (
+    by_packages,
+    compare,
+    hospitals,
+    inbox_folder,
+    scored,
+    sent_packages,
+    study_of,
+)
+from medddist.sharing.reading import open_package
+from medddist.sharing.signature import make_keys
+from medddist.sharing.writing import write_package
 
 figures.set_style()
 metric = study.profile.distill.selection_metric
 own = hospitals(study.data)
 counts = {
-    name: {f"{what} {of}": n for what, part in one.parts().items() for of, n in zip(one.class_names, part.class_counts(one.classes))}
+    name: {
+        f"{what} {of}": n
+        for what, part in one.parts().items()
+        for of, n in zip(one.class_names, part.class_counts(one.classes))
+    }
     for name, one in own.items()
 }
 pd.DataFrame(counts)
@@ -72,14 +89,25 @@ packages = sent_packages(study, inbox)
 opened = {name: open_package(path) for name, path in packages.items()}
 pd.DataFrame(
     {
-        name: {"ID": one.id[:12], "images": len(one), "step size": f"{one.step_size:.3f}", "bytes": packages[name].stat().st_size}
+        name: {
+            "ID": one.id[:12],
+            "images": len(one),
+            "step size": f"{one.step_size:.3f}",
+            "bytes": packages[name].stat().st_size,
+        }
         for name, one in opened.items()
     }
 )
 
 # %%
-sheet = {name: list(own[name].pixels(one.images.numpy())[:: max(1, len(one) // 8)][:8]) for name, one in opened.items()}
-figures.show(figures.sheet(sheet, "Some images of each package"), "Distilled images of each hospital's package, a row for each hospital")
+sheet = {
+    name: list(own[name].pixels(one.images.numpy())[:: max(1, len(one) // 8)][:8])
+    for name, one in opened.items()
+}
+figures.show(
+    figures.sheet(sheet, "Some images of each package"),
+    "Distilled images of each hospital's package, a row for each hospital",
+)
 
 # %% [markdown]
 # ## What a receiver reaches
@@ -88,16 +116,28 @@ figures.show(figures.sheet(sheet, "Some images of each package"), "Distilled ima
 
 # %%
 rows = compare(study, packages)
-cell = lambda one: "-" if one["mean"] is None else f"{one['mean']:.3f}" + ("" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]")
+cell = lambda one: (
+    "-"
+    if one["mean"] is None
+    else f"{one['mean']:.3f}"
+    + ("" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]")
+)
 table = {
-    row["way"]: {"kB sent": round(row["sent_bytes"] / 1000), "rounds": row["rounds"], "all": cell(row["all"][metric])}
+    row["way"]: {
+        "kB sent": round(row["sent_bytes"] / 1000),
+        "rounds": row["rounds"],
+        "all": cell(row["all"][metric]),
+    }
     | {name: cell(of[metric]) for name, of in row["hospitals"].items()}
     for row in rows
 }
 pd.DataFrame.from_dict(table, orient="index")
 
 # %%
-figures.show(figures.sharing(rows, metric), f"{metric.replace('_', ' ')} on all hospitals' test parts by bytes sent, a point for each way to share")
+figures.show(
+    figures.sharing(rows, metric),
+    f"{metric.replace('_', ' ')} on all hospitals' test parts by bytes sent, a point for each way to share",
+)
 
 # %% [markdown]
 # ## A new version, and one that is withdrawn
@@ -130,5 +170,13 @@ print(f"all packages {cell(everyone['all'][metric])}; {left.way} {cell(one['all'
 keys = inbox / "keys"
 if not (keys / "public.pem").exists():
     make_keys(keys)
-write_package(study_of(study, own[name]), packages[name], stated, sign_with=keys / "private.pem", measure=False)
-print(f"signed, and by the key that the receiver has: {open_package(packages[name], key=keys / 'public.pem').signed}")
+write_package(
+    study_of(study, own[name]),
+    packages[name],
+    stated,
+    sign_with=keys / "private.pem",
+    measure=False,
+)
+print(
+    f"signed, and by the key that the receiver has: {open_package(packages[name], key=keys / 'public.pem').signed}"
+)

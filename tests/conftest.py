@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait sleep, as in the command
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch: threads that wait sleep, as in the command
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...; "" where there are no workers
 THREADS = (
@@ -82,10 +84,10 @@ def compiled_kernels(once) -> None:
 def call_every_kernel(dtype: str) -> None:
     """Call what is compiled for one number type, in images and parameters of a tiny network."""
     import torch
-
-    from medddist.derivatives import directional, gradient, logits, slopes
-    from medddist.networks import initial_parameters
     from small import labelled, tiny_network
+
+    from medddist.method.fast.derivatives import directional, gradient, logits, slopes
+    from medddist.method.networks import initial_parameters
 
     network, kind = tiny_network(), getattr(torch, dtype)
     theta, (images, labels) = initial_parameters(network, 0).to(kind), labelled(3, dtype=kind)
@@ -115,7 +117,13 @@ def strict(once) -> tuple[subprocess.CompletedProcess, Path]:
     """The strict build of the committed book, and the folder of its HTML."""
 
     def build(output: Path) -> dict:
-        command = [Path(sys.executable).with_name("jupyter-book"), "build", "-W", "-n", "--keep-going"]
+        command = [
+            Path(sys.executable).with_name("jupyter-book"),
+            "build",
+            "-W",
+            "-n",
+            "--keep-going",
+        ]
         command += ["--path-output", output, "book"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         return {

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numba
 import torch
-import torch.fx.experimental.symbolic_shapes  # noqa: F401  as autograd does in its first call
-
-from medddist import evaluate, files, teachers
-from medddist.distill import distill
-from medddist.teachers import TeacherSettings, train_teacher
-from medddist.trajectories import open_trajectory
+import torch.fx.experimental.symbolic_shapes
 from small import CLASSES, labelled, tiny_distill, tiny_evaluation, tiny_network
+
+from medddist.base import files
+from medddist.method import evaluate, teachers
+from medddist.method.distill import distill
+from medddist.method.teachers import TeacherSettings, train_teacher
+from medddist.method.trajectories import open_trajectory
 
 
 def die() -> None:
@@ -68,14 +69,25 @@ def arm(moment: list) -> Callable[..., None]:
 
 def teacher_run(folder: Path, settings: dict, **saving) -> None:
     network = tiny_network()
-    train_teacher(network, labelled(20), labelled(9, seed=1), TeacherSettings(**settings), 1, folder, **saving)
+    train_teacher(
+        network, labelled(20), labelled(9, seed=1), TeacherSettings(**settings), 1, folder, **saving
+    )
 
 
 def distillation_run(folder: Path, settings: dict, **saving) -> None:
-    trajectories = [open_trajectory(path) for path in sorted(folder.parent.glob("teacher_*.safetensors"))]
+    trajectories = [
+        open_trajectory(path) for path in sorted(folder.parent.glob("teacher_*.safetensors"))
+    ]
     parts, checkpoint = (labelled(20), labelled(9, seed=1)), folder / "unfinished.safetensors"
     result = distill(
-        tiny_network(), *parts, CLASSES, trajectories, tiny_distill(**settings), tiny_evaluation(), checkpoint, **saving
+        tiny_network(),
+        *parts,
+        CLASSES,
+        trajectories,
+        tiny_distill(**settings),
+        tiny_evaluation(),
+        checkpoint,
+        **saving,
     )
     # The progress of the last iteration, the last candidate and the choice are behind; what counts is kept as one file.
     with files.replaced_atomically(folder / "result.pt") as temporary:
@@ -109,7 +121,9 @@ def died(status: int, moment: list) -> bool:
 
 def main() -> None:
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # from Python 3.12 on
+    warnings.filterwarnings(
+        "ignore", "This process .* is multi-threaded", DeprecationWarning
+    )  # from Python 3.12 on
     numba.njit(lambda: 0)()  # numba prepares itself once for all attempts; this starts no thread
     ends = []
     for scenario in json.load(sys.stdin):

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medddist.augment import NO_AUGMENTATION
-from medddist.distill import DistillSettings
-from medddist.evaluate import EvaluateSettings
-from medddist.networks import Network, NetworkSettings, convnet, initial_parameters
-from medddist.seeds import generator
-from medddist.teachers import TeacherSettings
-from medddist.training import Recipe
-from medddist.trajectories import Trajectory, open_trajectory, write_trajectory
+from medddist.base.seeds import generator
+from medddist.method.augment import NO_AUGMENTATION
+from medddist.method.distill import DistillSettings
+from medddist.method.evaluate import EvaluateSettings
+from medddist.method.networks import Network, NetworkSettings, convnet, initial_parameters
+from medddist.method.teachers import TeacherSettings
+from medddist.method.training import Recipe
+from medddist.method.trajectories import Trajectory, open_trajectory, write_trajectory
 
 CLASSES, SIZE_PX = 3, 8
 
@@ -32,7 +32,9 @@ def softmax_network(pixels: int, classes: int) -> Network:
     return Network(nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes)))
 
 
-def labelled(count: int, seed: int = 0, channels: int = 1, dtype=torch.float32) -> tuple[Tensor, Tensor]:
+def labelled(
+    count: int, seed: int = 0, channels: int = 1, dtype=torch.float32
+) -> tuple[Tensor, Tensor]:
     """Images whose class is a bright quarter, in noise; every class is there."""
     random = generator("labelled", seed)
     labels = torch.arange(count) % CLASSES
@@ -46,7 +48,9 @@ def labelled(count: int, seed: int = 0, channels: int = 1, dtype=torch.float32) 
 def walk(network: Network, snapshots: int, seed: int = 0, dtype=torch.float32) -> Tensor:
     """(S, P) a made-up trajectory: a start as any network's, and random steps from there."""
     start = initial_parameters(network, "walk", seed).to(dtype)
-    steps = 0.02 * torch.randn(snapshots - 1, len(start), generator=generator("steps", seed), dtype=dtype)
+    steps = 0.02 * torch.randn(
+        snapshots - 1, len(start), generator=generator("steps", seed), dtype=dtype
+    )
     return torch.cat([start[None], start + steps.cumsum(0)])
 
 
@@ -63,7 +67,9 @@ def tiny_recipe(**changes) -> Recipe:
 
 
 def tiny_teachers(**changes) -> TeacherSettings:
-    return TeacherSettings(**({"teachers": 2, "recipe": tiny_recipe(epochs=5), "kept_epochs": 4} | changes))
+    return TeacherSettings(
+        **({"teachers": 2, "recipe": tiny_recipe(epochs=5), "kept_epochs": 4} | changes)
+    )
 
 
 def tiny_distill(**changes) -> DistillSettings:
@@ -90,9 +96,13 @@ def tiny_evaluation(**changes) -> EvaluateSettings:
 
 def killed_and_resumed(scenarios: list[dict]) -> list[dict]:
     """`killed.py` on these scenarios, one thread everywhere so that bits can be compared; what became of each."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    threads = dict.fromkeys(
+        ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    )
     top = Path(__file__).resolve().parent
-    path = os.pathsep.join([str(top.parent), str(top), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join(
+        [str(top.parent), str(top), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     done = subprocess.run(
         [sys.executable, str(top / "killed.py")], input=json.dumps(scenarios), capture_output=True, text=True,
         env=os.environ | threads | {"PYTHONPATH": path}, timeout=500,
@@ -100,6 +110,8 @@ def killed_and_resumed(scenarios: list[dict]) -> list[dict]:
     assert done.returncode == 0, done.stderr
     ends = json.loads(done.stdout)
     for scenario, end in zip(scenarios, ends, strict=True):
-        assert all(end["killed"]), f"not every process of {scenario} died as it should\n{done.stderr}"
+        assert all(end["killed"]), (
+            f"not every process of {scenario} died as it should\n{done.stderr}"
+        )
         assert end["last"] == 0, f"the last process of {scenario} failed\n{done.stderr}"
     return ends

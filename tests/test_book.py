@@ -15,16 +15,31 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PINS = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
+PINS = dict(
+    line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line
+)
 
 
 def make(*arguments: str, **options) -> subprocess.CompletedProcess:
     """`make` as a person calls it: not as a part of a running make, nor with a test worker's one thread."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    environment = {name: value for name, value in environment.items() if not name.endswith("_NUM_THREADS")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    environment = {
+        name: value for name, value in environment.items() if not name.endswith("_NUM_THREADS")
+    }
     for name in ("DATA", "PROFILE", "OUT", "WORKERS"):
         environment.pop(name, None)
-    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, text=True, **options)
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        **options,
+    )
 
 
 def test_the_committed_book_builds_without_a_warning(strict):
@@ -40,7 +55,9 @@ def test_pages_load_nothing_from_a_network(strict):
     _, html = strict
     loaded = r"""<(?:script|img|iframe)[^>]*\ssrc=["'](?:https?:)?//|<link[^>]*stylesheet[^>]*href=["'](?:https?:)?//"""
     pages = list(html.rglob("*.html"))
-    assert pages and not [page.name for page in pages if re.search(loaded, page.read_text(encoding="utf-8"))]
+    assert pages and not [
+        page.name for page in pages if re.search(loaded, page.read_text(encoding="utf-8"))
+    ]
     assert (html / "_static" / "tex-svg.js").stat().st_size > 2_000_000
     assert "_static/tex-svg.js" in (html / "method.html").read_text(encoding="utf-8")
 
@@ -51,60 +68,99 @@ def test_launch_buttons_open_their_notebook_in_the_repository(strict):
     place, branch = repository["url"].removeprefix("https://github.com/"), repository["branch"]
     for script in (ROOT / "notebooks").glob("[0-9]*.py"):
         page = (html / "notebooks" / f"{script.stem}.html").read_text(encoding="utf-8")
-        assert f"https://colab.research.google.com/github/{place}/blob/{branch}/notebooks/{script.stem}.ipynb" in page
-        assert f"https://mybinder.org/v2/gh/{place}/{branch}?urlpath=lab/tree/notebooks/{script.stem}.ipynb" in page
+        assert (
+            f"https://colab.research.google.com/github/{place}/blob/{branch}/notebooks/{script.stem}.ipynb"
+            in page
+        )
+        assert (
+            f"https://mybinder.org/v2/gh/{place}/{branch}?urlpath=lab/tree/notebooks/{script.stem}.ipynb"
+            in page
+        )
 
 
 def test_every_address_in_the_repository_is_a_file_of_it(strict):
     _, html = strict
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
-    place, branch = (re.escape(text) for text in (repository["url"].removeprefix("https://github.com/"), repository["branch"]))
+    place, branch = (
+        re.escape(text)
+        for text in (repository["url"].removeprefix("https://github.com/"), repository["branch"])
+    )
     pages = "\n".join(page.read_text(encoding="utf-8") for page in html.rglob("*.html"))
     in_github = rf"/{place}/(?:blob|edit|tree)/{branch}/([^\"?#]+)"
-    named = set(re.findall(in_github, pages)) | set(re.findall(rf"/v2/gh/{place}/{branch}\?urlpath=lab/tree/([^\"&#]+)", pages))
-    assert len(named) >= len(list((ROOT / "notebooks").glob("[0-9]*.py"))) and not [path for path in named if not (ROOT / path).is_file()]
+    named = set(re.findall(in_github, pages)) | set(
+        re.findall(rf"/v2/gh/{place}/{branch}\?urlpath=lab/tree/([^\"&#]+)", pages)
+    )
+    assert len(named) >= len(list((ROOT / "notebooks").glob("[0-9]*.py"))) and not [
+        path for path in named if not (ROOT / path).is_file()
+    ]
 
 
 def installing_cells() -> list[str]:
     """The cell of each notebook that sees to the library, up to its first import from it."""
-    sources = [script.read_text(encoding="utf-8").split("# %%") for script in (ROOT / "notebooks").glob("[0-9]*.py")]
-    return [next(cell for cell in cells if "find_spec" in cell).partition("\n")[2].partition("from medddist")[0] for cells in sources]
+    sources = [
+        script.read_text(encoding="utf-8").split("# %%")
+        for script in (ROOT / "notebooks").glob("[0-9]*.py")
+    ]
+    return [
+        next(cell for cell in cells if "find_spec" in cell)
+        .partition("\n")[2]
+        .partition("from medddist")[0]
+        for cells in sources
+    ]
 
 
 @pytest.mark.parametrize("found, installs", [(None, 1), (object(), 0)])
-def test_a_notebook_installs_the_library_where_it_is_missing_and_only_there(monkeypatch, found, installs):
+def test_a_notebook_installs_the_library_where_it_is_missing_and_only_there(
+    monkeypatch, found, installs
+):
     for cell in installing_cells():
         ran = []
         with monkeypatch.context() as patched:
             patched.setattr("importlib.util.find_spec", lambda name: found)
             patched.setattr("subprocess.run", lambda command, check, ran=ran: ran.append(command))
             exec(cell.replace("<repository>", "https://github.com/somebody/medddist"), {})
-        assert [command[-1] for command in ran] == ["git+https://github.com/somebody/medddist"] * installs
+        assert [command[-1] for command in ran] == [
+            "git+https://github.com/somebody/medddist"
+        ] * installs
 
 
 @pytest.mark.parametrize("address", ["https://github.com/OWNER/medddist", "<repository>"])
-def test_no_notebook_installs_from_an_address_that_is_not_set_and_each_says_what_to_do_instead(monkeypatch, address):
+def test_no_notebook_installs_from_an_address_that_is_not_set_and_each_says_what_to_do_instead(
+    monkeypatch, address
+):
     """As of a notebook made while _config.yml has no address, and of a script opened as it is."""
     for cell in installing_cells():
         with monkeypatch.context() as patched:
             patched.setattr("importlib.util.find_spec", lambda name: None)
             patched.setattr("subprocess.run", lambda command, **_: pytest.fail(f"ran {command}"))
-            with pytest.raises(ModuleNotFoundError, match="not set in _config.yml; install .* pip install path/to/medddist") as refused:
+            with pytest.raises(
+                ModuleNotFoundError,
+                match="not set in _config.yml; install .* pip install path/to/medddist",
+            ) as refused:
                 exec(cell.replace("<repository>", address), {})
         assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["book", "newest"])
 def test_workflows_call_what_is_there(name):
-    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))["jobs"]
+    jobs = yaml.safe_load(
+        (ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
+    )["jobs"]
     ran = " ".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
-    assert jobs and all((ROOT / path).exists() for path in re.findall(r"(?:^| )(\.ci/\w+|tests/\w+\.py)", ran))
+    assert jobs and all(
+        (ROOT / path).exists() for path in re.findall(r"(?:^| )(\.ci/\w+|tests/\w+\.py)", ran)
+    )
     assert ("make test" in ran) == (name == "newest") and (".ci/run" in ran) == (name == "book")
 
 
 def test_the_repositorys_address_stands_in_one_place():
     place = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-    written = [*ROOT.glob("book/*.md"), *ROOT.glob("notebooks/*.py"), *ROOT.glob("medddist/**/*.py"), ROOT / "pyproject.toml"]
+    written = [
+        *ROOT.glob("book/*.md"),
+        *ROOT.glob("notebooks/*.py"),
+        *ROOT.glob("medddist/**/*.py"),
+        ROOT / "pyproject.toml",
+    ]
     assert not [path.name for path in written if place in path.read_text(encoding="utf-8")]
 
 
@@ -115,8 +171,13 @@ def test_the_books_links_are_relative(name):
 
 # --- what is installed ---------------------------------------------------------------------------------------------
 
+
 def test_the_lock_has_exact_public_versions_and_no_address():
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][\w.]*", line)]
     assert PINS["torch"] == "2.13.0" and PINS["torchvision"] == "0.28.0"
 
@@ -145,9 +206,13 @@ def test_everything_imported_is_declared():
     optional = {"pydicom", "kagglehub", "ipython"}
     named = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "IPython": "ipython"}
     sources = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("medddist/**/*.py"))
-    found = set(re.findall(r"^\s*(?:from|import) (\w+)", sources, re.MULTILINE)) - set(sys.stdlib_module_names)
+    found = set(re.findall(r"^\s*(?:from|import) (\w+)", sources, re.MULTILINE)) - set(
+        sys.stdlib_module_names
+    )
     missing = {named.get(name, name) for name in found} - declared - optional - {"medddist"}
-    assert not [name for name in missing if re.search(rf"^(from|import) {name}\b", sources, re.MULTILINE)]
+    assert not [
+        name for name in missing if re.search(rf"^(from|import) {name}\b", sources, re.MULTILINE)
+    ]
 
 
 def test_a_changed_workflow_is_what_runs(tmp_path):
@@ -166,18 +231,27 @@ def test_a_changed_workflow_is_what_runs(tmp_path):
 def test_a_notebook_may_use_all_cores():
     """snakemake tells a step's libraries to use as many threads as the rule says: one, where it says nothing."""
     for name in ("Snakefile", "sweep.smk"):
-        rules = re.split(r"^rule ", (ROOT / "workflow" / name).read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+        rules = re.split(
+            r"^rule ", (ROOT / "workflow" / name).read_text(encoding="utf-8"), flags=re.MULTILINE
+        )[1:]
         heavy = [rule for rule in rules if rule.startswith(("notebook", "point", "teachers"))]
-        assert heavy and all(re.search(r"^    threads: (workflow.cores|THREADS)", rule, re.MULTILINE) for rule in heavy)
+        assert heavy and all(
+            re.search(r"^    threads: (workflow.cores|THREADS)", rule, re.MULTILINE)
+            for rule in heavy
+        )
     assert "--cores 1" not in (ROOT / "Makefile").read_text()
 
 
 # --- make ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("asked, told", [
-    ("DATA=no such/folder", "DATA=no such/folder: there is no such file or folder"),
-    ("PROFILE=nosuch", "PROFILE=nosuch: there is no such profile; choose one of"),
-])
+
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        ("DATA=no such/folder", "DATA=no such/folder: there is no such file or folder"),
+        ("PROFILE=nosuch", "PROFILE=nosuch: there is no such profile; choose one of"),
+    ],
+)
 def test_make_refuses_at_once_in_one_line(asked, told):
     done = make("book", asked, capture_output=True, timeout=20)
     (line,) = done.stderr.splitlines()

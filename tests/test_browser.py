@@ -13,16 +13,33 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 DRIVER = shutil.which("chromedriver")
 WIDTHS_PX = {1280: 900, 390: 844}  # a desk's and a phone's, with their heights
-LOOKED_AT = ("intro", "intro_ja", "method", "method_ja", "results", "performance", "limits", "api", "glossary", "notebooks/04_evaluation", "notebooks/05_images")
+LOOKED_AT = (
+    "intro",
+    "intro_ja",
+    "method",
+    "method_ja",
+    "results",
+    "performance",
+    "limits",
+    "api",
+    "glossary",
+    "notebooks/04_evaluation",
+    "notebooks/05_images",
+)
 CONTRAST = 4.5  # WCAG 2.2, level AA, for text of ordinary size; 3 for large
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver here: the book was not looked at in a browser"),
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="no chromium with its chromedriver here: the book was not looked at in a browser",
+    ),
 ]
 
 # What a page shows once it is laid out and its mathematics is drawn.
@@ -83,10 +100,18 @@ def browser():
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "host-resolver-rules=MAP * ~NOTFOUND"):
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-background-networking",
+        "host-resolver-rules=MAP * ~NOTFOUND",
+    ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
+    driver = webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(executable_path=DRIVER)
+    )
     yield driver
     driver.quit()
 
@@ -126,9 +151,20 @@ def load(browser, page: Path) -> dict:
     browser.get(page.as_uri())
     browser.execute_script(DRAWN)
     browser.execute_script(AT_ONCE)
-    said = [line["message"] for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
+    said = [
+        line["message"]
+        for line in browser.get_log("browser")
+        if line["level"] in ("SEVERE", "WARNING")
+    ]
     events = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
-    return {"console": said, "asked": [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]}
+    return {
+        "console": said,
+        "asked": [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ],
+    }
 
 
 def facts(browser) -> dict:
@@ -142,7 +178,9 @@ def facts(browser) -> dict:
 
 def wrong(seen: dict, of) -> dict[str, object]:
     """By page and width: what `of` finds on it, where it finds something."""
-    return {f"{name} at {width} px": of(shown) for (name, width), shown in seen.items() if of(shown)}
+    return {
+        f"{name} at {width} px": of(shown) for (name, width), shown in seen.items() if of(shown)
+    }
 
 
 def test_every_page_was_looked_at(seen, pages, capsys):
@@ -153,7 +191,9 @@ def test_every_page_was_looked_at(seen, pages, capsys):
             f"\nbrowser: {len(pages)} pages at {len(WIDTHS_PX)} widths, {sum(len(shown['links']) for shown in once)} links,"
             f" {counts['figures']} figures, {counts['equations']} equations, {sum(len(shown['console']) for shown in once)} errors"
         )
-    assert len(seen) == len(WIDTHS_PX) * len(pages) and len(pages) > 15 and min(counts.values()) > 20
+    assert (
+        len(seen) == len(WIDTHS_PX) * len(pages) and len(pages) > 15 and min(counts.values()) > 20
+    )
 
 
 def test_the_console_stays_silent(seen):
@@ -161,7 +201,14 @@ def test_the_console_stays_silent(seen):
 
 
 def test_nothing_is_asked_of_a_network(seen):
-    assert not wrong(seen, lambda shown: [url[:90] for url in shown["asked"] if urlsplit(url).scheme not in ("file", "data", "blob")])
+    assert not wrong(
+        seen,
+        lambda shown: [
+            url[:90]
+            for url in shown["asked"]
+            if urlsplit(url).scheme not in ("file", "data", "blob")
+        ],
+    )
 
 
 def test_no_page_is_wider_than_its_window(seen):
@@ -173,7 +220,10 @@ def test_every_figure_is_drawn_and_has_alternative_text(seen):
 
 
 def test_every_equation_is_drawn(seen):
-    assert not wrong(seen, lambda shown: shown["equations"] - shown["drawn_equations"] or shown["wrong_equations"])
+    assert not wrong(
+        seen,
+        lambda shown: shown["equations"] - shown["drawn_equations"] or shown["wrong_equations"],
+    )
 
 
 def test_every_link_within_the_book_leads_somewhere(seen, pages):
@@ -181,7 +231,11 @@ def test_every_link_within_the_book_leads_somewhere(seen, pages):
 
     def broken(shown):
         links = [urlsplit(link) for link in set(shown["links"]) if link.startswith("file:")]
-        return [link.geturl() for link in links if not leads(Path(unquote(link.path)), unquote(link.fragment), anchors)]
+        return [
+            link.geturl()
+            for link in links
+            if not leads(Path(unquote(link.path)), unquote(link.fragment), anchors)
+        ]
 
     assert not wrong(seen, broken)
 
@@ -201,7 +255,9 @@ def test_the_tabulator_reaches_every_page_and_shows_where_it_is(browser, pages):
     resize(browser, 1280, WIDTHS_PX[1280])
     browser.get(pages["intro"].as_uri())
     browser.execute_script(AT_ONCE)
-    wanted = browser.execute_script("return [...document.querySelectorAll('.bd-links a')].map(a => a.innerText)")
+    wanted = browser.execute_script(
+        "return [...document.querySelectorAll('.bd-links a')].map(a => a.innerText)"
+    )
     reached, unmarked = [], []
     while "" not in reached and len(reached) < 200:
         browser.switch_to.active_element.send_keys(Keys.TAB)

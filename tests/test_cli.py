@@ -13,11 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from test_mistakes import pictures
 
 from medddist import benchmarks, cli
-from medddist.files import not_writable
-from medddist.profile import load_profile
-from test_mistakes import pictures
+from medddist.base.files import not_writable
+from medddist.study.profile import load_profile
 
 TINY = [
     "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
@@ -36,14 +36,26 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
 
 
 def options(tmp_path) -> list[str]:
-    return ["--profile", "smoke", "--out", str(tmp_path), *(word for change in TINY for word in ("--set", change))]
+    return [
+        "--profile",
+        "smoke",
+        "--out",
+        str(tmp_path),
+        *(word for change in TINY for word in ("--set", change)),
+    ]
 
 
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        (["distill", "--profile", "smoke", "--set", "distill.iteration=3"], "distill.iteration is not a setting"),
-        (["distill", "--profile", "smoke", "--set", "distill.iterations=many"], "distill.iterations"),
+        (
+            ["distill", "--profile", "smoke", "--set", "distill.iteration=3"],
+            "distill.iteration is not a setting",
+        ),
+        (
+            ["distill", "--profile", "smoke", "--set", "distill.iterations=many"],
+            "distill.iterations",
+        ),
         (["distill", "--profile", "smoke", "--set", "iterations"], "name=value"),
         (["teachers", "--profile", "none"], "'none' is not known"),
         (["prepare", "--profile", "smoke", "--data", "no/such/folder"], "no/such/folder"),
@@ -63,7 +75,10 @@ def test_a_folder_called_phantom_here_is_told_of(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, "prepare", *options(tmp_path / "out"))
     assert code == 0 and out.startswith("phantom: ")
-    assert err.startswith("medddist: data: phantom is the built-in phantom; ") and "give ./phantom" in err.splitlines()[0]
+    assert (
+        err.startswith("medddist: data: phantom is the built-in phantom; ")
+        and "give ./phantom" in err.splitlines()[0]
+    )
 
 
 @pytest.fixture
@@ -81,26 +96,49 @@ def nothing_is_writable(monkeypatch):
     "arguments, option",
     [
         (["prepare", "--profile", "smoke", "--out", "read/only"], "--out"),
-        (["package", "--profile", "smoke", "--artifacts", "read/only", "--out", "x.zip"], "--artifacts"),
+        (
+            ["package", "--profile", "smoke", "--artifacts", "read/only", "--out", "x.zip"],
+            "--artifacts",
+        ),
         (["init", "phantom", "--write", "read/only/p.yaml"], "--write"),
     ],
 )
-def test_a_place_that_is_read_only_is_named_with_the_option_that_gives_it(capsys, tmp_path, monkeypatch, nothing_is_writable, arguments, option):
+def test_a_place_that_is_read_only_is_named_with_the_option_that_gives_it(
+    capsys, tmp_path, monkeypatch, nothing_is_writable, arguments, option
+):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("medddist.survey.surveyed", lambda *_: SimpleNamespace(source="phantom"))
-    monkeypatch.setattr("medddist.starting.fitting_profile", lambda *_: (load_profile("smoke"), {"chosen": [], "seconds": 1, "memory_bytes": 1}))
+    monkeypatch.setattr(
+        "medddist.init.survey.surveyed", lambda *_: SimpleNamespace(source="phantom")
+    )
+    monkeypatch.setattr(
+        "medddist.init.first_profile.fitting_profile",
+        lambda *_: (load_profile("smoke"), {"chosen": [], "seconds": 1, "memory_bytes": 1}),
+    )
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "") and err.count("\n") == 1
-    assert "read/only" in err and err.endswith(f"cannot be written (Permission denied); choose another {option} or make it writable\n")
+    assert "read/only" in err and err.endswith(
+        f"cannot be written (Permission denied); choose another {option} or make it writable\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x"])
-def test_a_package_whose_place_is_read_only_names_its_own_option(capsys, tmp_path, monkeypatch, name):
+def test_a_package_whose_place_is_read_only_names_its_own_option(
+    capsys, tmp_path, monkeypatch, name
+):
     def refuse(*_, **__):
         raise not_writable(tmp_path / name, PermissionError(errno.EACCES, "Permission denied"))
 
-    monkeypatch.setattr("medddist.package.write_package", refuse)
-    code, _, err = run(capsys, "package", "--profile", "smoke", "--artifacts", str(tmp_path / "a"), "--out", str(tmp_path / name))
+    monkeypatch.setattr("medddist.sharing.writing.write_package", refuse)
+    code, _, err = run(
+        capsys,
+        "package",
+        "--profile",
+        "smoke",
+        "--artifacts",
+        str(tmp_path / "a"),
+        "--out",
+        str(tmp_path / name),
+    )
     assert code == 2 and err.endswith("; choose another --out or make it writable\n")
 
 
@@ -108,32 +146,51 @@ def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_in_a_study_exits_130_with_one_line_on_what_is_kept_and_how_to_go_on(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("medddist.study.Study.train_teachers", interrupted)
+def test_ctrl_c_in_a_study_exits_130_with_one_line_on_what_is_kept_and_how_to_go_on(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("medddist.study.study.Study.train_teachers", interrupted)
     code, out, err = run(capsys, "teachers", *options(tmp_path))
     (line,) = [line for line in err.splitlines() if line and ": about " not in line]
     assert (code, out) == (130, "")
-    assert line == f"medddist: interrupted; finished steps and the last checkpoint are kept under {tmp_path}; run the same command again to continue"
+    assert (
+        line
+        == f"medddist: interrupted; finished steps and the last checkpoint are kept under {tmp_path}; run the same command again to continue"
+    )
 
 
 def test_ctrl_c_where_nothing_is_kept_says_so(capsys, monkeypatch):
-    monkeypatch.setattr("medddist.survey.surveyed", interrupted)
+    monkeypatch.setattr("medddist.init.survey.surveyed", interrupted)
     code, out, err = run(capsys, "init", "phantom")
-    assert (code, out, err.strip()) == (130, "", "medddist: interrupted; no unfinished result is kept; run the same command again")
+    assert (code, out, err.strip()) == (
+        130,
+        "",
+        "medddist: interrupted; no unfinished result is kept; run the same command again",
+    )
 
 
 def test_an_input_that_ends_early_is_no_interruption(capsys, monkeypatch):
     def ended(*_):
         raise EOFError("no more")
 
-    monkeypatch.setattr("medddist.survey.surveyed", ended)
+    monkeypatch.setattr("medddist.init.survey.surveyed", ended)
     code, _, err = run(capsys, "init", "phantom")
     assert code == 1 and "EOFError: no more" in err and "interrupted" not in err
 
 
 def test_ctrl_c_from_a_terminal_is_one_line_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "medddist", "distill", *options(tmp_path), "--set", "distill.iterations=100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "medddist",
+        "distill",
+        *options(tmp_path),
+        "--set",
+        "distill.iterations=100000",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         said = process.stderr.readline()  # how long it takes, or the first of the progress
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -147,12 +204,15 @@ def test_debug_shows_the_traceback(capsys):
 
 
 def test_a_fault_of_ours_is_one_line_and_exit_code_one(capsys, monkeypatch):
-    monkeypatch.setattr("medddist.profile.load_profile", lambda *_: 1 / 0)
+    monkeypatch.setattr("medddist.study.profile.load_profile", lambda *_: 1 / 0)
     code, out, err = run(capsys, "prepare", "--profile", "smoke")
     assert (code, out) == (1, "") and "ZeroDivisionError" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["prepare", "teachers", "distill", "evaluate", "compare", "results", "audit", "package"])
+@pytest.mark.parametrize(
+    "command",
+    ["prepare", "teachers", "distill", "evaluate", "compare", "results", "audit", "package"],
+)
 def test_help_is_there(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0 and "--profile" in out
@@ -164,35 +224,68 @@ def test_benchmarks_are_rows_of_ratios(capsys, tmp_path, monkeypatch):
         monkeypatch.setattr(benchmarks, name, tiny)
     if benchmarks.MEMORY.exists():
         assert benchmarks.peak_mib(tiny, "sweep")[1] > 100
-    monkeypatch.setattr(benchmarks, "peak_mib", lambda case, way, device: (1.0, 2.0, 3.0))  # each takes a process of its own
-    code, out, _ = run(capsys, "bench", "gradient", "--pairs", "2", "--json", "--save", str(tmp_path))
+    monkeypatch.setattr(
+        benchmarks, "peak_mib", lambda case, way, device: (1.0, 2.0, 3.0)
+    )  # each takes a process of its own
+    code, out, _ = run(
+        capsys, "bench", "gradient", "--pairs", "2", "--json", "--save", str(tmp_path)
+    )
     rows = json.loads(out)
     assert code == 0 and rows == json.loads((tmp_path / "bench-gradient.json").read_text())["rows"]
-    assert all({"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"} <= row.keys() for row in rows)
+    assert all(
+        {"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"} <= row.keys()
+        for row in rows
+    )
     assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
-    assert [row["float64_difference"] < 1e-9 for row in rows if "float64_difference" in row] == [True]
+    assert [row["float64_difference"] < 1e-9 for row in rows if "float64_difference" in row] == [
+        True
+    ]
 
 
 def test_a_made_up_problem_is_on_the_device_asked_for():
     meta = torch.device("meta")  # a device without arithmetic: what is left elsewhere shows
-    network, distilled, run, _ = benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2).problem(device=meta)
-    tensors = [run.start, run.target, *run.batches, *(one.uniform for one in run.draws), distilled.labels, *distilled.learned().values()]
+    network, distilled, run, _ = benchmarks.Case(
+        width=4, depth=2, image_size_px=8, images=4, student_steps=2
+    ).problem(device=meta)
+    tensors = [
+        run.start,
+        run.target,
+        *run.batches,
+        *(one.uniform for one in run.draws),
+        distilled.labels,
+        *distilled.learned().values(),
+    ]
     assert {one.device for one in [*tensors, *network.module.parameters()]} == {meta}
 
 
 def test_whole_distillations_by_differences_are_held_against_exact_ones(capsys, tmp_path):
-    code, out, _ = run(capsys, "gradients", *options(tmp_path / "out"), "--save", str(tmp_path), "--json")
-    rows, record = json.loads(out), json.loads((tmp_path / "gradients-smoke-phantom.json").read_text())
+    code, out, _ = run(
+        capsys, "gradients", *options(tmp_path / "out"), "--save", str(tmp_path), "--json"
+    )
+    rows, record = (
+        json.loads(out),
+        json.loads((tmp_path / "gradients-smoke-phantom.json").read_text()),
+    )
     assert code == 0 and record["rows"] == rows and record["settings"]["distill"]["iterations"] == 2
-    assert [(row["metric"], row["way"]) for row in rows] == [("accuracy", "difference"), ("balanced_accuracy", "difference")]
+    assert [(row["metric"], row["way"]) for row in rows] == [
+        ("accuracy", "difference"),
+        ("balanced_accuracy", "difference"),
+    ]
     assert all(row["low"] <= row["difference"] <= row["high"] for row in rows)
-    assert len(list((tmp_path / "out" / "distill").glob("*/result.safetensors"))) == 2 and len(list((tmp_path / "out" / "teacher").iterdir())) == 1
+    assert (
+        len(list((tmp_path / "out" / "distill").glob("*/result.safetensors"))) == 2
+        and len(list((tmp_path / "out" / "teacher").iterdir())) == 1
+    )
     code, out, _ = run(capsys, "gradients", *options(tmp_path / "out"))
     assert code == 0 and out.count(" by difference, ") == 2
 
 
 def test_every_way_to_the_gradient_points_the_same_way_but_teslas(monkeypatch):
-    monkeypatch.setattr(benchmarks, "SMALL", benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=4))
+    monkeypatch.setattr(
+        benchmarks,
+        "SMALL",
+        benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=4),
+    )
     rows = {row["setting"]["way"]: row["cosine"] for row in benchmarks.ways(pairs=1)}
     tesla, coarse = rows.pop("TESLA's approximation"), rows.pop("sweep, convolutions in bfloat16")
     assert len(rows) == 5 and all(cosine == pytest.approx(1, abs=1e-5) for cosine in rows.values())
@@ -200,7 +293,11 @@ def test_every_way_to_the_gradient_points_the_same_way_but_teslas(monkeypatch):
 
 
 def test_two_processes_and_several_teachers_are_measured(monkeypatch):
-    monkeypatch.setattr(benchmarks, "SMALL", benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2))
+    monkeypatch.setattr(
+        benchmarks,
+        "SMALL",
+        benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2),
+    )
     monkeypatch.setattr(benchmarks, "TEACHER_IMAGES", 8)
     assert benchmarks._two_processes(1, None)["setting"] == {"processes": 2}
     assert benchmarks._several_teachers(1, None)["ratio"] > 1
@@ -215,8 +312,12 @@ def test_the_steps_from_the_command_line(capsys, tmp_path):
     code, out, _ = run(capsys, "evaluate", *options(tmp_path), "--json")
     rows = json.loads(out)
     assert code == 0 and [row["method"] for row in rows][0] == "distilled"
-    assert {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "per_class", "confusion"} <= rows[0].keys()
-    assert all(row["accuracy"]["low"] <= row["accuracy"]["mean"] <= row["accuracy"]["high"] for row in rows)
+    assert {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "per_class", "confusion"} <= rows[
+        0
+    ].keys()
+    assert all(
+        row["accuracy"]["low"] <= row["accuracy"]["mean"] <= row["accuracy"]["high"] for row in rows
+    )
 
 
 @pytest.fixture(scope="module")
@@ -228,13 +329,27 @@ def images_of_ones_own(tmp_path_factory):
 
 def own_options(images, out) -> list[str]:
     changes = [change for change in TINY if not change.startswith("data.images")]
-    return ["--profile", "smoke", "--data", str(images), "--out", str(out), *(word for change in changes for word in ("--set", change))]
+    return [
+        "--profile",
+        "smoke",
+        "--data",
+        str(images),
+        "--out",
+        str(out),
+        *(word for change in changes for word in ("--set", change)),
+    ]
 
 
 @pytest.mark.parametrize("still", [True, False])
-def test_unchanged_images_are_called_so_and_not_proposed_for_a_package(capsys, tmp_path, images_of_ones_own, still):
+def test_unchanged_images_are_called_so_and_not_proposed_for_a_package(
+    capsys, tmp_path, images_of_ones_own, still
+):
     """Where no candidate is better on validation than the start; held still here by a rate of 0, or moved and the last one taken."""
-    changes = ["--set", "distill.learning_rate_images=0"] if still else ["--set", "distill.selection=last"]
+    changes = (
+        ["--set", "distill.learning_rate_images=0"]
+        if still
+        else ["--set", "distill.selection=last"]
+    )
     words = own_options(images_of_ones_own, tmp_path) + changes
     code, out, _ = run(capsys, "distill", *words, "--json")
     (row,) = json.loads(out)
@@ -242,37 +357,77 @@ def test_unchanged_images_are_called_so_and_not_proposed_for_a_package(capsys, t
     code, told, _ = run(capsys, "distill", *words)
     code, scored, _ = run(capsys, "evaluate", *words)
     for said in (told, scored):
-        assert code == 0 and ("the selected images are unchanged real images (iteration" in said) == still
-        assert ("next: distil longer" in said) == still and ("--set distill.iterations=400" in said) == still
+        assert (
+            code == 0
+            and ("the selected images are unchanged real images (iteration" in said) == still
+        )
+        assert ("next: distil longer" in said) == still and (
+            "--set distill.iterations=400" in said
+        ) == still
     assert ("medddist package" in scored) != still
 
 
 def test_the_longer_distillation_that_is_proposed_is_the_same_command_with_one_setting_changed():
     from medddist.cli.measuring import longer
 
-    words = longer("distill", "my images.yaml", "d", "o", ("distill.iterations=500", "seeds=[1, 2]"), 500)
-    assert words == "medddist distill --profile 'my images.yaml' --data d --out o --set 'seeds=[1, 2]' --set distill.iterations=2000"
+    words = longer(
+        "distill", "my images.yaml", "d", "o", ("distill.iterations=500", "seeds=[1, 2]"), 500
+    )
+    assert (
+        words
+        == "medddist distill --profile 'my images.yaml' --data d --out o --set 'seeds=[1, 2]' --set distill.iterations=2000"
+    )
 
 
 @pytest.mark.slow
 def test_the_comparison_from_the_command_line(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("medddist.parallel.workers_for", lambda study: 2)  # whatever threads this process has
-    code, out, _ = run(capsys, "compare", *options(tmp_path / "out"), "--json", "--save", str(tmp_path))
-    rows, record = json.loads(out), json.loads((tmp_path / "compare-smoke-phantom.json").read_text())
+    monkeypatch.setattr(
+        "medddist.study.workers.workers_for", lambda study: 2
+    )  # whatever threads this process has
+    code, out, _ = run(
+        capsys, "compare", *options(tmp_path / "out"), "--json", "--save", str(tmp_path)
+    )
+    rows, record = (
+        json.loads(out),
+        json.loads((tmp_path / "compare-smoke-phantom.json").read_text()),
+    )
     assert code == 0 and record["rows"] == rows and record["about"]["packages"]["torch"]
     assert {row["table"] for row in rows} == {"released", "inside", "unseen", "probe"}
     missing = {row["method"] for row in rows if row["status"] == "unavailable"}
-    assert "transfer_phantom" in missing and "transfer_site" not in missing and all(row["reason"] for row in rows if row["method"] in missing)
-    assert all({"accuracy", "balanced_accuracy", "per_class"} <= row.keys() for row in rows if row["status"] == "measured")
-    assert record["origins"].keys() == {"by_origin", "probes", "class_from_origin", "confounding"} and len(record["origins"]["confounding"]) == 4
+    assert (
+        "transfer_phantom" in missing
+        and "transfer_site" not in missing
+        and all(row["reason"] for row in rows if row["method"] in missing)
+    )
+    assert all(
+        {"accuracy", "balanced_accuracy", "per_class"} <= row.keys()
+        for row in rows
+        if row["status"] == "measured"
+    )
+    assert (
+        record["origins"].keys() == {"by_origin", "probes", "class_from_origin", "confounding"}
+        and len(record["origins"]["confounding"]) == 4
+    )
     code, out, _ = run(capsys, "compare", *options(tmp_path / "out"))
     assert code == 0 and "BEHIND" in out and "unavailable: the data is the phantom itself" in out
 
 
 def test_results_are_a_record_with_all_that_is_needed_to_measure_again(capsys, tmp_path):
-    code, out, _ = run(capsys, "results", *options(tmp_path / "out"), "--folder", str(tmp_path / "results"), "--json")
+    code, out, _ = run(
+        capsys,
+        "results",
+        *options(tmp_path / "out"),
+        "--folder",
+        str(tmp_path / "results"),
+        "--json",
+    )
     record = json.loads(out)
-    assert code == 0 and record == json.loads((tmp_path / "results" / "smoke-phantom.json").read_text())
+    assert code == 0 and record == json.loads(
+        (tmp_path / "results" / "smoke-phantom.json").read_text()
+    )
     assert record["about"]["packages"]["torch"] and record["about"]["machine"]["threads"]
     (measured,) = record["variants"].values()
-    assert measured["settings"]["distill"]["iterations"] == 2 and measured["summary"]["lead_over_it"]["low"] is not None
+    assert (
+        measured["settings"]["distill"]["iterations"] == 2
+        and measured["summary"]["lead_over_it"]["low"] is not None
+    )

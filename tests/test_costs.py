@@ -6,9 +6,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medddist.costs import DIFFERENCE_PASSES, SWEEP_PASSES, activation_bytes, forward_flops, iteration_flops, noted_bytes, training_flops
-from medddist.derivatives import gradient_and_kept, slopes
-from medddist.networks import NetworkSettings, convnet, initial_parameters
+from medddist.costs import (
+    DIFFERENCE_PASSES,
+    SWEEP_PASSES,
+    activation_bytes,
+    forward_flops,
+    iteration_flops,
+    noted_bytes,
+    training_flops,
+)
+from medddist.method.fast.derivatives import gradient_and_kept, slopes
+from medddist.method.networks import NetworkSettings, convnet, initial_parameters
 
 SHAPES = [(8, 3, 1, 32), (6, 2, 3, 17), (4, 1, 1, 8)]  # width, depth, channels, size
 
@@ -42,7 +50,9 @@ def test_a_training_step_is_three_passes_but_for_the_derivative_in_the_images():
 def test_what_is_kept_is_as_large_as_stated():
     settings = NetworkSettings(width=5, depth=3)
     network = convnet(settings, 1, 4, 20)
-    *_, kept = gradient_and_kept(network, initial_parameters(network, 0), torch.zeros(3, 1, 20, 20), torch.tensor([0, 1, 2]))
+    *_, kept = gradient_and_kept(
+        network, initial_parameters(network, 0), torch.zeros(3, 1, 20, 20), torch.tensor([0, 1, 2])
+    )
     held = [*kept.convolved[1:], *kept.by_output]
     assert bytes_of(held) == activation_bytes(settings, 20, 3)
 
@@ -50,7 +60,9 @@ def test_what_is_kept_is_as_large_as_stated():
 def test_what_is_noted_is_as_large_as_stated():
     settings = NetworkSettings(width=5, depth=3)
     network = convnet(settings, 1, 4, 21)
-    found = slopes(network, initial_parameters(network, 0), torch.zeros(3, 1, 21, 21), torch.tensor([0, 1, 2]))
+    found = slopes(
+        network, initial_parameters(network, 0), torch.zeros(3, 1, 21, 21), torch.tensor([0, 1, 2])
+    )
     assert bytes_of(found.open) == noted_bytes(settings, 21, 3)
 
 

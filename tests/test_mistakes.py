@@ -68,7 +68,9 @@ def pictures(folder: Path, **counts: int) -> None:
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
         for k in range(count):
-            Image.fromarray(random.integers(0, 255, (32, 32), np.uint8)).save(folder / name / f"{k}.png")
+            Image.fromarray(random.integers(0, 255, (32, 32), np.uint8)).save(
+                folder / name / f"{k}.png"
+            )
 
 
 def made(here: Path) -> None:
@@ -81,13 +83,20 @@ def made(here: Path) -> None:
     pictures(here / "damaged", a=4, b=4)
     (here / "damaged" / "b" / "1.png").write_bytes(b"no image")
     pictures(here / "COVID-19_Radiography_Dataset", COVID=3, Normal=3)
-    for name, text in (("no_column", "name,label\na/0.png,a\n"), ("wrong_name", "file,label\na/0.png,a\na/9.png,b\n")):
+    for name, text in (
+        ("no_column", "name,label\na/0.png,a\n"),
+        ("wrong_name", "file,label\na/0.png,a\na/9.png,b\n"),
+    ):
         pictures(here / name, a=3)
         (here / name / "labels.csv").write_text(text)
     (here / "one.png").write_bytes((here / "good" / "a" / "0.png").read_bytes())
     images, labels = np.zeros((6, 8, 8), np.uint8), np.arange(6) % 2
     np.savez(here / "no_test.npz", train_images=images, train_labels=labels)
-    parts = {f"{part}_{what}": of for part in ("train", "test") for what, of in (("images", images + 255.0), ("labels", labels))}
+    parts = {
+        f"{part}_{what}": of
+        for part in ("train", "test")
+        for what, of in (("images", images + 255.0), ("labels", labels))
+    }
     np.savez(here / "floats.npz", **parts)
     (here / "mine.yaml").write_text("name: mine\nteachers: {number: 3}\n")
     (here / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
@@ -96,7 +105,11 @@ def made(here: Path) -> None:
 def said(command: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.suppress(SystemExit),
+    ):
         return cli.exit_code(command.split()), out.getvalue(), err.getvalue()
     raise AssertionError(f"{command}: ended otherwise")
 
@@ -119,7 +132,10 @@ def rows(here: Path) -> Iterator[tuple[str, str, str]]:
 
 def page(here: Path) -> str:
     cell = lambda text: text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
-    return HEAD + "".join(f"| {cell(what)} | `medddist {command}` | {cell(line)} |\n" for what, command, line in rows(here))
+    return HEAD + "".join(
+        f"| {cell(what)} | `medddist {command}` | {cell(line)} |\n"
+        for what, command, line in rows(here)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import json
 import pandas as pd
 import pytest
 
-from medddist import figures, metrics
+from medddist import figures
+from medddist.measure import metrics
 from workflow import comparison_page, leakage_page, overview, reliability_page
 
 
@@ -24,37 +25,75 @@ def sweep_rows(data: str) -> list[dict]:
     for metric in ("accuracy", "balanced_accuracy"):
         for seeds in ("0", "1", "0 1"):
             for size in (1, 10):
-                score = {"mean": 0.1 * size ** 0.5, "low": 0.05, "high": 0.4}
-                rows.append(shared | {"method": "distilled", "label": "distilled images", "images_per_class": size, "seeds": seeds, "metric": metric} | score)
+                score = {"mean": 0.1 * size**0.5, "low": 0.05, "high": 0.4}
+                rows.append(
+                    shared
+                    | {
+                        "method": "distilled",
+                        "label": "distilled images",
+                        "images_per_class": size,
+                        "seeds": seeds,
+                        "metric": metric,
+                    }
+                    | score
+                )
             full = {"mean": 0.9, "low": 0.8, "high": 0.95, "images_per_class": None}
-            rows.append(shared | {"method": "full_good", "label": "all images", "seeds": seeds, "metric": metric} | full)
+            rows.append(
+                shared
+                | {"method": "full_good", "label": "all images", "seeds": seeds, "metric": metric}
+                | full
+            )
     return rows
 
 
 def test_a_sweep_is_a_picture_and_a_table_for_each_data_source(root):
-    pd.DataFrame(sweep_rows("a") + sweep_rows("b")).astype({"images_per_class": "Int64"}).to_csv(root / "results" / "sweep-x-a-b.csv", index=False)
+    pd.DataFrame(sweep_rows("a") + sweep_rows("b")).astype({"images_per_class": "Int64"}).to_csv(
+        root / "results" / "sweep-x-a-b.csv", index=False
+    )
     found = overview.sweeps()
     assert list(found) == ["sweep-x-a-b-a", "sweep-x-a-b-b"]
     for rows in found.values():
         axes = figures.images_a_class(rows, "balanced_accuracy").axes[0]
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["distilled images", "all images"]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+            "distilled images",
+            "all images",
+        ]
         assert list(axes.lines[0].get_ydata()) == pytest.approx([0.1, 0.1 * 10**0.5])
         figures.plt.close(axes.figure)
     page = overview.sweep_pages(found).replace("\N{NO-BREAK SPACE}", " ")
-    assert page.count("```{image}") == 2 and page.count(":alt: Balanced accuracy by images a class") == 2
+    assert (
+        page.count("```{image}") == 2
+        and page.count(":alt: Balanced accuracy by images a class") == 2
+    )
     assert "| distilled images | 0.100 [0.050, 0.400] | 0.316 [0.050, 0.400] |" in page
     assert "| all images | 0.900 [0.800, 0.950] | 0.900 [0.800, 0.950] |" in page
 
 
 def test_no_results_no_pages(root):
-    assert overview.sweeps() == {} and overview.sweep_pages({}) == "" and overview.performance(("gradient",)) == ""
+    assert (
+        overview.sweeps() == {}
+        and overview.sweep_pages({}) == ""
+        and overview.performance(("gradient",)) == ""
+    )
     for page in overview.PAGES.values():
         assert page.records(root / "results") == {} == page.pictures({})
-    assert leakage_page.text({}).startswith("Not measured yet: `medddist leakage") and comparison_page.text({}) == ""
+    assert (
+        leakage_page.text({}).startswith("Not measured yet: `medddist leakage")
+        and comparison_page.text({}) == ""
+    )
 
 
 def test_a_benchmark_is_a_table_with_its_machine(root):
-    row = {"what": "seconds", "setting": {"way": "sweep", "batch_size": None}, "ours": 1.0, "reference": 2.0, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6, "cosine": 1.0}
+    row = {
+        "what": "seconds",
+        "setting": {"way": "sweep", "batch_size": None},
+        "ours": 1.0,
+        "reference": 2.0,
+        "ratio": 0.5,
+        "ratio_low": 0.4,
+        "ratio_high": 0.6,
+        "cosine": 1.0,
+    }
     about = {"machine": {"processor": "P", "threads": 2}, "packages": {"torch": "2"}}
     (root / "results" / "bench-ways.json").write_text(json.dumps({"rows": [row], "about": about}))
     page = overview.performance(("gradient", "ways"))
@@ -63,27 +102,46 @@ def test_a_benchmark_is_a_table_with_its_machine(root):
 
 
 def test_costs_grow_with_what_is_multiplied():
-    rows = [line.split("|")[1:-1] for line in overview.costs().splitlines() if line.startswith("| ")][1:]
+    rows = [
+        line.split("|")[1:-1] for line in overview.costs().splitlines() if line.startswith("| ")
+    ][1:]
     value = lambda row, column: float(rows[row][column].replace(",", ""))
     assert len(rows) == len(overview.SCALES)
     assert value(1, 1) == pytest.approx(10 * value(0, 1), rel=0.03) and value(1, 2) == value(0, 2)
-    assert value(2, 2) == pytest.approx(10 * value(0, 2), rel=0.03) and value(2, 6) == pytest.approx(10 * value(0, 6), rel=0.05)
+    assert value(2, 2) == pytest.approx(10 * value(0, 2), rel=0.03) and value(
+        2, 6
+    ) == pytest.approx(10 * value(0, 6), rel=0.05)
     assert 8 < value(3, 2) / value(0, 2) < 11
-    assert all(value(row, 3) == pytest.approx(6 / 11 * value(row, 2), rel=0.05) for row in range(len(rows)))
+    assert all(
+        value(row, 3) == pytest.approx(6 / 11 * value(row, 2), rel=0.05) for row in range(len(rows))
+    )
 
 
 def real_record() -> dict:
     score = {"mean": 0.5, "low": 0.4, "high": 0.6}
-    rows = [{"method": name, "label": f"the {name}", "accuracy": score, "balanced_accuracy": score} for name in ("distilled", "full_good", "initial")]
+    rows = [
+        {"method": name, "label": f"the {name}", "accuracy": score, "balanced_accuracy": score}
+        for name in ("distilled", "full_good", "initial")
+    ]
     data = {"class_names": ["a", "b"], "counts": {"train": [1000, 234], "test": [30, 10]}}
-    return {"variants": {"v": {"rows": rows, "data": data, "settings": {"distill": {"images_per_class": 5}}}, "w": {}}}
+    return {
+        "variants": {
+            "v": {"rows": rows, "data": data, "settings": {"distill": {"images_per_class": 5}}},
+            "w": {},
+        }
+    }
 
 
 def test_the_answer_is_the_first_variant_of_each_record(root):
     (root / "results" / "real-x.json").write_text(json.dumps(real_record()))
     page = overview.answer().replace("\N{NO-BREAK SPACE}", " ")
-    assert "| the distilled | 10 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in page and "| the full_good | 1,234 |" in page
-    assert "the initial" not in page and "(`results/real-x.json`, v teachers), 40 test images" in page
+    assert (
+        "| the distilled | 10 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in page
+        and "| the full_good | 1,234 |" in page
+    )
+    assert (
+        "the initial" not in page and "(`results/real-x.json`, v teachers), 40 test images" in page
+    )
 
 
 @pytest.mark.parametrize("record, marked", [({}, True), ({"interval": metrics.INTERVAL}, False)])
@@ -92,10 +150,34 @@ def test_pages_mark_intervals_on_record_that_are_of_the_former_kind(root, record
     pd.DataFrame(sweep_rows("a")).to_csv(results / "sweep-x-a.csv", index=False)
     score = {"mean": 0.5, "low": 0.4, "high": 0.6}
     origins = {"class_from_origin": None, "probes": [], "by_origin": {}, "confounding": []}
-    compare = {"pretrain": {"released_steps": 1, "inside_steps": 1, "batch_size": 1}, "evaluation_seeds": 2, "epochs": 1, "batch_size": 1, "learning_rates": [], "grid": []}
+    compare = {
+        "pretrain": {"released_steps": 1, "inside_steps": 1, "batch_size": 1},
+        "evaluation_seeds": 2,
+        "epochs": 1,
+        "batch_size": 1,
+        "learning_rates": [],
+        "grid": [],
+    }
     settings = {"distill": {"images_per_class": 1}, "compare": compare}
-    leak = {"label": "x", "start": None, "images_per_class": 1, "accuracy": score, "balanced_accuracy": score, "found": {}, "privacy": None, "broken": []}
-    gradient = {"way": "w", "metric": "accuracy", "by_way": 0.5, "by_exact": 0.5, "difference": 0.0, "low": -0.1, "high": 0.1}
+    leak = {
+        "label": "x",
+        "start": None,
+        "images_per_class": 1,
+        "accuracy": score,
+        "balanced_accuracy": score,
+        "found": {},
+        "privacy": None,
+        "broken": [],
+    }
+    gradient = {
+        "way": "w",
+        "metric": "accuracy",
+        "by_way": 0.5,
+        "by_exact": 0.5,
+        "difference": 0.0,
+        "low": -0.1,
+        "high": 0.1,
+    }
     for name, of in {
         "real-x": real_record(), "sweep-x-a": {}, "compare-x": {"rows": [], "settings": settings, "origins": origins},
         "gradients-x": {"profile": "p", "source": "s", "rows": [gradient]}, "leakage-x": {"rows": [leak]},
@@ -108,17 +190,43 @@ def test_pages_mark_intervals_on_record_that_are_of_the_former_kind(root, record
 
 
 def test_growth_is_drawn_as_ratios():
-    row = {"what": "peak MiB", "setting": {"images": 80}, "ratio": 2.2, "ratio_low": 2.0, "ratio_high": 2.4}
-    _, memory = figures.growth([row, row | {"setting": {"images": 80, "width": 64}}], {"images": 40}).axes
-    assert list(memory.lines[0].get_xdata()) == [1, 2] and list(memory.lines[0].get_ydata()) == [1, 2.2]
+    row = {
+        "what": "peak MiB",
+        "setting": {"images": 80},
+        "ratio": 2.2,
+        "ratio_low": 2.0,
+        "ratio_high": 2.4,
+    }
+    _, memory = figures.growth(
+        [row, row | {"setting": {"images": 80, "width": 64}}], {"images": 40}
+    ).axes
+    assert list(memory.lines[0].get_xdata()) == [1, 2] and list(memory.lines[0].get_ydata()) == [
+        1,
+        2.2,
+    ]
     figures.plt.close(memory.figure)
 
 
 def test_faults_are_a_table_with_what_was_not_tried(root):
-    assert "no counts on record" in reliability_page.text(reliability_page.records(root / "results"))
-    kinds = {"kills": {"tried": 1200, "refused": 0, "right": 1200, "failures": 0, "seconds": 60}, "x": {"tried": 0, "why": "no root", "seconds": 0}}
-    about = {"commit": "c", "machine": {"processor": "P"}, "python": "3", "packages": {"torch": "2"}}
-    (root / "results" / "reliability.json").write_text(json.dumps({"kinds": kinds, "seed": 0, "about": about}))
+    assert "no counts on record" in reliability_page.text(
+        reliability_page.records(root / "results")
+    )
+    kinds = {
+        "kills": {"tried": 1200, "refused": 0, "right": 1200, "failures": 0, "seconds": 60},
+        "x": {"tried": 0, "why": "no root", "seconds": 0},
+    }
+    about = {
+        "commit": "c",
+        "machine": {"processor": "P"},
+        "python": "3",
+        "packages": {"torch": "2"},
+    }
+    (root / "results" / "reliability.json").write_text(
+        json.dumps({"kinds": kinds, "seed": 0, "about": about})
+    )
     page = reliability_page.text(reliability_page.records(root / "results"))
-    assert "then started again | 1,200 | 0 | 1,200 | 0 |" in page and "| x | 0 | not tried: no root |  |  |" in page
+    assert (
+        "then started again | 1,200 | 0 | 1,200 | 0 |" in page
+        and "| x | 0 | not tried: no root |  |  |" in page
+    )
     assert "1,200 faults in 1 minutes" in page

@@ -26,23 +26,41 @@ def test_public_names_are_there_and_documented(name):
 
 def test_an_unknown_name_is_none_of_them():
     with pytest.raises(AttributeError, match="no attribute 'distil'"):
-        medddist.distil  # noqa: B018
+        medddist.distil
 
 
 def test_the_package_alone_imports_no_torch():
-    told = subprocess.run([sys.executable, "-c", "import medddist, sys; print('torch' in sys.modules)"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", "import medddist, sys; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert told.stdout.strip() == "False"
 
 
 def test_the_version_stands_once():
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == medddist.__version__
+    assert (
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        == medddist.__version__
+    )
     assert importlib.metadata.version("medddist") == medddist.__version__
 
 
 def test_hints_are_marked_as_such_and_every_function_says_what_it_returns():
     assert (ROOT / "medddist" / "py.typed").is_file()
-    assert "py.typed" in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["medddist"]
-    without = [f"{path.relative_to(ROOT)}:{node.lineno} {node.name}" for path in MODULES for node in public_functions(path) if node.returns is None]
+    assert (
+        "py.typed"
+        in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+            "package-data"
+        ]["medddist"]
+    )
+    without = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in MODULES
+        for node in public_functions(path)
+        if node.returns is None
+    ]
     assert not without, without
 
 
@@ -50,4 +68,11 @@ def public_functions(path: Path) -> list[ast.FunctionDef]:
     """Of a module and of its classes; numba compiles those of `kernels` and infers what they return."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
-    return [node for body in bodies for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and path.stem != "kernels"]
+    return [
+        node
+        for body in bodies
+        for node in body
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith("_")
+        and path.stem != "kernels"
+    ]

@@ -9,15 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from medddist import results
-from medddist.files import read_json
-from medddist.profile import load_profile
-from medddist.study import Study
+from medddist.base.files import read_json
+from medddist.study import results
+from medddist.study.profile import load_profile
+from medddist.study.study import Study
 
 
 def git(folder: Path, *words: str) -> str:
     own = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", "-C", folder, *own, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["git", "-C", folder, *own, *words], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -60,7 +62,9 @@ def test_a_repository_that_lies_where_medddist_is_but_does_not_hold_it_is_not_me
     assert results.commit() is None
 
 
-def test_a_repository_that_the_environment_names_is_not_medddists(library, tmp_path_factory, monkeypatch):
+def test_a_repository_that_the_environment_names_is_not_medddists(
+    library, tmp_path_factory, monkeypatch
+):
     """As git does for a hook that runs a study."""
     other = tmp_path_factory.mktemp("other")
     committed(other)

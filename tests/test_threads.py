@@ -12,14 +12,6 @@ from pathlib import Path
 import numba
 import pytest
 import torch
-
-from medddist import derivatives, kernels, threads
-from medddist.augment import NO_AUGMENTATION
-from medddist.distill import distill
-from medddist.matching import matching_gradient
-from medddist.networks import initial_parameters
-from medddist.threads import Sleepers, shared_threads
-from medddist.training import predict, train
 from small import (
     labelled,
     tiny_distill,
@@ -29,6 +21,15 @@ from small import (
     walks,
 )
 from test_matching import tiny_case
+
+from medddist import threads
+from medddist.method.augment import NO_AUGMENTATION
+from medddist.method.distill import distill
+from medddist.method.fast import derivatives, kernels
+from medddist.method.matching import matching_gradient
+from medddist.method.networks import initial_parameters
+from medddist.method.training import predict, train
+from medddist.threads import Sleepers, shared_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = numba.config.NUMBA_NUM_THREADS
@@ -54,7 +55,14 @@ def distilled(tmp_path):
     network = tiny_network()
     settings, data = tiny_distill(iterations=1), labelled(12)
     return distill(
-        network, data, data, 3, walks(tmp_path, network), settings, tiny_evaluation(), tmp_path / "run"
+        network,
+        data,
+        data,
+        3,
+        walks(tmp_path, network),
+        settings,
+        tiny_evaluation(),
+        tmp_path / "run",
     )
 
 
@@ -75,11 +83,15 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("call", ENTRIES.values(), ids=ENTRIES)
-def test_kernels_use_torchs_number_of_threads_and_the_caller_keeps_his(call, callers, tmp_path, monkeypatch):
+def test_kernels_use_torchs_number_of_threads_and_the_caller_keeps_his(
+    call, callers, tmp_path, monkeypatch
+):
     inside = set()
     for name, of in vars(kernels).items():
         if isinstance(of, numba.core.dispatcher.Dispatcher) and not name.startswith("_"):
-            looked = lambda *given, of=of: inside.add((torch.get_num_threads(), numba.get_num_threads())) or of(*given)
+            looked = lambda *given, of=of: (
+                inside.add((torch.get_num_threads(), numba.get_num_threads())) or of(*given)
+            )
             monkeypatch.setattr(kernels, name, looked)
     call(tmp_path)
     assert inside == {(callers[0], min(callers[0], MOST))}
@@ -92,7 +104,7 @@ def test_settings_come_back_after_an_error(callers):
     assert (torch.get_num_threads(), numba.get_num_threads()) == callers
 
 
-@pytest.mark.parametrize("first", ["torch", "medddist.derivatives", "numba"])
+@pytest.mark.parametrize("first", ["torch", "medddist.method.fast.derivatives", "numba"])
 @pytest.mark.parametrize("torchs", [1, 2])
 def test_order_of_imports_does_not_matter(first, torchs):
     """Numba's threads, when first started, would raise torch's number to that of the cores."""
@@ -104,7 +116,9 @@ def test_order_of_imports_does_not_matter(first, torchs):
     )
     given = os.environ | {"NUMBA_NUM_THREADS": "3", "OMP_NUM_THREADS": "3"}
     given.pop("OMP_WAIT_POLICY", None)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=given, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=given, cwd=ROOT
+    )
     assert done.stdout.split() == [f"{torchs}", f"{torchs}", f"{torchs}", "True"], done.stderr
 
 
@@ -112,7 +126,9 @@ def sleeping() -> bool:
     return any(thread.name == "medddist-sleepers" for thread in threading.enumerate())
 
 
-def test_while_the_engine_computes_there_are_more_threads_than_cores_and_then_no_longer(monkeypatch):
+def test_while_the_engine_computes_there_are_more_threads_than_cores_and_then_no_longer(
+    monkeypatch,
+):
     """GNU's OpenMP then lets those that wait sleep, whatever it read when it was loaded."""
     asked = []
     started = threads._start_team
@@ -155,7 +171,9 @@ def test_gnus_openmp_starts_a_team_of_the_asked_number():
     assert count in ([3], []), "with another runtime there is nothing to start"
 
 
-@pytest.mark.parametrize("platform, problem", [("win32", None), ("linux", OSError), ("linux", AttributeError)])
+@pytest.mark.parametrize(
+    "platform, problem", [("win32", None), ("linux", OSError), ("linux", AttributeError)]
+)
 def test_without_gnus_openmp_nothing_is_started(platform, problem, monkeypatch):
     def refuse(name):
         raise problem

@@ -8,11 +8,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 import conftest
-from medddist import kernels
+import pytest
 from test_book import make
+
+from medddist.method.fast import kernels
 
 TESTS = Path(__file__).resolve().parent
 
@@ -26,7 +26,9 @@ def test_make_runs_the_tests_in_as_many_workers_as_asked(target):
 
 
 def test_a_worker_computes_with_one_thread_unless_told_otherwise():
-    script = "import conftest, torch, numba; print(torch.get_num_threads(), numba.get_num_threads())"
+    script = (
+        "import conftest, torch, numba; print(torch.get_num_threads(), numba.get_num_threads())"
+    )
     plain = {name: text for name, text in os.environ.items() if not name.endswith("_NUM_THREADS")}
     plain |= {"PYTEST_XDIST_WORKER": "gw0", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
@@ -37,7 +39,9 @@ def test_a_worker_computes_with_one_thread_unless_told_otherwise():
 
 def test_auto_is_a_worker_per_core_but_no_more_than_memory_allows(monkeypatch):
     for cores, workers in ((1, 1), (2, 2), (64, conftest.MOST_WORKERS)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
+        monkeypatch.setattr(
+            os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False
+        )
         assert conftest.pytest_xdist_auto_num_workers() == workers
 
 

@@ -6,26 +6,62 @@ import json
 from pathlib import Path
 
 ATTACKS = {"loss": "loss", "lira": "LiRA"}
-GROUPS = {"starting": "images it started from", "others": "other training images", "unseen": "unseen images (negative control)"}
+GROUPS = {
+    "starting": "images it started from",
+    "others": "other training images",
+    "unseen": "unseen images (negative control)",
+}
 
 
 def records(folder: Path) -> dict[str, dict]:
     """Of audit-*.json in a folder, by their names."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("audit-*.json"))}
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("audit-*.json"))
+    }
 
 
 def text(found: dict[str, dict]) -> str:
     """Each record's table, in MyST."""
-    told = [] if found else ["Not measured yet: `medddist audit --profile lira --save results` does, and goes on where it was stopped.", ""]
+    told = (
+        []
+        if found
+        else [
+            "Not measured yet: `medddist audit --profile lira --save results` does, and goes on where it was stopped.",
+            "",
+        ]
+    )
     for name, record in found.items():
         settings = record["audit"]["settings"]
-        told += [f"False positives {settings['false_positives']:g}, {settings['shadows']} shadow distillations (`{name}`):", ""]
-        told += ["| attack | asked about | found | by chance | area under the curve |", "|---" * 5 + "|"]
+        told += [
+            f"False positives {settings['false_positives']:g}, {settings['shadows']} shadow distillations (`{name}`):",
+            "",
+        ]
+        told += [
+            "| attack | asked about | found | by chance | area under the curve |",
+            "|---" * 5 + "|",
+        ]
         for attack, of in record["audit"]["membership"].items():
-            rows = {"real images that networks were trained on (positive control)": of["positive_control"]["control"]}
-            rows |= {said: of["released"][group] for group, said in GROUPS.items() if group in of["released"]}
+            rows = {
+                "real images that networks were trained on (positive control)": of[
+                    "positive_control"
+                ]["control"]
+            }
+            rows |= {
+                said: of["released"][group]
+                for group, said in GROUPS.items()
+                if group in of["released"]
+            }
             told += [_row(ATTACKS[attack], said, row) for said, row in rows.items()]
-        told += ["", *(f"- {reason}" for reason in record["broken"] or ["Both controls were as they have to be, for each attack."]), ""]
+        told += [
+            "",
+            *(
+                f"- {reason}"
+                for reason in record["broken"]
+                or ["Both controls were as they have to be, for each attack."]
+            ),
+            "",
+        ]
     return "\n".join(told)
 
 

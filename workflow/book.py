@@ -1,6 +1,6 @@
 """The book as HTML from a copy of its sources and the notebooks just executed, so that no tracked file changes.
 
-    python workflow/book.py build/demo/notebooks build/demo/html
+python workflow/book.py build/demo/notebooks build/demo/html
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP_LEVEL = ("_config.yml", "_toc.yml", "README.md", "CITATION.cff", "CHANGELOG.md")  # what pages may refer to
+TOP_LEVEL = (
+    "_config.yml",
+    "_toc.yml",
+    "README.md",
+    "CITATION.cff",
+    "CHANGELOG.md",
+)  # what pages may refer to
 FOLDERS = ("book", "results")
 
 
@@ -24,14 +30,30 @@ def copy_of_the_sources(folder: Path, notebooks: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
     for name in FOLDERS:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("_build", ".*"))
+            shutil.copytree(
+                ROOT / name,
+                folder / name,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("_build", ".*"),
+            )
     shutil.copytree(notebooks, folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
 
 
 def build(source: Path, output: Path) -> int:
     """Exit code of Jupyter Book; its messages are shown only where it fails or warns."""
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "--quiet", str(source / "book")]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        "--quiet",
+        str(source / "book"),
+    ]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     html = source / "book" / "_build" / "html"
     if done.returncode or not (html / "index.html").is_file():
         print(done.stdout, file=sys.stderr)

@@ -23,7 +23,9 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY_TOKEN = "<repository>"  # stands in the scripts for the address that _config.yml alone holds
+REPOSITORY_TOKEN = (
+    "<repository>"  # stands in the scripts for the address that _config.yml alone holds
+)
 REFUSED = 2
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -56,8 +58,14 @@ def execute(script: Path, output: Path, given: dict[str, str]) -> None:
     try:
         try:
             executed = papermill.execute_notebook(
-                notebook, str(unfinished), parameters=changed, kernel_name="python3", cwd=str(ROOT), start_timeout=300,
-                progress_bar=False, stderr_file=sys.stderr,
+                notebook,
+                str(unfinished),
+                parameters=changed,
+                kernel_name="python3",
+                cwd=str(ROOT),
+                start_timeout=300,
+                progress_bar=False,
+                stderr_file=sys.stderr,
             )
         except PapermillExecutionError as failed:
             if failed.ename != "NotApplicable":
@@ -71,9 +79,20 @@ def execute(script: Path, output: Path, given: dict[str, str]) -> None:
 
 def left_out(notebook: nbformat.NotebookNode, reason: str) -> nbformat.NotebookNode:
     """The notebook up to the cell that found its question not to apply to these data, and the reason in place of the rest."""
-    cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    failed = next(k for k, cell in enumerate(cells) if any(output.get("output_type") == "error" for output in cell.get("outputs", [])))
-    notebook.cells = [*cells[:failed], nbformat.v4.new_markdown_cell(f"**Left out for these data**: {reason}.")]
+    cells = [
+        cell
+        for cell in notebook.cells
+        if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    ]
+    failed = next(
+        k
+        for k, cell in enumerate(cells)
+        if any(output.get("output_type") == "error" for output in cell.get("outputs", []))
+    )
+    notebook.cells = [
+        *cells[:failed],
+        nbformat.v4.new_markdown_cell(f"**Left out for these data**: {reason}."),
+    ]
     return notebook
 
 
@@ -92,7 +111,9 @@ def _like(default: object, text: str) -> object:
     return value if type(value) is type(default) else text
 
 
-def without_volatile(notebook: nbformat.NotebookNode, given: dict[str, str]) -> nbformat.NotebookNode:
+def without_volatile(
+    notebook: nbformat.NotebookNode, given: dict[str, str]
+) -> nbformat.NotebookNode:
     """Without times, paths, versions and progress lines (standard error was shown while it ran), and with what was asked."""
     shown = {"profile": given.get("profile"), "phantom": given.get("data") == "phantom"}
     notebook.metadata = nbformat.from_dict({**KERNEL, "medddist": shown})
@@ -130,12 +151,20 @@ def reason_against(script: Path, made: Path) -> str:
     shown = notebook.metadata.get("medddist", {})
     if shown.get("profile") != "demo" or not shown.get("phantom"):
         return "made with another profile or other data than the phantom, whose pictures may not be shown"
-    return "" if sources(notebook) == sources(from_script(script)) else "made from another version of its script"
+    return (
+        ""
+        if sources(notebook) == sources(from_script(script))
+        else "made from another version of its script"
+    )
 
 
 def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
     """Type and text of each cell that the author wrote."""
-    written = (cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", []))
+    written = (
+        cell
+        for cell in notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    )
     return [(cell.cell_type, cell.source) for cell in written]
 
 
@@ -159,14 +188,18 @@ def main() -> int:
     run = verbs.add_parser("execute")
     run.add_argument("script", type=Path)
     run.add_argument("output", type=Path)
-    run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as text")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as text"
+    )
     copy = verbs.add_parser("publish")
     copy.add_argument("executed", type=Path)
     copy.add_argument("published", type=Path)
     asked = parser.parse_args()
     if asked.verb == "publish":
         return publish(asked.executed, asked.published)
-    return _execute_and_tell(asked.script, asked.output, dict(pair.split("=", 1) for pair in asked.set))
+    return _execute_and_tell(
+        asked.script, asked.output, dict(pair.split("=", 1) for pair in asked.set)
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What pages show of the default study and of the figures of record: pictures, tables and sentences with numbers.
 
-    python -m workflow.overview            # all; the default study is computed where it is not there yet
-    python -m workflow.overview records    # what comes from results/ alone, in seconds
+python -m workflow.overview            # all; the default study is computed where it is not there yet
+python -m workflow.overview records    # what comes from results/ alone, in seconds
 """
 
 from __future__ import annotations
@@ -14,26 +14,45 @@ import numpy as np
 import pandas as pd
 
 from medddist import figures
+from medddist.base.progress import Progress
 from medddist.benchmarks import SMALL
-from medddist.costs import DIFFERENCE_PASSES, activation_bytes, forward_flops, iteration_flops, training_flops
-from medddist.profile import load_profile
-from medddist.progress import Progress
-from medddist.study import Study
+from medddist.costs import (
+    DIFFERENCE_PASSES,
+    activation_bytes,
+    forward_flops,
+    iteration_flops,
+    training_flops,
+)
+from medddist.study.profile import load_profile
+from medddist.study.study import Study
 from workflow import audit_page, comparison_page, leakage_page, reliability_page
 from workflow.words import FORMER, FORMER_JA, mark, with_interval
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {"audit": audit_page, "comparison": comparison_page, "leakage": leakage_page, "reliability": reliability_page}  # with records of their own: `records`, `text`, `pictures`
+PAGES = {
+    "audit": audit_page,
+    "comparison": comparison_page,
+    "leakage": leakage_page,
+    "reliability": reliability_page,
+}  # with records of their own: `records`, `text`, `pictures`
 SHOWN = ("distilled", "random_balanced", "full_good")
 
 
 def picture(study: Study) -> figures.Shown:
     result, data = study.distillation(), study.data
-    first = np.concatenate([np.flatnonzero(data.train.labels == k)[:4] for k in range(data.classes)])
-    some = [k * study.profile.distill.images_per_class + i for k in range(data.classes) for i in range(4)]
+    first = np.concatenate(
+        [np.flatnonzero(data.train.labels == k)[:4] for k in range(data.classes)]
+    )
+    some = [
+        k * study.profile.distill.images_per_class + i
+        for k in range(data.classes)
+        for i in range(4)
+    ]
     pictures = {
         f"{len(data.train):,} training images (16 of them)": data.train.images[first] / 255,
-        f"{len(result.distilled.images)} distilled images (16 of them)": data.pixels(result.distilled.images[some].cpu().numpy()),
+        f"{len(result.distilled.images)} distilled images (16 of them)": data.pixels(
+            result.distilled.images[some].cpu().numpy()
+        ),
     }
     rows = [row for row in study.table() if row["method"] in SHOWN]
     return figures.show(figures.overview(pictures, rows, "balanced_accuracy"), "")
@@ -43,7 +62,7 @@ def found(study: Study) -> str:
     """A paragraph of figures; every number is the study's or a record's."""
     rows = {row["method"]: row for row in study.table()}
     lead = rows["random_balanced"]["distilled_lead"]["balanced_accuracy"]
-    value = lambda method: f"{rows[method]['balanced_accuracy']['mean']:.3f}"  # noqa: E731
+    value = lambda method: f"{rows[method]['balanced_accuracy']['mean']:.3f}"
     return (
         f"On the phantom (`demo`), networks trained on {4 * study.profile.distill.images_per_class} distilled images reach a balanced"
         f" accuracy of {value('distilled')} on test, on as many random real images {value('random_balanced')}, on all images"
@@ -75,19 +94,35 @@ def answer(words: dict = ANSWER) -> str:
     told = []
     for path, record in real_records():
         variant, measured = next(iter(record["variants"].items()))
-        counts, sent = measured["data"]["counts"], len(measured["data"]["class_names"]) * measured["settings"]["distill"]["images_per_class"]
+        counts, sent = (
+            measured["data"]["counts"],
+            len(measured["data"]["class_names"])
+            * measured["settings"]["distill"]["images_per_class"],
+        )
         images = {"full_good": sum(counts["train"]), "majority": 0}
         rows = {row["method"]: row for row in measured["rows"]}
         told += ["| " + " | ".join(words["head"]) + " |", "|---|--:|---|---|"]
         for method in filter(rows.get, ANSWERED):
-            scores = " | ".join(with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy"))
-            told.append(f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} | {scores} |")
-        told += ["", words["note"].format(file=path.name, variant=variant, test=sum(counts["test"])), "", *mark(record, words["former"])]
+            scores = " | ".join(
+                with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy")
+            )
+            told.append(
+                f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} | {scores} |"
+            )
+        told += [
+            "",
+            words["note"].format(file=path.name, variant=variant, test=sum(counts["test"])),
+            "",
+            *mark(record, words["former"]),
+        ]
     return "\n".join(told)
 
 
 def real_records() -> list[tuple[Path, dict]]:
-    return [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted((ROOT / "results").glob("real-*.json"))]
+    return [
+        (path, json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted((ROOT / "results").glob("real-*.json"))
+    ]
 
 
 def real_results() -> str:
@@ -95,7 +130,10 @@ def real_results() -> str:
     told = []
     for path, record in real_records():
         for variant, measured in record["variants"].items():
-            told += [*_results_of_variant(f"{path.stem}, variant {variant}", measured), *mark(record)]
+            told += [
+                *_results_of_variant(f"{path.stem}, variant {variant}", measured),
+                *mark(record),
+            ]
             told += ["```{image} " + f"assets/{_confusions_of(path, variant)}.png", f":alt: Confusion matrices on {path.stem}, variant {variant}: rows are"
                      " true classes, columns predicted ones, as shares of the row", ":width: 100%", "```", ""]  # fmt: skip
     return "\n".join(told)
@@ -111,13 +149,29 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     ]  # fmt: skip
     for row in measured["rows"]:
         lead = row.get("distilled_lead", {}).get(metric)
-        told = f"{lead['difference']:+.3f} [{lead['low']:+.3f},\N{NO-BREAK SPACE}{lead['high']:+.3f}]" if lead else ""
-        lines.append(f"| {row['label']} | {with_interval(row['accuracy'])} | {with_interval(row['balanced_accuracy'])} | {with_interval(row['auroc'])} | {told} |")
+        told = (
+            f"{lead['difference']:+.3f} [{lead['low']:+.3f},\N{NO-BREAK SPACE}{lead['high']:+.3f}]"
+            if lead
+            else ""
+        )
+        lines.append(
+            f"| {row['label']} | {with_interval(row['accuracy'])} | {with_interval(row['balanced_accuracy'])} | {with_interval(row['auroc'])} | {told} |"
+        )
     share = measured["summary"]["share_of_full_good"]
-    lines += ["", f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do."]
-    minutes = [(s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60 for s in measured["by_seed"].values()]
+    lines += [
+        "",
+        f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do.",
+    ]
+    minutes = [
+        (s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60
+        for s in measured["by_seed"].values()
+    ]
     each = ", ".join(f"{one[metric]:.3f}" for one in measured["by_seed"].values())
-    lines += ["", f"By seed, the distilled images: {each}. Teachers and distillation of a seed took {min(minutes):.0f} to {max(minutes):.0f} minutes.", ""]
+    lines += [
+        "",
+        f"By seed, the distilled images: {each}. Teachers and distillation of a seed took {min(minutes):.0f} to {max(minutes):.0f} minutes.",
+        "",
+    ]
     return lines
 
 
@@ -127,14 +181,25 @@ def _confusions_of(path: Path, variant: str) -> str:
 
 def record_pictures() -> dict[str, figures.Shown]:
     """By file name: each sweep, the confusion matrices of each variant of a record, and how cost grows. Numbers alone, no radiograph."""
-    drawn = {name: figures.show(figures.images_a_class(rows, "balanced_accuracy"), "") for name, rows in sweeps().items()}
+    drawn = {
+        name: figures.show(figures.images_a_class(rows, "balanced_accuracy"), "")
+        for name, rows in sweeps().items()
+    }
     for path, record in real_records():
         for variant, measured in record["variants"].items():
-            shown = {row["label"]: np.array(row["confusion"]) for row in measured["rows"] if row["method"] in SHOWN}
-            drawn[_confusions_of(path, variant)] = figures.show(figures.confusions(shown, measured["data"]["class_names"]), "")
+            shown = {
+                row["label"]: np.array(row["confusion"])
+                for row in measured["rows"]
+                if row["method"] in SHOWN
+            }
+            drawn[_confusions_of(path, variant)] = figures.show(
+                figures.confusions(shown, measured["data"]["class_names"]), ""
+            )
     scaling = ROOT / "results" / "bench-scaling.json"
     if scaling.exists():
-        drawn["growth"] = figures.show(figures.growth(json.loads(scaling.read_text(encoding="utf-8"))["rows"], GROWING), "")
+        drawn["growth"] = figures.show(
+            figures.growth(json.loads(scaling.read_text(encoding="utf-8"))["rows"], GROWING), ""
+        )
     for page in PAGES.values():
         drawn |= page.pictures(page.records(ROOT / "results"))
     return drawn
@@ -145,29 +210,60 @@ def sweeps() -> dict[str, pd.DataFrame]:
     found = {}
     for path in sorted((ROOT / "results").glob("sweep-*.csv")):
         sources = pd.read_csv(path, dtype={"seeds": str}).groupby("data")
-        found |= {path.stem if len(sources) == 1 else f"{path.stem}-{source}": rows for source, rows in sources}
+        found |= {
+            path.stem if len(sources) == 1 else f"{path.stem}-{source}": rows
+            for source, rows in sources
+        }
     return found
 
 
 def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
     """Each sweep's picture and its table, in MyST."""
-    told, records = [], {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "results").glob("sweep-*.json")}
+    told, records = (
+        [],
+        {
+            path.stem: json.loads(path.read_text(encoding="utf-8"))
+            for path in (ROOT / "results").glob("sweep-*.json")
+        },
+    )
     for name, rows in found.items():
         record = next((one for stem, one in records.items() if name.startswith(stem)), {})
-        rows = rows[(rows["metric"] == "balanced_accuracy") & (rows["seeds"] == max(rows["seeds"], key=len))]
-        told += [f"```{{image}} assets/{name}.png", f":alt: Balanced accuracy by images a class, each method with its interval ({name})", ":width: 80%", "```", ""]
+        rows = rows[
+            (rows["metric"] == "balanced_accuracy") & (rows["seeds"] == max(rows["seeds"], key=len))
+        ]
+        told += [
+            f"```{{image}} assets/{name}.png",
+            f":alt: Balanced accuracy by images a class, each method with its interval ({name})",
+            ":width: 80%",
+            "```",
+            "",
+        ]
         sizes = sorted(rows["images_per_class"].dropna().astype(int).unique())
-        told += [f"| `{name}` | " + " | ".join(f"{size} a class" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
+        told += [
+            f"| `{name}` | " + " | ".join(f"{size} a class" for size in sizes) + " |",
+            "|---" * (len(sizes) + 1) + "|",
+        ]
         for label, of_method in rows.groupby("label", sort=False):
-            by_size = {int(size): row for size, row in zip(of_method["images_per_class"].fillna(0), of_method.to_dict("records"))}
-            cell = lambda row: with_interval(row) if row else ""  # noqa: E731
-            told.append(f"| {label} | " + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes) + " |")
+            by_size = {
+                int(size): row
+                for size, row in zip(
+                    of_method["images_per_class"].fillna(0), of_method.to_dict("records")
+                )
+            }
+            cell = lambda row: with_interval(row) if row else ""
+            told.append(
+                f"| {label} | "
+                + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes)
+                + " |"
+            )
         told += ["", *mark(record)]
     return "\n".join(told)
 
 
 # what `medddist bench scaling` changes alone, and from where
-GROWING = {name: getattr(SMALL, name) for name in ("student_steps", "images", "image_size_px", "width")}
+GROWING = {
+    name: getattr(SMALL, name) for name in ("student_steps", "images", "image_size_px", "width")
+}
 
 # name, profile's network and counts: teachers, kept epochs, real training images, iterations, images a step, student steps
 SCALES = {
@@ -183,28 +279,52 @@ def costs() -> str:
     """The paper profile in operations, hours and money, and larger ones; every factor is in the table or in its note."""
     profile = load_profile("paper")
     train = 16_933 - 1_693  # the database's training part without its validation images
-    lines = ["| | teachers, PFLOP | distillation, PFLOP | by differences | GPU hours | $ | activations of all steps kept, GB |", "|---" * 7 + "|"]
+    lines = [
+        "| | teachers, PFLOP | distillation, PFLOP | by differences | GPU hours | $ | activations of all steps kept, GB |",
+        "|---" * 7 + "|",
+    ]
     for name, times in SCALES.items():
         size = round(profile.data.image_size_px * times.get("image_size_px", 1))
         one = forward_flops(profile.network, 1, 4, size)
-        d, steps = profile.distill, round(profile.distill.student_steps * times.get("student_steps", 1))
-        teachers = profile.teachers.teachers * training_flops(one, train * times.get("real_images", 1), profile.teachers.kept_epochs)
-        distillation, by_differences = (d.iterations * iteration_flops(one, d.batch_size, steps, *passes) for passes in ((), (DIFFERENCE_PASSES,)))
+        d, steps = (
+            profile.distill,
+            round(profile.distill.student_steps * times.get("student_steps", 1)),
+        )
+        teachers = profile.teachers.teachers * training_flops(
+            one, train * times.get("real_images", 1), profile.teachers.kept_epochs
+        )
+        distillation, by_differences = (
+            d.iterations * iteration_flops(one, d.batch_size, steps, *passes)
+            for passes in ((), (DIFFERENCE_PASSES,))
+        )
         hours = (teachers + distillation) / (ASSUMED["GPU, TFLOP/s"] * 1e12) / 3600
         kept = activation_bytes(profile.network, size, d.batch_size) * steps / 1e9
-        cells = [f"{teachers / 1e15:,.0f}", f"{distillation / 1e15:,.0f}", f"{by_differences / 1e15:,.0f}", f"{hours:,.1f}", f"{hours * ASSUMED['price, $ an hour']:,.0f}", f"{kept:,.1f}"]
+        cells = [
+            f"{teachers / 1e15:,.0f}",
+            f"{distillation / 1e15:,.0f}",
+            f"{by_differences / 1e15:,.0f}",
+            f"{hours:,.1f}",
+            f"{hours * ASSUMED['price, $ an hour']:,.0f}",
+            f"{kept:,.1f}",
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     p = profile
-    lines += ["", f"The `paper` profile: {p.teachers.teachers} teachers of {p.teachers.kept_epochs} epochs on {train:,} images, {p.distill.iterations:,} iterations of"
-              f" {p.distill.student_steps} student steps on {p.distill.batch_size} images, width {p.network.width}, depth {p.network.depth}, {p.data.image_size_px} px."
-              f" Assumed: {ASSUMED['GPU, TFLOP/s']:g} TFLOP/s sustained and ${ASSUMED['price, $ an hour']:g} an hour; put your own in their place. Hours and money are of exact gradients."]
+    lines += [
+        "",
+        f"The `paper` profile: {p.teachers.teachers} teachers of {p.teachers.kept_epochs} epochs on {train:,} images, {p.distill.iterations:,} iterations of"
+        f" {p.distill.student_steps} student steps on {p.distill.batch_size} images, width {p.network.width}, depth {p.network.depth}, {p.data.image_size_px} px."
+        f" Assumed: {ASSUMED['GPU, TFLOP/s']:g} TFLOP/s sustained and ${ASSUMED['price, $ an hour']:g} an hour; put your own in their place. Hours and money are of exact gradients.",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def performance(names: tuple[str, ...]) -> str:
     """The rows of results/bench-NAME.json, and of bench-NAME-cuda.json, as tables, with the machine that they were measured on."""
     tables = []
-    for path in filter(Path.exists, (ROOT / "results" / f"bench-{name}{on}.json" for name in names for on in ("", "-cuda"))):
+    for path in filter(
+        Path.exists,
+        (ROOT / "results" / f"bench-{name}{on}.json" for name in names for on in ("", "-cuda")),
+    ):
         record = json.loads(path.read_text(encoding="utf-8"))
         machine, packages = record["about"]["machine"], record["about"]["packages"]
         where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
@@ -216,8 +336,14 @@ def performance(names: tuple[str, ...]) -> str:
 
 def gradients() -> str:
     """The rows of results/gradients-*.json as a table."""
-    lines = ["| profile and data | way | metric | by it | by the exact gradient | difference |", "|---" * 6 + "|"]
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "results").glob("gradients-*.json"))]
+    lines = [
+        "| profile and data | way | metric | by it | by the exact gradient | difference |",
+        "|---" * 6 + "|",
+    ]
+    records = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((ROOT / "results").glob("gradients-*.json"))
+    ]
     for record in records:
         lines += [
             f"| {record['profile']}, {Path(record['source']).stem} | {row['way']} | {row['metric'].replace('_', ' ')} | {row['by_way']:.3f} | {row['by_exact']:.3f}"
@@ -229,7 +355,11 @@ def gradients() -> str:
 
 
 def _of_bench(row: dict) -> str:
-    setting = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row["setting"].items() if value is not None)
+    setting = ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in row["setting"].items()
+        if value is not None
+    )
     reference, ratio = "", ""
     if row["reference"] is not None:
         reference, ratio = f"{row['reference']:.3g}", f"{row['ratio']:.2f}"
@@ -244,10 +374,25 @@ def _of_bench(row: dict) -> str:
 
 def write_records() -> None:
     """Pages and pictures that come from results/ alone."""
-    pages = {"results_measured": real_results(), "answer_measured": answer(), "answer_measured_ja": answer(ANSWER_JA), "sweeps_measured": sweep_pages(sweeps())}
-    pages |= {"performance_measured": performance(("gradient", "paper", "teachers")), "ways_measured": performance(("ways",))}
-    pages |= {"scaling_measured": performance(("scaling",)), "gradients_measured": gradients(), "cost_measured": costs()}
-    pages |= {f"{name}_measured": page.text(page.records(ROOT / "results")) for name, page in PAGES.items()}
+    pages = {
+        "results_measured": real_results(),
+        "answer_measured": answer(),
+        "answer_measured_ja": answer(ANSWER_JA),
+        "sweeps_measured": sweep_pages(sweeps()),
+    }
+    pages |= {
+        "performance_measured": performance(("gradient", "paper", "teachers")),
+        "ways_measured": performance(("ways",)),
+    }
+    pages |= {
+        "scaling_measured": performance(("scaling",)),
+        "gradients_measured": gradients(),
+        "cost_measured": costs(),
+    }
+    pages |= {
+        f"{name}_measured": page.text(page.records(ROOT / "results"))
+        for name, page in PAGES.items()
+    }
     for name, text in pages.items():
         (ROOT / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
     for name, drawn in record_pictures().items():
@@ -259,7 +404,9 @@ def main() -> None:
     write_records()
     if sys.argv[1:] == ["records"]:
         return
-    study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress())
+    study = Study(
+        load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress()
+    )
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(found(study), encoding="utf-8")
 

@@ -17,8 +17,12 @@
 # **Shows** one method with one number of images a class and one seed, computed where it is not there yet. **Costs** what the profile says.
 
 # %% tags=["parameters"]
-profile: str = "smoke"  # smoke, demo, real or paper, or the path of a .yaml file: how large the study is
-data: str = "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+profile: str = (
+    "smoke"  # smoke, demo, real or paper, or the path of a .yaml file: how large the study is
+)
+data: str = (
+    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
+)
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
 overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
 method: str = "distilled"  # distilled, initial, random_balanced, random_natural, full_teacher, full_good or majority
@@ -26,8 +30,8 @@ images_per_class: int = 1  # 0 for a method that has no such number
 seed: int = 0  # of everything that is random at this point
 
 # %% tags=["hide-input"]
-from medddist.notebooks import open_study, parameters
-from medddist.sweep import changes_at
+from medddist.study.notebooks import open_study, parameters
+from medddist.study.sweep import changes_at
 
 given = parameters(locals())
 study = open_study(given, changes_at(given.seed, given.images_per_class))
@@ -37,11 +41,18 @@ from medddist import figures
 
 figures.set_style()
 scored = study.scored(given.method)
-figures.score_table([{"label": given.method, **scored.scores}], ("accuracy", "balanced_accuracy", "macro_f1", "auroc"))
+figures.score_table(
+    [{"label": given.method, **scored.scores}],
+    ("accuracy", "balanced_accuracy", "macro_f1", "auroc"),
+)
 
 # %%
 if given.method == "distilled":
     result, metric = study.distillation(), study.profile.distill.selection_metric
-    course = figures.distillation_course(result.losses, result.step_sizes, result.candidates, result.selected_iteration, metric)
-    display(figures.show(course, "Matching loss, step size and validation score over the iterations"))
+    course = figures.distillation_course(
+        result.losses, result.step_sizes, result.candidates, result.selected_iteration, metric
+    )
+    display(
+        figures.show(course, "Matching loss, step size and validation score over the iterations")
+    )
 scored.about

@@ -24,7 +24,10 @@ FAULTS = {  # a kind of fault in results/reliability.json, as it is called on th
 
 def records(folder: Path) -> dict[str, dict]:
     """reliability.json of a folder, by its name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("reliability.json")}
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in folder.glob("reliability.json")
+    }
 
 
 def text(found: dict[str, dict]) -> str:
@@ -32,11 +35,18 @@ def text(found: dict[str, dict]) -> str:
     if not found:
         return "There are no counts on record yet: the command above makes them.\n"
     record = found["reliability"]
-    lines = ["| fault | tried | refused with a reason | right result | not survived |", "|---|---|---|---|---|"]
+    lines = [
+        "| fault | tried | refused with a reason | right result | not survived |",
+        "|---|---|---|---|---|",
+    ]
     for name, of in record["kinds"].items():
         cells = [f"{of[outcome]:,}" if outcome in of else "" for outcome in OUTCOMES]
         told = f"not tried: {of['why']}" if "why" in of else ""
-        lines.append(f"| {FAULTS.get(name, name)} | " + " | ".join([cells[0], told or cells[1], *cells[2:]]) + " |")
+        lines.append(
+            f"| {FAULTS.get(name, name)} | "
+            + " | ".join([cells[0], told or cells[1], *cells[2:]])
+            + " |"
+        )
     about = record["about"]
     lines += ["", f"{sum(of['tried'] for of in record['kinds'].values()):,} faults in {sum(of['seconds'] for of in record['kinds'].values()) / 60:.0f} minutes, seed {record['seed']}, commit"
               f" `{about['commit']}`, {about['machine']['processor']}, Python {about['python']}, torch {about['packages']['torch']}."]  # fmt: skip

@@ -6,8 +6,8 @@ import sys
 sys.path.insert(0, workflow.basedir)
 from tree import ROOT, state_of, under_root
 
-from medddist.errors import InputError
-from medddist.sweep import load_sweep, name_of_data, points
+from medddist.base.errors import InputError
+from medddist.study.sweep import load_sweep, name_of_data, points
 
 SWEEP = os.environ["SWEEP"]
 OUT, FOLDER = (str(ROOT / (os.environ.get(name) or default)) for name, default in (("OUT", "build/artifacts"), ("FOLDER", "results")))

@@ -1,6 +1,6 @@
 """A sweep's points as one tidy table: FOLDER/sweep-NAME-DATA.csv, and beside it a .json that says how it was made.
 
-    python workflow/sweep_table.py workflow/sweeps/smoke.yaml phantom build/artifacts results/sweep-smoke-phantom.csv
+python workflow/sweep_table.py workflow/sweeps/smoke.yaml phantom build/artifacts results/sweep-smoke-phantom.csv
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from medddist.files import write_bytes, write_json
-from medddist.metrics import INTERVAL
-from medddist.results import about
-from medddist.sweep import load_sweep, table
+from medddist.base.files import write_bytes, write_json
+from medddist.base.version import about
+from medddist.measure.metrics import INTERVAL
+from medddist.study.sweep import load_sweep, table
 
 
 def main() -> int:
@@ -19,7 +19,10 @@ def main() -> int:
     sweep = load_sweep(path, data)
     rows = table(sweep, out)
     settings = sweep.model_dump(mode="json") | {"data": sorted(set(rows["data"]))}
-    write_json(Path(output).with_suffix(".json"), {"sweep": settings, "interval": INTERVAL, "about": about()})
+    write_json(
+        Path(output).with_suffix(".json"),
+        {"sweep": settings, "interval": INTERVAL, "about": about()},
+    )
     write_bytes(output, rows.to_csv(index=False).encode())
     print(f"{len(rows)} rows in {output}", file=sys.stderr)
     return 0

@@ -19,9 +19,13 @@ def state_of(data: str) -> str:
     start = ROOT / data
     if data == "phantom" or not start.exists():
         return data
-    files = [start] if start.is_file() else sorted(path for path in start.rglob("*") if path.is_file())
+    files = (
+        [start] if start.is_file() else sorted(path for path in start.rglob("*") if path.is_file())
+    )
     seen = hashlib.sha256()
     for path in files:
         about = path.stat()
-        seen.update(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        seen.update(
+            f"{path}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+        )
     return seen.hexdigest()

@@ -29,7 +29,10 @@ class BYOL(Method):
         self.encoder = encoder
         self.projector = seeded(mlp_head(feature_width(encoder), hidden, width), *seed, "projector")
         self.predictor = seeded(mlp_head(width, hidden, width), *seed, "predictor")
-        self.target_encoder, self.target_projector = frozen_copy(encoder), frozen_copy(self.projector)
+        self.target_encoder, self.target_projector = (
+            frozen_copy(encoder),
+            frozen_copy(self.projector),
+        )
 
     def projected(self, images: Tensor) -> Tensor:
         return self.projector(embedded(self.encoder, images))

@@ -6,12 +6,19 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 
-def herding(features: np.ndarray, labels: np.ndarray, images_per_class: int, classes: int) -> np.ndarray:
+def herding(
+    features: np.ndarray, labels: np.ndarray, images_per_class: int, classes: int
+) -> np.ndarray:
     """Indices, class by class: each next image brings the mean of the chosen nearest to the mean of the class.
 
     Welling, ICML 2009, in features as iCaRL (Rebuffi et al., CVPR 2017) does it; of equals the first.
     """
-    return np.concatenate([members[_herded(features[members], images_per_class)] for members in _members(labels, classes)])
+    return np.concatenate(
+        [
+            members[_herded(features[members], images_per_class)]
+            for members in _members(labels, classes)
+        ]
+    )
 
 
 def _herded(features: np.ndarray, count: int) -> list[int]:
@@ -24,7 +31,9 @@ def _herded(features: np.ndarray, count: int) -> list[int]:
     return chosen
 
 
-def k_means(features: np.ndarray, labels: np.ndarray, images_per_class: int, classes: int, seed: int) -> np.ndarray:
+def k_means(
+    features: np.ndarray, labels: np.ndarray, images_per_class: int, classes: int, seed: int
+) -> np.ndarray:
     """Indices, class by class: of each of `images_per_class` clusters of the class, the image nearest to its centre."""
     chosen = []
     for members in _members(labels, classes):

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from medddist.baselines.pretraining import embedded
-from medddist.networks import Network
+from medddist.method.networks import Network
 
 
-def distribution_matching_loss(network: Network, theta: Tensor, synthetic: Tensor, real: Tensor, label: int) -> Tensor:
+def distribution_matching_loss(
+    network: Network, theta: Tensor, synthetic: Tensor, real: Tensor, label: int
+) -> Tensor:
     """DM, eq. 5, of one class: squared distance of the mean features (D,) in a random network; `label` has no part in it."""
     with torch.no_grad():
         wanted = features(network, theta, real).mean(0)

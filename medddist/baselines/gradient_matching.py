@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medddist.derivatives import directional, gradient
-from medddist.networks import Network
+from medddist.method.fast.derivatives import directional, gradient
+from medddist.method.networks import Network
 
 
-def gradient_matching_loss(network: Network, theta: Tensor, synthetic: Tensor, real: Tensor, label: int) -> Tensor:
+def gradient_matching_loss(
+    network: Network, theta: Tensor, synthetic: Tensor, real: Tensor, label: int
+) -> Tensor:
     """() of one class's images (N, C, H, W): `gradient_distance` of the two gradients of the cross-entropy."""
     by_layer = lambda found: list(network.named(found).values())
     targets = lambda images: torch.full((len(images),), label, device=images.device)
@@ -38,4 +40,6 @@ class _Gradient(torch.autograd.Function):
 def gradient_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
     """DC, eq. 10: 1 - cosine of each output's weights, summed over outputs and layers; biases and norms are left out."""
     pairs = ((x.flatten(1), y.flatten(1)) for x, y in zip(a, b, strict=True) if x.ndim > 1)
-    return sum((1 - (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1) + 1e-6)).sum() for x, y in pairs)
+    return sum(
+        (1 - (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1) + 1e-6)).sum() for x, y in pairs
+    )

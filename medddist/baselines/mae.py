@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from medddist.architectures import Attention, ViT, sine_positions
+from medddist.baselines.architectures import Attention, ViT, sine_positions
 from medddist.baselines.pretraining import Method, PretrainSettings, embedded, feature_width, seeded
 
 
@@ -18,13 +18,15 @@ class Decoder(nn.Module):
     def __init__(self, inputs: int, width: int, heads: int, side: int, outputs: int):
         super().__init__()
         self.embed = nn.Linear(inputs, width)
-        self.missing = nn.Linear(1, width, bias=False)  # one token for all removed patches; a layer, so that it has a seed
+        self.missing = nn.Linear(
+            1, width, bias=False
+        )  # one token for all removed patches; a layer, so that it has a seed
         self.block, self.norm = Attention(width, heads), nn.LayerNorm(width)
         self.pixels = nn.Linear(width, outputs)
         self.register_buffer("positions", sine_positions(side, width), persistent=False)
 
     def forward(self, kept: Tensor, places: Tensor) -> Tensor:
-        """kept (N, k, D) codes, places (N, T): where each token comes in (kept, then missing) -> (N, T, outputs)."""
+        """Kept (N, k, D) codes, places (N, T): where each token comes in (kept, then missing) -> (N, T, outputs)."""
         x = self.embed(kept)
         missing = self.missing.weight.T.expand(len(x), places.shape[1] - x.shape[1], -1)
         x = rows(torch.cat([x, missing], 1), places) + self.positions
@@ -48,20 +50,25 @@ class MAE(Method):
         kept, mask, places = random_masking(*tokens.shape[:2], self.mask_ratio, random)
         kept, mask, places = (one.to(images.device) for one in (kept, mask, places))
         codes = self.encoder.encoded(rows(tokens, kept))
-        return reconstruction_loss(self.decoder(codes, places), patchify(images, self.encoder.patch_px), mask)
+        return reconstruction_loss(
+            self.decoder(codes, places), patchify(images, self.encoder.patch_px), mask
+        )
 
     def outputs(self, images: Tensor) -> Tensor:
         return embedded(self.encoder, images)
 
 
 def rows(tokens: Tensor, places: Tensor) -> Tensor:
-    """tokens (N, T, D), places (N, k) -> (N, k, D)."""
+    """Tokens (N, T, D), places (N, k) -> (N, k, D)."""
     return tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
-def random_masking(count: int, tokens: int, ratio: float, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def random_masking(
+    count: int, tokens: int, ratio: float, random: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """(kept (N, k) places of the kept tokens, mask (N, T) 0 is keep and 1 is remove, places (N, T) of all tokens among
-    kept and removed put together). At least one token is kept, and one removed."""
+    kept and removed put together). At least one token is kept, and one removed.
+    """
     keep = min(max(1, round(tokens * (1 - ratio))), tokens - 1)
     shuffled = torch.rand(count, tokens, generator=random).argsort(1)
     places = shuffled.argsort(1)

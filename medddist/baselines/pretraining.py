@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from medddist.augment import AugmentSettings, augment, draw
-from medddist.networks import Network, initial_parameters
-from medddist.seeds import generator
-from medddist.settings import Settings
+from medddist.base.seeds import generator
+from medddist.base.settings import Settings
+from medddist.method.augment import AugmentSettings, augment, draw
+from medddist.method.networks import Network, initial_parameters
+from medddist.method.training import Diverged
 from medddist.threads import shared_threads
-from medddist.training import Diverged
 
 COLLAPSED = 0.2  # outputs whose `spread` is below this, and below half of what it was before, point nearly all the same way
 
@@ -32,11 +32,15 @@ class PretrainSettings(Settings):
     inside_steps: int = Field(3000, ge=1)  # where all training images may be seen
     released_steps: int = Field(600, ge=1)  # where the released ones alone may
     batch_size: int = Field(128, ge=2)
-    learning_rate: float = Field(2e-3, gt=0)  # AdamW's, reached after a tenth of the steps, then a cosine to zero
+    learning_rate: float = Field(
+        2e-3, gt=0
+    )  # AdamW's, reached after a tenth of the steps, then a cosine to zero
     weight_decay: float = Field(1e-2, ge=0)
     hidden_width: int = Field(256, ge=1)  # of projector and predictor
     output_width: int = Field(64, ge=2)  # of a projection
-    momentum: float = Field(0.99, ge=0, lt=1)  # of target networks at the start; it rises to 1 by a cosine (BYOL)
+    momentum: float = Field(
+        0.99, ge=0, lt=1
+    )  # of target networks at the start; it rises to 1 by a cosine (BYOL)
     mask_ratio: float = Field(0.75, gt=0, lt=1)  # of MAE: patches removed
     decoder_width: int = Field(64, ge=4)
     # Wider than the recipe's, and without cut-out: a view that hides the lesion teaches to ignore it.
@@ -93,7 +97,9 @@ def pretrain(
     encoder = seeded(copy.deepcopy(network.module), *seed, "encoder").to(images.device)
     method = make(encoder, settings, seed).to(images.device).train()
     learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learned, lr=0.0, weight_decay=settings.weight_decay, betas=(0.9, 0.95))
+    optimiser = torch.optim.AdamW(
+        learned, lr=0.0, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
+    )
     some = images[: min(len(images), 256)]
     before, losses = spread(method, some), []
     for step, batch in enumerate(batches(len(images), settings.batch_size, steps, seed)):
@@ -108,16 +114,24 @@ def pretrain(
         method.after_step((step + 1) / steps)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            raise Diverged(f"learning_rate: pretraining diverged in step {step + 1} at {settings.learning_rate:g}; lower the learning rate")
+            raise Diverged(
+                f"learning_rate: pretraining diverged in step {step + 1} at {settings.learning_rate:g}; lower the learning rate"
+            )
         if progress:
             progress(step + 1, steps)
     theta, after = flat(method.encoder), spread(method, some)
-    if not (theta.isfinite().all() and math.isfinite(after)):  # the last loss is that before the last step
-        raise Diverged(f"learning_rate: pretraining diverged in step {steps} at {settings.learning_rate:g}; lower the learning rate")
+    if not (
+        theta.isfinite().all() and math.isfinite(after)
+    ):  # the last loss is that before the last step
+        raise Diverged(
+            f"learning_rate: pretraining diverged in step {steps} at {settings.learning_rate:g}; lower the learning rate"
+        )
     return Pretrained(theta, losses, {"start": before, "end": after})
 
 
-def batches(count: int, batch_size: int, steps: int, seed: tuple[int | str, ...]) -> Iterator[Tensor]:
+def batches(
+    count: int, batch_size: int, steps: int, seed: tuple[int | str, ...]
+) -> Iterator[Tensor]:
     """`steps` batches of indices: shuffled passes without the last, smaller batch; all images where they are fewer."""
     size, given, passes = min(batch_size, count), 0, 0
     while given < steps:
@@ -153,11 +167,21 @@ def seeded(module: nn.Module, *seed: int | str) -> nn.Module:
     return module.requires_grad_()
 
 
-def mlp_head(inputs: int, hidden: int, outputs: int, batch_norm_last: bool = False) -> nn.Sequential:
+def mlp_head(
+    inputs: int, hidden: int, outputs: int, batch_norm_last: bool = False
+) -> nn.Sequential:
     """Linear, batch norm, ReLU, linear: projector and predictor of BYOL and SimSiam. Heads are thrown away, so that their
-    running statistics need no place in theta."""
-    layers = [nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs)]
-    return nn.Sequential(*layers, *([nn.BatchNorm1d(outputs, affine=False)] if batch_norm_last else []))
+    running statistics need no place in theta.
+    """
+    layers = [
+        nn.Linear(inputs, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, outputs),
+    ]
+    return nn.Sequential(
+        *layers, *([nn.BatchNorm1d(outputs, affine=False)] if batch_norm_last else [])
+    )
 
 
 def feature_width(encoder: nn.Module) -> int:
@@ -176,7 +200,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def ema_step(target: nn.Module, online: nn.Module, momentum: float) -> None:
-    """target <- momentum target + (1 - momentum) online, parameters; running statistics are each network's own."""
+    """Target <- momentum target + (1 - momentum) online, parameters; running statistics are each network's own."""
     for average, value in zip(target.parameters(), online.parameters(), strict=True):
         average.mul_(momentum).add_(value, alpha=1 - momentum)
 
@@ -194,4 +218,9 @@ def flat(module: nn.Module) -> Tensor:
 def transplanted(source: Network, theta: Tensor, target: Network, fresh: Tensor) -> Tensor:
     """(P',) of `target`: `source`'s features at theta (P,), and `fresh` (P',) in its last layer."""
     features, own = source.named(theta), target.named(fresh)
-    return torch.cat([(own[name] if name.startswith("linear.") else features[name]).flatten() for name in target.names])
+    return torch.cat(
+        [
+            (own[name] if name.startswith("linear.") else features[name]).flatten()
+            for name in target.names
+        ]
+    )

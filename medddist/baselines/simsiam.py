@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medddist.baselines.pretraining import Method, PretrainSettings, embedded, feature_width, mlp_head, seeded
+from medddist.baselines.pretraining import (
+    Method,
+    PretrainSettings,
+    embedded,
+    feature_width,
+    mlp_head,
+    seeded,
+)
 
 
 class SimSiam(Method):
@@ -16,7 +23,9 @@ class SimSiam(Method):
         super().__init__()
         width = settings.output_width
         self.encoder = encoder
-        projector = mlp_head(feature_width(encoder), settings.hidden_width, width, batch_norm_last=True)
+        projector = mlp_head(
+            feature_width(encoder), settings.hidden_width, width, batch_norm_last=True
+        )
         self.projector = seeded(projector, *seed, "projector")
         self.predictor = seeded(mlp_head(width, max(1, width // 4), width), *seed, "predictor")
 
@@ -25,7 +34,10 @@ class SimSiam(Method):
 
     def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
         z1, z2 = self.outputs(first), self.outputs(second)
-        return negative_cosine(self.predictor(z1), z2) / 2 + negative_cosine(self.predictor(z2), z1) / 2
+        return (
+            negative_cosine(self.predictor(z1), z2) / 2
+            + negative_cosine(self.predictor(z2), z1) / 2
+        )
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:

@@ -15,7 +15,11 @@ from torch import Tensor
 from medddist.baselines.byol import BYOL, regression_loss
 from medddist.baselines.pretraining import embedded
 
-TEMPERATURE, ENSEMBLING, WEIGHT = 4.0, 0.5, 1.0  # tau, omega and the loss's weight of batch knowledge ensembling
+TEMPERATURE, ENSEMBLING, WEIGHT = (
+    4.0,
+    0.5,
+    1.0,
+)  # tau, omega and the loss's weight of batch knowledge ensembling
 
 
 class SKD(BYOL):
@@ -30,10 +34,14 @@ class SKD(BYOL):
             features = embedded(self.target_encoder, other)
             target = self.target_projector(features)
             knowledge = ensembled(features, target)
-        return regression_loss(prediction, target) + WEIGHT * distillation_loss(prediction, knowledge)
+        return regression_loss(prediction, target) + WEIGHT * distillation_loss(
+            prediction, knowledge
+        )
 
 
-def ensembled(features: Tensor, logits: Tensor, temperature: float = TEMPERATURE, share: float = ENSEMBLING) -> Tensor:
+def ensembled(
+    features: Tensor, logits: Tensor, temperature: float = TEMPERATURE, share: float = ENSEMBLING
+) -> Tensor:
     """Batch knowledge ensembling, eq. 5: features (N, D), logits (N, K) -> soft targets Q (N, K), rows sum to 1.
 
     Q = (1 - w) (I - w W)^-1 P, W the row softmax of cosine similarities without the diagonal, P = softmax(logits / tau).

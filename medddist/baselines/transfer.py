@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medddist.base.errors import InputError
+from medddist.baselines.vision import import_torchvision
 from medddist.data import Data
-from medddist.errors import InputError
-from medddist.networks import Network
-from medddist.training import Recipe
-from medddist.vision import import_torchvision
+from medddist.method.networks import Network
+from medddist.method.training import Recipe
 
 IMAGENET_FILE = "resnet18-f37072fd.pth"  # torchvision's name for ResNet18_Weights.IMAGENET1K_V1
 IMAGENET_SIDE_PX = 64  # smaller images are enlarged to this: the network halves five times
@@ -52,11 +52,15 @@ def imagenet_weights(given: str | None) -> Path:
     """
     if given:
         if not Path(given).is_file():
-            raise InputError(f"compare.imagenet_weights: {given} is no file; give torchvision's {IMAGENET_FILE}, or leave it out")
+            raise InputError(
+                f"compare.imagenet_weights: {given} is no file; give torchvision's {IMAGENET_FILE}, or leave it out"
+            )
         return Path(given)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE
     if not cached.is_file():
-        raise Unavailable(f"no ImageNet weights here: {IMAGENET_FILE} is not in torchvision's cache, and compare.imagenet_weights names no file")
+        raise Unavailable(
+            f"no ImageNet weights here: {IMAGENET_FILE} is not in torchvision's cache, and compare.imagenet_weights names no file"
+        )
     return cached
 
 
@@ -71,9 +75,13 @@ def imagenet_network(weights: Path, classes: int) -> Network:
         missing, unexpected = module.layers.load_state_dict(found, strict=False)
     except Exception as problem:  # whatever torch finds wrong with a file
         reason = " ".join(str(problem).split())[:100] or type(problem).__name__
-        raise InputError(f"{weights}: holds no ImageNet weights of ResNet-18 ({reason}); give torchvision's file") from None
+        raise InputError(
+            f"{weights}: holds no ImageNet weights of ResNet-18 ({reason}); give torchvision's file"
+        ) from None
     if missing or set(unexpected) - {"fc.weight", "fc.bias"}:
-        raise InputError(f"{weights}: holds another network's weights ({(missing + unexpected)[0]} does not fit); give torchvision's file")
+        raise InputError(
+            f"{weights}: holds another network's weights ({(missing + unexpected)[0]} does not fit); give torchvision's file"
+        )
     return Network(module)
 
 
@@ -87,12 +95,18 @@ def source_site(data: Data) -> tuple[np.ndarray, np.ndarray, str]:
         raise Unavailable("this data does not say which site an image is from")
     several = [k for k in np.unique(origins) if len(np.unique(labels[origins == k])) > 1]
     if not several:
-        raise Unavailable("every site of this data has one class alone, so there is no task to transfer from")
+        raise Unavailable(
+            "every site of this data has one class alone, so there is no task to transfer from"
+        )
     site = max(several, key=lambda k: int(np.sum(origins == k)))
     indices = np.flatnonzero(origins == site)
     return indices, np.unique(labels[indices], return_inverse=True)[1], data.origin_names[site]
 
 
-def recipe_of_budget(recipe: Recipe, learning_rate: float, images: int, images_processed: int) -> Recipe:
+def recipe_of_budget(
+    recipe: Recipe, learning_rate: float, images: int, images_processed: int
+) -> Recipe:
     """`recipe` at another rate, for as many epochs of `images` as take `images_processed`, and one at least."""
-    return recipe.model_copy(update={"learning_rate": learning_rate, "epochs": max(1, round(images_processed / images))})
+    return recipe.model_copy(
+        update={"learning_rate": learning_rate, "epochs": max(1, round(images_processed / images))}
+    )

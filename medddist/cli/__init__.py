@@ -10,10 +10,10 @@ import sys
 
 import click
 
-from medddist import processes
+from medddist.base import processes
+from medddist.base.errors import InputError
 from medddist.cli import measuring, records, sending, start
 from medddist.cli.common import say
-from medddist.errors import InputError
 
 INTERRUPTED = 130  # as shells say it: 128 and the number of SIGINT
 SECTIONS = {  # headings of `medddist --help`, and what each command is for in a few words
@@ -50,7 +50,10 @@ class _InSections(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         listed = {name for section in SECTIONS.values() for name in section}
-        others = {name: self.commands[name].get_short_help_str(60) for name in sorted(set(self.commands) - listed)}
+        others = {
+            name: self.commands[name].get_short_help_str(60)
+            for name in sorted(set(self.commands) - listed)
+        }
         for title, section in (SECTIONS | {"More": others}).items():
             rows = [(name, told) for name, told in section.items() if name in self.commands]
             if rows:
@@ -58,7 +61,10 @@ class _InSections(click.Group):
                     formatter.write_dl(rows, col_spacing=3)
 
 
-@click.group(cls=_InSections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_InSections,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="medddist")
 def app() -> None:
     """Dataset distillation for sharing medical images.
@@ -122,11 +128,16 @@ def _run(arguments: list[str], debug: bool) -> int:
         cause = stopped.__cause__ or stopped  # click puts its own Abort in the place of both
         if isinstance(cause, EOFError):
             return _fault(cause, debug)
-        kept = " ".join(map(str, cause.args)) or "no unfinished result is kept; run the same command again"
+        kept = (
+            " ".join(map(str, cause.args))
+            or "no unfinished result is kept; run the same command again"
+        )
         return say(f"interrupted; {kept}", INTERRUPTED, debug, kind="")
     except Exception as fault:  # the last resort: whatever it is, the user gets one line
         return _fault(fault, debug)
 
 
 def _fault(fault: BaseException, debug: bool) -> int:
-    return say(f"{type(fault).__name__}: {fault}; run it again with --debug for the traceback", 1, debug)
+    return say(
+        f"{type(fault).__name__}: {fault}; run it again with --debug for the traceback", 1, debug
+    )

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medddist import processes
-from medddist.errors import InputError, NotWritable
-from medddist.files import remedy
-from medddist.progress import Progress
+from medddist.base import processes
+from medddist.base.errors import InputError, NotWritable
+from medddist.base.files import remedy
+from medddist.base.progress import Progress
 
 if TYPE_CHECKING:
-    from medddist.study import Study
+    from medddist.study.study import Study
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output.")
-DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False)
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result alone, as JSON, on standard output."
+)
+DEBUG = click.option(
+    "--debug", is_flag=True, help="Show the traceback of an error.", expose_value=False
+)
 
 
 def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable], Callable]:
@@ -40,7 +44,10 @@ def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable]
             help="phantom (built in; a folder of that name is ./phantom), an .npz in MedMNIST's layout, the radiography database's folder, or a folder of class folders.",
         ),
         click.option(
-            artifacts, default="build/artifacts", show_default=True, help="Folder where results are kept and found again."
+            artifacts,
+            default="build/artifacts",
+            show_default=True,
+            help="Folder where results are kept and found again.",
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
         click.option(
@@ -63,12 +70,19 @@ def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable]
 
 
 @contextlib.contextmanager
-def opened_study(profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str | None = None) -> Iterator[Study]:
+def opened_study(
+    profile: str,
+    data: str,
+    out: str,
+    device: str,
+    changes: tuple[str, ...],
+    about_to: str | None = None,
+) -> Iterator[Study]:
     """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
-    from medddist.compute import keep_freed_memory  # not above: --help need not wait for torch
-    from medddist.profile import changes_from, load_profile
-    from medddist.privacy import LOCAL
-    from medddist.study import Study
+    from medddist.base.compute import keep_freed_memory  # not above: --help need not wait for torch
+    from medddist.method.private.dp_sgd import LOCAL
+    from medddist.study.profile import changes_from, load_profile
+    from medddist.study.study import Study
 
     tell_of_a_phantom_here(data)
     progress = Progress()
@@ -128,13 +142,19 @@ def announce(study: Study, command: str) -> None:
 
 def require_one_process(step: str) -> None:
     if processes.count() > 1:
-        raise InputError(f"{step}: deals nothing out to several processes; run `teachers` and `distill` under torchrun, then this without")
+        raise InputError(
+            f"{step}: deals nothing out to several processes; run `teachers` and `distill` under torchrun, then this without"
+        )
 
 
 def tell(result: Any, as_json: bool, lines: list[str]) -> None:
     if processes.rank():
         return  # the first process speaks
-    print(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
+    print(
+        json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+        if as_json
+        else "\n".join(lines)
+    )
 
 
 def table_lines(rows: list[dict]) -> list[str]:

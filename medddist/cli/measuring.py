@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medddist.cli.common import opened_study, require_one_process, say, study_options, table_lines, tell
+from medddist.cli.common import (
+    opened_study,
+    require_one_process,
+    say,
+    study_options,
+    table_lines,
+    tell,
+)
 
 if TYPE_CHECKING:
-    from medddist.distill import Distillation
-    from medddist.study import Study
+    from medddist.method.distill import Distillation
+    from medddist.study.study import Study
 
 
 @click.command()
@@ -42,7 +49,10 @@ def teachers(profile, data, out, device, changes, as_json) -> None:
 def distill(profile, data, out, device, changes, as_json) -> None:
     """Distil the training images, with teachers where there are none yet; under torchrun, segments are dealt out."""
     with opened_study(profile, data, out, device, changes, "distill") as study:
-        found = [(seed, study.distillation(seed), study.distillation_path(seed)) for seed in study.profile.seeds]
+        found = [
+            (seed, study.distillation(seed), study.distillation_path(seed))
+            for seed in study.profile.seeds
+        ]
     unchanged = {seed: _unchanged(study, one) for seed, one, _ in found}
     result = [
         {
@@ -58,10 +68,16 @@ def distill(profile, data, out, device, changes, as_json) -> None:
     ]
     lines = []
     for row in result:
-        selected = unchanged[row["seed"]] or f"released as it was at iteration {row['selected_iteration']}"
-        lines.append(f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}; {selected}")
+        selected = (
+            unchanged[row["seed"]] or f"released as it was at iteration {row['selected_iteration']}"
+        )
+        lines.append(
+            f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}; {selected}"
+        )
     if any(unchanged.values()):
-        lines.append(_distil_longer("distill", profile, data, out, changes, study.profile.distill.iterations))
+        lines.append(
+            _distil_longer("distill", profile, data, out, changes, study.profile.distill.iterations)
+        )
     tell(result, as_json, lines)
 
 
@@ -105,17 +121,28 @@ def longer(
 @study_options(profile="demo")
 def evaluate(profile, data, out, device, changes, as_json) -> None:
     """Score the distilled images and their references on the test part."""
-    from medddist.results import summary, summary_line
+    from medddist.study.results import summary, summary_line
 
     require_one_process("evaluate")
     with opened_study(profile, data, out, device, changes, "evaluate") as study:
         rows = study.table()
         told = [_unchanged(study, study.distillation(seed)) for seed in study.profile.seeds]
-    lines = [*table_lines(rows), summary_line(study.profile.name, summary(rows, study.profile.distill.selection_metric))]
+    lines = [
+        *table_lines(rows),
+        summary_line(study.profile.name, summary(rows, study.profile.distill.selection_metric)),
+    ]
     several = len(told) > 1
-    lines += [f"seed {seed}: {line}" if several else line for seed, line in zip(study.profile.seeds, told) if line]
+    lines += [
+        f"seed {seed}: {line}" if several else line
+        for seed, line in zip(study.profile.seeds, told)
+        if line
+    ]
     if told[0]:  # the set that `package` would send
-        lines.append(_distil_longer("evaluate", profile, data, out, changes, study.profile.distill.iterations))
+        lines.append(
+            _distil_longer(
+                "evaluate", profile, data, out, changes, study.profile.distill.iterations
+            )
+        )
     else:
         same = ["--profile", profile, "--data", data, "--artifacts", out]
         same += [word for change in changes for word in ("--set", change)]
@@ -125,25 +152,33 @@ def evaluate(profile, data, out, device, changes, as_json) -> None:
 
 @click.command()
 @study_options(profile="demo")
-@click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/compare-PROFILE-DATA.json.")
+@click.option(
+    "--save",
+    metavar="FOLDER",
+    help="Also write the rows, with settings, versions and machine, to FOLDER/compare-PROFILE-DATA.json.",
+)
 def compare(profile, data, out, device, changes, as_json, save) -> None:
     """Compare the distilled images with other ways to learn from few labels.
 
     Rows of two tables (only released images may be used; all may be seen, unlabelled), of networks that never saw the
     distillation, and of linear probes on features learned without labels. --save adds what origins give away.
     """
-    from medddist.compare import Comparison, verdict_lines
-    from medddist.origins import of_origins
-    from medddist.parallel import workers_for
-    from medddist.probes import probe_rows
-    from medddist.results import compare_record
+    from medddist.comparison.origins import of_origins
+    from medddist.comparison.probes import probe_rows
+    from medddist.comparison.tables import Comparison, verdict_lines
+    from medddist.study.results import compare_record
+    from medddist.study.workers import workers_for
 
     require_one_process("compare")
     with opened_study(profile, data, out, device, changes, "compare") as study:
         comparison = Comparison(study)
         workers = workers_for(study)
         rows = comparison.rows(workers=workers) + probe_rows(comparison, workers)
-        written = [f"written to {compare_record(study, rows, of_origins(comparison), device, save)}"] if save else []
+        written = (
+            [f"written to {compare_record(study, rows, of_origins(comparison), device, save)}"]
+            if save
+            else []
+        )
     tell(rows, as_json, [*_comparison_lines(rows), *verdict_lines(rows), *written])
 
 
@@ -160,7 +195,10 @@ def _comparison_lines(rows: list[dict]) -> list[str]:
 def _comparison_cells(row: dict) -> str:
     if row["status"] != "measured":
         return f"unavailable: {row['reason']}"
-    cells = (f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in ("accuracy", "balanced_accuracy"))
+    cells = (
+        f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]"
+        for m in ("accuracy", "balanced_accuracy")
+    )
     told = f"{row['bytes_released']:>12,} bytes" if "bytes_released" in row else ""
     for what in ("distilled_lead", "lead_over_random"):
         if what in row:
@@ -171,17 +209,25 @@ def _comparison_cells(row: dict) -> str:
 
 @click.command()
 @study_options(profile="demo")
-@click.option("--seed", type=int, help="Which of the study's sets; by default that of the profile's first seed.")
-@click.option("--save", metavar="FOLDER", help="Also write it, with settings, versions and machine, to FOLDER/audit-PROFILE-DATA-RATE.json.")
+@click.option(
+    "--seed",
+    type=int,
+    help="Which of the study's sets; by default that of the profile's first seed.",
+)
+@click.option(
+    "--save",
+    metavar="FOLDER",
+    help="Also write it, with settings, versions and machine, to FOLDER/audit-PROFILE-DATA-RATE.json.",
+)
 def audit(profile, data, out, device, changes, as_json, seed, save) -> int:
     """Measure what the distilled set gives away: nearest neighbours, and membership with both controls.
 
     The profile `lira` is the long one: 32 shadow distillations, and one false positive in a thousand.
     Exit code 1 where a control is not as it has to be: then the attack is broken, and its figures show nothing.
     """
-    from medddist.audit import audit as audited
-    from medddist.audit import broken
-    from medddist.results import audit_record
+    from medddist.leaks.audit import audit as audited
+    from medddist.leaks.audit import broken
+    from medddist.study.results import audit_record
 
     require_one_process("audit")
     seeds = () if seed is None else (f"seeds=[{seed}]",)
@@ -202,8 +248,15 @@ def _audit_lines(result: dict) -> list[str]:
             line += f"; start {told['to_start']:.3f}, the nearest of all for {_share(told['start_is_nearest'])}"
         lines.append(line)
     for attack, of in result["membership"].items():
-        rows = {"positive control": of["positive_control"]["control"], "negative control": of["released"]["unseen"]}
-        rows |= {f"{name} images": of["released"][name] for name in ("starting", "others") if name in of["released"]}
+        rows = {
+            "positive control": of["positive_control"]["control"],
+            "negative control": of["released"]["unseen"],
+        }
+        rows |= {
+            f"{name} images": of["released"][name]
+            for name in ("starting", "others")
+            if name in of["released"]
+        }
         lines += [
             f"{attack} attack, {name}: found {_share(row['true_positives'])}, by chance {row['by_chance'][0]} to {row['by_chance'][1]};"
             f" AUC {row['auc']['auc']:.3f} [{row['auc']['low']:.3f}, {row['auc']['high']:.3f}]"
@@ -218,16 +271,20 @@ def _share(told: dict) -> str:
 
 @click.command()
 @study_options(profile="demo")
-@click.option("--save", metavar="FOLDER", help="Also write the rows, with settings, versions and machine, to FOLDER/leakage-PROFILE-DATA.json.")
+@click.option(
+    "--save",
+    metavar="FOLDER",
+    help="Also write the rows, with settings, versions and machine, to FOLDER/leakage-PROFILE-DATA.json.",
+)
 def leakage(profile, data, out, device, changes, as_json, save) -> None:
     """Measure accuracy against leakage: starts from real images, averages and noise, and DP-SGD, with few and many images.
 
     Each point is a study of its own, kept and gone on with; which there are, and how small they are, is in the profile's
     `leakage`.
     """
-    from medddist.leakage import leakage as measured
-    from medddist.leakage import lines
-    from medddist.results import leakage_record
+    from medddist.leaks.leakage import leakage as measured
+    from medddist.leaks.leakage import lines
+    from medddist.study.results import leakage_record
 
     require_one_process("leakage")
     with opened_study(profile, data, out, device, changes) as study:

@@ -7,16 +7,37 @@ from pathlib import Path
 
 import click
 
-from medddist.cli.common import DEBUG, JSON, opened_study, require_one_process, study_options, tell, tell_of_a_phantom_here, written_by
-from medddist.errors import InputError
-from medddist.progress import Progress
+from medddist.base.errors import InputError
+from medddist.base.progress import Progress
+from medddist.cli.common import (
+    DEBUG,
+    JSON,
+    opened_study,
+    require_one_process,
+    study_options,
+    tell,
+    tell_of_a_phantom_here,
+    written_by,
+)
 
 
 @click.command()
 @click.argument("folder")
-@click.option("--write", metavar="FILE", help="The profile to write; by default FOLDER's name with .yaml, here.")
-@click.option("--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="How long teachers, distill and evaluate may take together.")
-@click.option("--report", metavar="FILE", help="Also write what was found as an HTML page with pictures.")
+@click.option(
+    "--write",
+    metavar="FILE",
+    help="The profile to write; by default FOLDER's name with .yaml, here.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="How long teachers, distill and evaluate may take together.",
+)
+@click.option(
+    "--report", metavar="FILE", help="Also write what was found as an HTML page with pictures."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @JSON
 @DEBUG
@@ -26,11 +47,11 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     FOLDER is whatever --data takes elsewhere. Says classes, counts, sizes, copies, files that cannot be read, and what but a disease
     may give the class away; and how long a run will take. Trains nothing.
     """
-    from medddist.compute import device_named
-    from medddist.machine import told_bytes, told_time
-    from medddist.report import write_report
-    from medddist.starting import fitting_profile, name_of, write_profile
-    from medddist.survey import survey_lines, surveyed
+    from medddist.base.compute import device_named
+    from medddist.base.machine import told_bytes, told_time
+    from medddist.init.first_profile import fitting_profile, name_of, write_profile
+    from medddist.init.report import write_report
+    from medddist.init.survey import survey_lines, surveyed
 
     tell_of_a_phantom_here(folder)
     progress, name = Progress(), name_of(folder)
@@ -45,7 +66,12 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     with written_by("--write", str(path)):
         write_profile(made, path, found.source, about)
     takes = f"a run takes about {told_time(about['seconds'])} and {told_bytes(about['memory_bytes'])} of memory here"
-    lines = [*survey_lines(found), *about["chosen"], f"written to {path}: {takes}", f"next: medddist evaluate --profile {shlex.quote(str(path))} --data {shlex.quote(folder)}"]
+    lines = [
+        *survey_lines(found),
+        *about["chosen"],
+        f"written to {path}: {takes}",
+        f"next: medddist evaluate --profile {shlex.quote(str(path))} --data {shlex.quote(folder)}",
+    ]
     if report:
         with written_by("--report", report):
             write_report(found, Path(report), [takes])
@@ -56,28 +82,39 @@ def init(folder, write, minutes, report, device, as_json) -> None:
 @click.command("new-study")
 @click.argument("folder")
 @click.option("--data", required=True, help="Data of one's own, as in every other command.")
-@click.option("--profile", help="smoke, demo, real, paper, or a .yaml file; by default one made to fit, as by `init`.")
-@click.option("--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="As in `init`.")
+@click.option(
+    "--profile",
+    help="smoke, demo, real, paper, or a .yaml file; by default one made to fit, as by `init`.",
+)
+@click.option(
+    "--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="As in `init`."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @DEBUG
 def new_study(folder, data, profile, minutes, device) -> None:
     """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make book` builds there."""
-    from medddist.compute import device_named
+    from medddist.base.compute import device_named
     from medddist.data import is_phantom
+    from medddist.init.first_profile import fitting_profile, left_out, name_of, write_profile
+    from medddist.init.survey import surveyed
     from medddist.new_study import PROFILE, require_room_for, write_study
-    from medddist.profile import load_profile
-    from medddist.starting import fitting_profile, left_out, name_of, write_profile
-    from medddist.survey import surveyed
+    from medddist.study.profile import load_profile
 
     target, progress = Path(folder), Progress()
     require_room_for(target)
     tell_of_a_phantom_here(data)
     if not is_phantom(data) and not Path(data).exists():
-        raise InputError(f"{data}: no such folder or .npz file; give 'phantom', a folder of images or an .npz")
+        raise InputError(
+            f"{data}: no such folder or .npz file; give 'phantom', a folder of images or an .npz"
+        )
     source = data if is_phantom(data) else str(Path(data).resolve())
     try:
         found = None if profile and is_phantom(data) else surveyed(data, progress)
-        made, about = (load_profile(profile), {}) if profile else fitting_profile(found, name_of(data), device_named(device), minutes)
+        made, about = (
+            (load_profile(profile), {})
+            if profile
+            else fitting_profile(found, name_of(data), device_named(device), minutes)
+        )
         if found and found.unreadable:
             made = made.changed({"data.skip_unreadable": True})
     finally:
@@ -85,16 +122,29 @@ def new_study(folder, data, profile, minutes, device) -> None:
     write_profile(made, target / PROFILE, source, about)
     write_study(target, source, f"Dataset distillation of {name_of(data)}")
     skipped = [left_out(len(found.unreadable))] if found and found.unreadable else []
-    tell({}, False, [*skipped, f"{folder}: a study of {source}", f"next: make -C {shlex.quote(folder)} book"])
+    tell(
+        {},
+        False,
+        [*skipped, f"{folder}: a study of {source}", f"next: make -C {shlex.quote(folder)} book"],
+    )
 
 
 @click.command()
 @study_options(profile="demo")
-@click.option("--report", is_flag=False, flag_value="", metavar="[FILE]", help="Also look at the files as `init` does, and write a page with pictures; by default below --out.")
+@click.option(
+    "--report",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Also look at the files as `init` does, and write a page with pictures; by default below --out.",
+)
 def prepare(profile, data, out, device, changes, as_json, report) -> None:
     """Read the data, split it, and say what is there."""
     with opened_study(profile, data, out, device, changes) as study:
-        counts = {name: part.class_counts(study.data.classes).tolist() for name, part in study.data.parts().items()}
+        counts = {
+            name: part.class_counts(study.data.classes).tolist()
+            for name, part in study.data.parts().items()
+        }
     result = {
         "source": study.data.source,
         "fingerprint": study.data.fingerprint,
@@ -104,9 +154,12 @@ def prepare(profile, data, out, device, changes, as_json, report) -> None:
         "counts": counts,
         "notes": list(study.data.notes),
     }
-    lines = [f"{study.data.source}: {study.data.image_size_px} px, fingerprint {study.data.fingerprint}"]
+    lines = [
+        f"{study.data.source}: {study.data.image_size_px} px, fingerprint {study.data.fingerprint}"
+    ]
     lines += [
-        f"{name}: {sum(row)} images, " + ", ".join(f"{c} {n}" for c, n in zip(study.data.class_names, row))
+        f"{name}: {sum(row)} images, "
+        + ", ".join(f"{c} {n}" for c, n in zip(study.data.class_names, row))
         for name, row in counts.items()
     ]
     lines += [f"note: {note}" for note in study.data.notes]
@@ -117,8 +170,8 @@ def prepare(profile, data, out, device, changes, as_json, report) -> None:
 
 
 def _reported(data: str, path: str) -> str:
-    from medddist.report import write_report
-    from medddist.survey import surveyed
+    from medddist.init.report import write_report
+    from medddist.init.survey import surveyed
 
     progress = Progress()
     try:

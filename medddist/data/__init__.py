@@ -15,12 +15,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from medddist.base.errors import InputError, shown
+from medddist.base.settings import Settings, parsed
 from medddist.data import cache, folder, listing, npz, splits
-from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION, Collection, Progress, shown
+from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION, Collection, Progress
 from medddist.data.images import pixel_hash
 from medddist.data.parts import Data, Part
-from medddist.errors import InputError
-from medddist.settings import Settings, parsed
 
 __all__ = ["Data", "DataSettings", "Part", "is_phantom", "load_data"]
 
@@ -28,11 +28,19 @@ __all__ = ["Data", "DataSettings", "Part", "is_phantom", "load_data"]
 class DataSettings(Settings):
     """How a source is read and dealt into parts."""
 
-    image_size_px: int = Field(32, ge=8, le=1024)  # side of the square that every image is resized to
+    image_size_px: int = Field(
+        32, ge=8, le=1024
+    )  # side of the square that every image is resized to
     channels: Literal[1, 3] = 1  # 1 is grey
-    images: int | None = Field(None, ge=1)  # phantom: how many to make; otherwise: how many of the training part to use
-    test_fraction: float = Field(0.2, gt=0, lt=1)  # of each class, rounded down, where the source has no test part
-    validation_fraction: float = Field(0.1, gt=0, lt=1)  # of each class of the training part, where there is none
+    images: int | None = Field(
+        None, ge=1
+    )  # phantom: how many to make; otherwise: how many of the training part to use
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1
+    )  # of each class, rounded down, where the source has no test part
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1
+    )  # of each class of the training part, where there is none
     minimum_images_per_class: int = Field(3, ge=3)  # fewer are refused; 3 is one for each part
     skip_unreadable: bool = False  # leave image files out that cannot be read, and say how many
     sites: Literal["balanced", "confounded"] = "balanced"  # over the classes; phantom alone
@@ -73,7 +81,9 @@ def load_data(
     progress: called with (done, total, what) while images are read or made
     Raises `InputError`, before anything is trained, for any input that cannot be used.
     """
-    values = settings.model_dump() if isinstance(settings, DataSettings) else {"image_size_px": settings}
+    values = (
+        settings.model_dump() if isinstance(settings, DataSettings) else {"image_size_px": settings}
+    )
     settings = parsed(DataSettings, values | changes, "data")
     name, key, build = _reader(source, settings, progress)
     collection = cache.cached(cache_folder, key, build) if cache_folder is not None else build()
@@ -87,28 +97,51 @@ def _reader(source: str | Path, settings: DataSettings, progress: Progress | Non
         return PHANTOM, *_phantom_reader(settings)
     path = Path(source)
     if settings.sites != "balanced":
-        raise InputError(f"sites: {settings.sites!r} is for the phantom alone; {shown(path)} has the sites it has")
+        raise InputError(
+            f"sites: {settings.sites!r} is for the phantom alone; {shown(path)} has the sites it has"
+        )
     decoding = {"image_size_px": size, "channels": channels}
     if path.is_file() and path.suffix.lower() == ".npz":
-        key = {"npz": cache.file_digest(path), "names": cache.file_digest(path.with_suffix(".json")), **decoding}
+        key = {
+            "npz": cache.file_digest(path),
+            "names": cache.file_digest(path.with_suffix(".json")),
+            **decoding,
+        }
         return path.name, key, lambda: npz.read(path, size, channels, progress)
     if path.is_dir():
         return path.resolve().name, *_folder_reader(path, settings, progress)
-    raise InputError(f"{shown(path)}: no such folder or .npz file; give 'phantom', a folder of images or an .npz")
+    raise InputError(
+        f"{shown(path)}: no such folder or .npz file; give 'phantom', a folder of images or an .npz"
+    )
 
 
 def _folder_reader(path: Path, settings: DataSettings, progress: Progress | None):
     listed = folder.listed(path)
-    splits.require_images(listed.labels, listed.class_names, settings.minimum_images_per_class, shown(path))
+    splits.require_images(
+        listed.labels, listed.class_names, settings.minimum_images_per_class, shown(path)
+    )
     asked = settings.model_dump(include={"image_size_px", "channels", "skip_unreadable"})
-    return {"files": listed.digest(), **asked}, lambda: listing.read(listed, **asked, progress=progress)
+    return {"files": listed.digest(), **asked}, lambda: listing.read(
+        listed, **asked, progress=progress
+    )
 
 
 def _phantom_reader(settings: DataSettings):
-    from medddist.data.phantom import CLASS_NAMES, SITE_NAMES, PhantomSettings, make_phantom
+    from medddist.data.phantom.generate import (
+        CLASS_NAMES,
+        SITE_NAMES,
+        PhantomSettings,
+        make_phantom,
+    )
 
-    asked = {"image_size_px": settings.image_size_px, "sites": settings.sites, "seed": settings.seed}
-    wanted = parsed(PhantomSettings, asked | ({"images": settings.images} if settings.images else {}), "phantom")
+    asked = {
+        "image_size_px": settings.image_size_px,
+        "sites": settings.sites,
+        "seed": settings.seed,
+    }
+    wanted = parsed(
+        PhantomSettings, asked | ({"images": settings.images} if settings.images else {}), "phantom"
+    )
 
     def build() -> Collection:
         made = make_phantom(wanted)
@@ -146,12 +179,18 @@ def _data(name: str, collection: Collection, settings: DataSettings, made_here: 
     rows = {part: kept[parts == part] for part in (TRAIN, VALIDATION, TEST)}
     if settings.images and not made_here:  # the phantom has as many as were asked for
         found = len(rows[TRAIN])
-        rows[TRAIN] = rows[TRAIN][splits.stratified_subset(labels[rows[TRAIN]], settings.images, settings.seed)]
-        notes.append(f"{len(rows[TRAIN])} of {found} training images are used; {settings.images} were asked for")
+        rows[TRAIN] = rows[TRAIN][
+            splits.stratified_subset(labels[rows[TRAIN]], settings.images, settings.seed)
+        ]
+        notes.append(
+            f"{len(rows[TRAIN])} of {found} training images are used; {settings.images} were asked for"
+        )
     made = {PART_NAMES[part]: _part(collection, groups, at) for part, at in rows.items()}
     mean, std = pixel_statistics(made["train"].images)
     if min(std) == 0:
-        raise InputError(f"{name}: all pixels of the training images are equal; give images that show something")
+        raise InputError(
+            f"{name}: all pixels of the training images are equal; give images that show something"
+        )
     return Data(
         **made,
         class_names=names,
@@ -170,7 +209,9 @@ def _grouping_notes(collection: Collection, kept: int) -> list[str]:
     notes, count = [], len(collection.labels)
     copies = count - len(np.unique(collection.hashes[:, 0]))
     if copies:
-        notes.append(f"{copies} of {count} images are exact copies of another; copies stay in one part")
+        notes.append(
+            f"{copies} of {count} images are exact copies of another; copies stay in one part"
+        )
     contradictory = int(splits.contradictory(collection.labels, collection.hashes[:, 0]).sum())
     if contradictory:
         notes.append(
@@ -188,9 +229,15 @@ def _part(collection: Collection, groups: np.ndarray, rows: np.ndarray) -> Part:
     known = bool(collection.origin_names)
     contiguous = len(rows) and rows[-1] - rows[0] + 1 == len(rows)
     # A slice of a memory map stays on disk; a choice of rows is a copy.
-    images = collection.images[rows[0] : rows[-1] + 1] if contiguous else np.asarray(collection.images[rows])
+    images = (
+        collection.images[rows[0] : rows[-1] + 1]
+        if contiguous
+        else np.asarray(collection.images[rows])
+    )
     images.flags.writeable = False
-    return Part(images, collection.labels[rows], groups[rows], collection.origins[rows] if known else None)
+    return Part(
+        images, collection.labels[rows], groups[rows], collection.origins[rows] if known else None
+    )
 
 
 def fingerprint(parts: dict[str, Part], class_names: tuple[str, ...]) -> str:
@@ -210,7 +257,8 @@ def pixel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float
     values, means, stds = np.arange(256) / 255, [], []
     for channel in range(images.shape[1]):
         shares = (
-            sum(np.bincount(image.ravel(), minlength=256) for image in images[:, channel]) / images[:, channel].size
+            sum(np.bincount(image.ravel(), minlength=256) for image in images[:, channel])
+            / images[:, channel].size
         )
         means.append(float(shares @ values))
         stds.append(float(np.sqrt(max(shares @ values**2 - means[-1] ** 2, 0))))

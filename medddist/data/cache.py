@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medddist.base.files import digest, not_writable, private_folder, read_json, write_json
 from medddist.data.collection import Collection
-from medddist.files import digest, not_writable, private_folder, read_json, write_json
 
 ARRAYS = ("images", "labels", "groups", "hashes", "parts", "origins")
 NAMES = ("class_names", "origin_names", "notes")
@@ -36,7 +36,9 @@ def cached(folder: Path, key: dict, build: Callable[[], Collection]) -> Collecti
         return found
     built = build()
     _keep(entry, built)
-    return opened(entry) or built  # the latter only where another process is just replacing the same entry
+    return (
+        opened(entry) or built
+    )  # the latter only where another process is just replacing the same entry
 
 
 def opened(entry: Path) -> Collection | None:
@@ -101,5 +103,7 @@ def file_digest(path: Path) -> str:
 def code_digest() -> str:
     """What computes the pixels: this package's own files and the libraries under them. An edit empties the cache."""
     here = Path(__file__).parent
-    files = {path.name: file_digest(path) for path in sorted(here.glob("*.py"))}
+    files = {
+        path.relative_to(here).as_posix(): file_digest(path) for path in sorted(here.rglob("*.py"))
+    }
     return digest(files | {name: version(name) for name in ("numpy", "pillow", "scipy")})

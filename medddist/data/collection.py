@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-TRAIN, VALIDATION, TEST = 0, 1, 2  # in the order in which a group found in two parts is kept: the last one wins
+TRAIN, VALIDATION, TEST = (
+    0,
+    1,
+    2,
+)  # in the order in which a group found in two parts is kept: the last one wins
 PART_NAMES = ("train", "validation", "test")
 
 Progress = Callable[[int, int, str], None]  # (done, total, what)
@@ -37,8 +41,3 @@ class Collection:
 
     def with_notes(self, *notes: str) -> Collection:
         return replace(self, notes=self.notes + notes)
-
-
-def shown(name) -> str:
-    """A file's name fit for a message of one line: characters that do not print are escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medddist.base.errors import InputError, shown
 from medddist.data import labels_csv, radiography
-from medddist.data.collection import TRAIN, shown
+from medddist.data.collection import TRAIN
 from medddist.data.images import is_dicom
 from medddist.data.listing import (
     PART_FOLDERS,
@@ -19,7 +20,6 @@ from medddist.data.listing import (
     readable_folder,
     subfolders,
 )
-from medddist.errors import InputError
 
 
 def listed(folder: Path) -> Listing:
@@ -42,22 +42,37 @@ def _by_class_folder(folder: Path) -> Listing:
     classes, notes = _class_folders(folder)
     if len({path.name for path in classes}) < 2:
         raise InputError(_too_few(folder, [path.name for path in classes]))
-    images = [(image.relative_to(folder), path.name) for path in classes for image in images_below(path)]
+    images = [
+        (image.relative_to(folder), path.name) for path in classes for image in images_below(path)
+    ]
     if not images:
-        raise InputError(f"{shown(folder)}: its folders hold no images; put the images of each class into its folder")
+        raise InputError(
+            f"{shown(folder)}: its folders hold no images; put the images of each class into its folder"
+        )
     remedy = "put each image into one of train, val and test, or all into none, or state the split in labels.csv"
     parts, told = given_parts([image for image, _ in images], shown(folder), remedy)
     notes += told
     entries = [(image, label, part) for (image, label), part in zip(images, parts)]
     if any(is_dicom(folder / image) for image, _, _ in entries):
-        notes += ("patients are not read from DICOM files; name them in labels.csv, so that none is in two parts",)
-    return listing(folder, entries, class_names=sorted({path.name for path in classes}, key=natural), notes=notes)
+        notes += (
+            "patients are not read from DICOM files; name them in labels.csv, so that none is in two parts",
+        )
+    return listing(
+        folder,
+        entries,
+        class_names=sorted({path.name for path in classes}, key=natural),
+        notes=notes,
+    )
 
 
 def _class_folders(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """The folders of all classes; what stands beside train/ and test/ is left alone and noted."""
     inside = subfolders(folder)
-    given = [(path, PART_FOLDERS[path.name.lower()]) for path in inside if path.name.lower() in PART_FOLDERS]
+    given = [
+        (path, PART_FOLDERS[path.name.lower()])
+        for path in inside
+        if path.name.lower() in PART_FOLDERS
+    ]
     if not given:
         return inside, ()
     parts = [part for _, part in given]
@@ -67,14 +82,20 @@ def _class_folders(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
             f"{shown(folder)}: has {shown(found)}; a given split needs one train folder, and at most one val and test"
         )
     others = [path.name for path in inside if path.name.lower() not in PART_FOLDERS]
-    notes = (f"folders beside the given split were left alone: {shown(', '.join(others))}",) if others else ()
+    notes = (
+        (f"folders beside the given split were left alone: {shown(', '.join(others))}",)
+        if others
+        else ()
+    )
     return [path for around, _ in given for path in subfolders(around)], notes
 
 
 def _too_few(folder: Path, classes: list[str]) -> str:
     loose = len(images_in(folder))
     found = (
-        f"{loose} images without a class folder" if loose else f"class folders: {shown(', '.join(classes)) or 'none'}"
+        f"{loose} images without a class folder"
+        if loose
+        else f"class folders: {shown(', '.join(classes)) or 'none'}"
     )
     return (
         f"{shown(folder)}: {found}; give a folder with one folder of images a class (two or more), a labels.csv, or "

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from medddist.data.collection import shown
-from medddist.errors import InputError
+from medddist.base.errors import InputError, shown
 
 MAX_PIXELS = 100_000_000  # a chest radiograph has about 20 million at most
 Image.init()  # all of PIL's formats, but those that only name a file's kind or start another program to read it
-FORMATS = tuple(sorted(set(Image.OPEN) - {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"}))
+FORMATS = tuple(
+    sorted(set(Image.OPEN) - {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"})
+)
 DICOM_SUFFIXES = {".dcm", ".dicom"}
 SUFFIXES = {end for end, kind in Image.EXTENSION.items() if kind in FORMATS} | DICOM_SUFFIXES
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -48,12 +49,16 @@ def decoded(path: Path) -> np.ndarray:
     except UnidentifiedImageError:
         raise _cannot_be_read(path, "no image format is recognised in it") from None
     except MemoryError:
-        raise InputError(f"{shown(path)}: too large for this machine's memory; make it smaller") from None
+        raise InputError(
+            f"{shown(path)}: too large for this machine's memory; make it smaller"
+        ) from None
     except Exception as problem:  # decoders of damaged files raise anything: IndexError, struct.error, zlib.error ...
         reason = " ".join(f"{problem}".replace(str(path), "it").split()) or type(problem).__name__
         raise _cannot_be_read(path, reason) from None
     if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
-        raise InputError(f"{shown(path)}: has pixels that are NaN or infinite; replace it or set data.skip_unreadable=true")
+        raise InputError(
+            f"{shown(path)}: has pixels that are NaN or infinite; replace it or set data.skip_unreadable=true"
+        )
     return pixels
 
 
@@ -81,7 +86,9 @@ def _pixels(path: Path, image: Image.Image) -> np.ndarray:
             f"{shown(path)}: has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most; reduce it"
         )
     if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{shown(path)}: has {image.n_frames} frames; save the one to use as an image of its own")
+        raise InputError(
+            f"{shown(path)}: has {image.n_frames} frames; save the one to use as an image of its own"
+        )
     image.load()
     if image.mode in WIDE_MODES:
         return np.asarray(image).astype(np.float32)
@@ -131,10 +138,16 @@ def _decoded_dicom(path: Path) -> np.ndarray:
     dataset = pydicom.dcmread(path)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1 or rows * columns > MAX_PIXELS:
-        raise InputError(f"{shown(path)}: has several frames or more than {MAX_PIXELS} pixels; export one image")
+        raise InputError(
+            f"{shown(path)}: has several frames or more than {MAX_PIXELS} pixels; export one image"
+        )
     if dataset.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ValueError(f"its photometric interpretation is {dataset.PhotometricInterpretation}, not MONOCHROME1 or 2")
-    seen = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset).astype(np.float32)
+        raise ValueError(
+            f"its photometric interpretation is {dataset.PhotometricInterpretation}, not MONOCHROME1 or 2"
+        )
+    seen = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset).astype(
+        np.float32
+    )
     return seen.max() - seen if dataset.PhotometricInterpretation == "MONOCHROME1" else seen
 
 
@@ -178,5 +191,7 @@ def eight_bit(pixels: np.ndarray) -> np.ndarray:
 def _to_size(pixels: np.ndarray, image_size_px: int) -> np.ndarray:
     if pixels.shape[:2] == (image_size_px, image_size_px):
         return pixels
-    image = Image.fromarray(pixels).resize((image_size_px, image_size_px), Image.Resampling.BILINEAR)
+    image = Image.fromarray(pixels).resize(
+        (image_size_px, image_size_px), Image.Resampling.BILINEAR
+    )
     return np.asarray(image)

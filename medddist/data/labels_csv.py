@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from medddist.data.collection import TRAIN, shown
+from medddist.base.errors import InputError, shown
+from medddist.data.collection import TRAIN
 from medddist.data.listing import PART_FOLDERS, Listing, given_parts, images_below, listing, natural
 from medddist.data.splits import numbered
-from medddist.errors import InputError
 
 NAME = "labels.csv"
 COLUMNS = ("file", "label", "patient", "site", "split")
@@ -56,7 +56,9 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
                 if any(c.strip() for c in cells)
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise InputError(f"{NAME}: cannot be read ({shown(problem)}); save it as comma-separated UTF-8 text") from None
+        raise InputError(
+            f"{NAME}: cannot be read ({shown(problem)}); save it as comma-separated UTF-8 text"
+        ) from None
     if not rows:
         raise InputError(f"{NAME}: has no rows; name every image in a row")
     return rows
@@ -74,7 +76,9 @@ def _require_columns(header: list[str]) -> None:
 
 def _row(number: int, header: list[str], cells: list[str]) -> Row:
     if len(cells) != len(header):
-        raise InputError(f"{NAME}: line {number} has {len(cells)} cells and the header {len(header)}; correct the line")
+        raise InputError(
+            f"{NAME}: line {number} has {len(cells)} cells and the header {len(header)}; correct the line"
+        )
     row = dict.fromkeys(COLUMNS, "") | dict(zip(header, (cell.strip() for cell in cells)))
     for name in ("file", "label"):
         if not row[name]:
@@ -86,7 +90,9 @@ def _file(folder: Path, number: int, name: str) -> Path:
     """The path below the folder; a path that leaves it is refused, so that a csv cannot name other people's files."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise InputError(f"{NAME}: line {number}: file {shown(name)!r} is not a path below the folder; give one")
+        raise InputError(
+            f"{NAME}: line {number}: file {shown(name)!r} is not a path below the folder; give one"
+        )
     try:
         there = (folder / path).is_file()
     except (OSError, ValueError):  # a name too long, or with a zero byte
@@ -124,7 +130,11 @@ def _parts(rows: list[tuple[int, Row]], files: list[Path]) -> tuple[list[int], t
 
 def _patients(rows: list[tuple[int, Row]]) -> np.ndarray:
     """(N,) equal for equal patients; an image without one is a group of its own."""
-    return numbered(np.array([row["patient"] and f"p{row['patient']}" or f"line {number}" for number, row in rows]))
+    return numbered(
+        np.array(
+            [row["patient"] and f"p{row['patient']}" or f"line {number}" for number, row in rows]
+        )
+    )
 
 
 def _sites(rows: list[tuple[int, Row]]) -> tuple[np.ndarray, tuple[str, ...]]:

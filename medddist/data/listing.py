@@ -17,16 +17,24 @@ from pathlib import Path
 
 import numpy as np
 
-from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection, Progress, shown
+from medddist.base.errors import InputError, shown
+from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection, Progress
 from medddist.data.images import NeedsPydicom, Prepared, decoded, is_image, prepared
 from medddist.data.splits import numbered
-from medddist.errors import InputError
 
 LEFT_ALONE = {"masks", "__macosx"}  # folders that never hold images of a class
-PART_FOLDERS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION}
+PART_FOLDERS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+}
 PART_FOLDERS |= {"test": TEST, "testing": TEST}
 ALIKE = 0.8  # difflib's ratio of two names from which one may be the other misspelt
-VERY_FEW = 20  # images of a class, where others have as many times as many: a folder that may be none
+VERY_FEW = (
+    20  # images of a class, where others have as many times as many: a folder that may be none
+)
 
 
 @dataclass(frozen=True)
@@ -49,18 +57,26 @@ class Listing:
     def digest(self) -> str:
         """Names the content of the listing: paths, sizes and times of the files, and all that is known of them."""
         total = hashlib.sha256(
-            repr((self.class_names, self.origin_names, self.notes)).encode("utf-8", "backslashreplace")
+            repr((self.class_names, self.origin_names, self.notes)).encode(
+                "utf-8", "backslashreplace"
+            )
         )
         for file in self.files:
             status = (self.folder / file).stat()
-            total.update(os.fsencode(file) + f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0".encode())
+            total.update(
+                os.fsencode(file)
+                + f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0".encode()
+            )
         for column in (self.labels, self.groups, self.parts, self.origins):
             total.update(column.astype("<i8").tobytes())
         return total.hexdigest()
 
 
 def listing(
-    folder: Path, entries: list[tuple[Path, str, int]], class_names: Sequence[str] = (), notes: tuple[str, ...] = ()
+    folder: Path,
+    entries: list[tuple[Path, str, int]],
+    class_names: Sequence[str] = (),
+    notes: tuple[str, ...] = (),
 ) -> Listing:
     """A `Listing` of (file below folder, class, part), with each image a group of its own and no origins."""
     names = tuple(class_names or sorted({label for _, label, _ in entries}, key=natural))
@@ -100,11 +116,18 @@ def class_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 def _spelt_alike(one: str, other: str) -> bool:
     """Whether one may be the other misspelt; not where they differ by a number, a single letter or a prefix (normal, abnormal)."""
-    words = [re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name).casefold()) for name in (one, other)]
+    words = [
+        re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name).casefold())
+        for name in (one, other)
+    ]
     first, second = ("".join(found) for found in words)
     if first == second:
         return bool(first)
-    if re.findall(r"\d+", first) != re.findall(r"\d+", second) or first.endswith(second) or second.endswith(first):
+    if (
+        re.findall(r"\d+", first) != re.findall(r"\d+", second)
+        or first.endswith(second)
+        or second.endswith(first)
+    ):
         return False
     if len(words[0]) == len(words[1]):
         pairs = [pair for pair in zip(*words) if pair[0] != pair[1]]
@@ -114,12 +137,16 @@ def _spelt_alike(one: str, other: str) -> bool:
     return difflib.SequenceMatcher(None, first, second, autojunk=False).ratio() >= ALIKE
 
 
-def given_parts(files: Sequence[Path], where: str, remedy: str) -> tuple[list[int], tuple[str, ...]]:
+def given_parts(
+    files: Sequence[Path], where: str, remedy: str
+) -> tuple[list[int], tuple[str, ...]]:
     """The part of each file by the train, val and test folders on its way, all TRAIN where there are none; and a note on it.
 
     files: below the source's folder. Raises InputError where some files are in such folders and others are not.
     """
-    on_the_way = [[name for name in file.parts[:-1] if name.lower() in PART_FOLDERS] for file in files]
+    on_the_way = [
+        [name for name in file.parts[:-1] if name.lower() in PART_FOLDERS] for file in files
+    ]
     names = sorted({name for found in on_the_way for name in found}, key=natural)
     if not names:
         return [TRAIN] * len(files), ()
@@ -129,17 +156,23 @@ def given_parts(files: Sequence[Path], where: str, remedy: str) -> tuple[list[in
             told = f"some images are in {folders} and others, such as {shown(file.as_posix())}, in none of them"
             raise InputError(f"{where}: {told}; {remedy}")
         if len({PART_FOLDERS[name.lower()] for name in found}) > 1:
-            raise InputError(f"{where}: {shown(file.as_posix())} is in {' and in '.join(map(shown, found))}; {remedy}")
+            raise InputError(
+                f"{where}: {shown(file.as_posix())} is in {' and in '.join(map(shown, found))}; {remedy}"
+            )
     parts = [PART_FOLDERS[found[0].lower()] for found in on_the_way]
     if TRAIN not in parts:
-        raise InputError(f"{where}: has {', '.join(map(shown, names))} and no train folder; {remedy}")
+        raise InputError(
+            f"{where}: has {', '.join(map(shown, names))} and no train folder; {remedy}"
+        )
     return parts, (f"the split is the one given by the folders {', '.join(map(shown, names))}",)
 
 
 def has_part_folders(folder: Path) -> bool:
     """Whether a folder, one in it, or the images/ folder in that, is divided into train, val and test."""
     classes = subfolders(folder)
-    return any(_is_divided(path) for around in classes for path in (folder, around, around / "images"))
+    return any(
+        _is_divided(path) for around in classes for path in (folder, around, around / "images")
+    )
 
 
 def _is_divided(folder: Path) -> bool:
@@ -164,7 +197,11 @@ def subfolders(folder: Path) -> list[Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """Image files directly inside, in natural order."""
-    found = [path for path in folder.iterdir() if not _ignored(path.name) and path.is_file() and is_image(path)]
+    found = [
+        path
+        for path in folder.iterdir()
+        if not _ignored(path.name) and path.is_file() and is_image(path)
+    ]
     return sorted(found, key=lambda path: natural(path.name))
 
 
@@ -173,7 +210,11 @@ def images_below(folder: Path) -> list[Path]:
     found = []
     for parent, names, files in os.walk(folder):
         names[:] = [name for name in names if not _ignored(name)]
-        found += [Path(parent, name) for name in files if not _ignored(name) and is_image(Path(parent, name))]
+        found += [
+            Path(parent, name)
+            for name in files
+            if not _ignored(name) and is_image(Path(parent, name))
+        ]
     return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
 
 
@@ -182,7 +223,11 @@ def _ignored(name: str) -> bool:
 
 
 def read(
-    listed: Listing, image_size_px: int, channels: int, skip_unreadable: bool = False, progress: Progress | None = None
+    listed: Listing,
+    image_size_px: int,
+    channels: int,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
 ) -> Collection:
     """Decode all files; raises `InputError` for the first that cannot be read, or leaves such files out and says so."""
     total = len(listed.files)
@@ -219,7 +264,9 @@ def _decoded_in_order(listed: Listing, image_size_px: int, channels: int):
             return refused
 
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # PIL and pydicom warn of what is decided here: sizes, odd metadata
+        warnings.simplefilter(
+            "ignore"
+        )  # PIL and pydicom warn of what is decided here: sizes, odd metadata
         yield from pool.map(one, listed.files)
 
 

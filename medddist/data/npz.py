@@ -15,21 +15,27 @@ from pathlib import Path
 
 import numpy as np
 
-from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection, Progress, shown
+from medddist.base.errors import InputError, shown
+from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection, Progress
 from medddist.data.images import MAX_PIXELS, Prepared, eight_bit, prepared, scaled
 from medddist.data.npz_file import Field, NpzFile
 from medddist.data.splits import numbered
-from medddist.errors import InputError
 
 PREFIXES = {TRAIN: "train", VALIDATION: "val", TEST: "test"}
 MAX_DECODED_BYTES = 2**36
 
 
-def read(path: Path, image_size_px: int, channels: int, progress: Progress | None = None) -> Collection:
+def read(
+    path: Path, image_size_px: int, channels: int, progress: Progress | None = None
+) -> Collection:
     """Read an .npz into a `Collection`; raises `InputError` naming the file and the field."""
     npz = NpzFile(path)
     with npz.zip:
-        parts = [part for part in PREFIXES if part != VALIDATION or {"val_images", "val_labels"} & npz.names]
+        parts = [
+            part
+            for part in PREFIXES
+            if part != VALIDATION or {"val_images", "val_labels"} & npz.names
+        ]
         fields = [_image_field(npz, f"{PREFIXES[part]}_images") for part in parts]
         _require_one_shape(npz, fields)
         counts = [field.shape[0] for field in fields]
@@ -61,12 +67,23 @@ def _known(npz: NpzFile, parts: list[int], counts: list[int]) -> dict:
 
 def _image_field(npz: NpzFile, name: str) -> Field:
     field = npz.field(name)
-    if len(field.shape) not in (3, 4) or field.shape[3:] not in ((), (1,), (3,)) or 0 in field.shape[1:]:
-        raise npz.refuse(name, f"has the shape {field.shape}; (N, H, W), (N, H, W, 1) or (N, H, W, 3) is needed")
+    if (
+        len(field.shape) not in (3, 4)
+        or field.shape[3:] not in ((), (1,), (3,))
+        or 0 in field.shape[1:]
+    ):
+        raise npz.refuse(
+            name, f"has the shape {field.shape}; (N, H, W), (N, H, W, 1) or (N, H, W, 3) is needed"
+        )
     if field.dtype.kind != "f" and field.dtype.str[1:] not in ("u1", "u2"):
-        raise npz.refuse(name, f"has the type {field.dtype}; uint8, uint16 or floats within [0, 1] are needed")
+        raise npz.refuse(
+            name, f"has the type {field.dtype}; uint8, uint16 or floats within [0, 1] are needed"
+        )
     if field.shape[1] * field.shape[2] > MAX_PIXELS:
-        raise npz.refuse(name, f"has images of {field.shape[1]} x {field.shape[2]} pixels, {MAX_PIXELS} are the most")
+        raise npz.refuse(
+            name,
+            f"has images of {field.shape[1]} x {field.shape[2]} pixels, {MAX_PIXELS} are the most",
+        )
     return field
 
 
@@ -87,11 +104,13 @@ def _labels(npz: NpzFile, parts: list[int], counts: list[int]) -> np.ndarray:
         column = npz.column(name, count)
         if column.dtype.kind == "U":
             raise npz.refuse(
-                name, "holds text; integers from 0 are needed, with the classes' names in a .json beside the file"
+                name,
+                "holds text; integers from 0 are needed, with the classes' names in a .json beside the file",
             )
         if count and (int(column.min()) < 0 or int(column.max()) > 9999):
             raise npz.refuse(
-                name, f"has labels from {column.min()} to {column.max()}; integers from 0 to 9999 are needed"
+                name,
+                f"has labels from {column.min()} to {column.max()}; integers from 0 to 9999 are needed",
             )
         columns.append(column.astype(np.int64))
     return np.concatenate(columns)
@@ -108,7 +127,9 @@ def _optional(npz: NpzFile, parts: list[int], counts: list[int], what: str) -> n
     return np.concatenate(columns)
 
 
-def _origins(npz: NpzFile, parts, counts, names: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def _origins(
+    npz: NpzFile, parts, counts, names: tuple[str, ...] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """(N,) positions and the names they point to; -1 and no names where the file has no origins."""
     column = _optional(npz, parts, counts, "origin")
     if column is None:
@@ -131,7 +152,10 @@ def _require_known(path: Path, what: str, values: np.ndarray, names: tuple[str, 
 
 def _names(path: Path, classes: int) -> dict[str, tuple[str, ...]]:
     """Class and origin names from the .json beside the file; without one, classes are named by their numbers."""
-    beside, names = path.with_suffix(".json"), {"class_names": tuple(str(k) for k in range(classes))}
+    beside, names = (
+        path.with_suffix(".json"),
+        {"class_names": tuple(str(k) for k in range(classes))},
+    )
     if not beside.exists():
         return names
     try:
@@ -156,7 +180,9 @@ def _name_list(value) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _images(npz: NpzFile, fields: list[Field], image_size_px: int, channels: int, progress: Progress | None):
+def _images(
+    npz: NpzFile, fields: list[Field], image_size_px: int, channels: int, progress: Progress | None
+):
     """All parts' images (N, C, S, S) uint8 and their hashes (N, 2), read and resized a few at a time."""
     total, done = sum(field.shape[0] for field in fields), 0
     images = np.empty((total, channels, image_size_px, image_size_px), np.uint8)
@@ -171,9 +197,13 @@ def _images(npz: NpzFile, fields: list[Field], image_size_px: int, channels: int
     return images, hashes
 
 
-def _prepared(npz: NpzFile, field: Field, block: np.ndarray, image_size_px: int, channels: int) -> Iterator[Prepared]:
+def _prepared(
+    npz: NpzFile, field: Field, block: np.ndarray, image_size_px: int, channels: int
+) -> Iterator[Prepared]:
     if field.dtype.kind == "f" and not ((block >= 0) & (block <= 1)).all():
-        raise npz.refuse(field.name, "has NaN or values outside [0, 1]; scale floats to [0, 1] or save uint8")
+        raise npz.refuse(
+            field.name, "has NaN or values outside [0, 1]; scale floats to [0, 1] or save uint8"
+        )
     block = block[..., 0] if block.shape[3:] == (1,) else block
     value_range = (0, 1) if field.dtype.kind == "f" else None
     for pixels in block:

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medddist.data.collection import shown
-from medddist.errors import InputError
+from medddist.base.errors import InputError, shown
 
 MAX_COMPRESSION = 1040  # deflate's limit is 1032 to 1
 SUSPICIOUS_BYTES = 2**30  # beyond this, what shrinks 100 to 1 is no data set
@@ -41,8 +40,12 @@ class NpzFile:
         try:
             self.zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as problem:
-            raise InputError(f"{shown(path)}: is not a readable .npz file ({problem}); save it again") from None
-        self.names = {name.removesuffix(".npy") for name in self.zip.namelist() if name.endswith(".npy")}
+            raise InputError(
+                f"{shown(path)}: is not a readable .npz file ({problem}); save it again"
+            ) from None
+        self.names = {
+            name.removesuffix(".npy") for name in self.zip.namelist() if name.endswith(".npy")
+        }
 
     def refuse(self, name: str, what: str) -> InputError:
         return InputError(f"{shown(self.path)}: {name} {what}")
@@ -50,21 +53,34 @@ class NpzFile:
     def field(self, name: str) -> Field:
         """Read the header of one array and compare it with the zip directory."""
         if name not in self.names:
-            raise self.refuse(name, f"is missing; there are: {shown(', '.join(sorted(self.names)) or 'none')}")
+            raise self.refuse(
+                name, f"is missing; there are: {shown(', '.join(sorted(self.names)) or 'none')}"
+            )
         info = self.zip.getinfo(f"{name}.npy")
         with self._open(name) as file:
             field, start = self._header(file, name)
         declared = math.prod(field.shape) * field.dtype.itemsize
-        packed = info.compress_size * (MAX_COMPRESSION if info.compress_type == zipfile.ZIP_DEFLATED else 1) + 64
+        packed = (
+            info.compress_size
+            * (MAX_COMPRESSION if info.compress_type == zipfile.ZIP_DEFLATED else 1)
+            + 64
+        )
         if declared != info.file_size - start or info.compress_size > self.path.stat().st_size:
-            raise self.refuse(name, f"declares {declared} bytes and holds {info.file_size - start}; save it again")
-        if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and info.file_size > packed:
             raise self.refuse(
-                name, f"declares {declared} bytes, more than its {info.compress_size} can unpack to; save it again"
+                name, f"declares {declared} bytes and holds {info.file_size - start}; save it again"
+            )
+        if (
+            info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            and info.file_size > packed
+        ):
+            raise self.refuse(
+                name,
+                f"declares {declared} bytes, more than its {info.compress_size} can unpack to; save it again",
             )
         if declared > SUSPICIOUS_BYTES and declared > 100 * info.compress_size:
             raise self.refuse(
-                name, f"would unpack {info.compress_size} bytes to {declared}; it is refused as a zip bomb"
+                name,
+                f"would unpack {info.compress_size} bytes to {declared}; it is refused as a zip bomb",
             )
         return field
 
@@ -75,14 +91,21 @@ class NpzFile:
             raise self.refuse(name, f"cannot be opened ({problem}); save it again") from None
 
     def _header(self, file, name: str) -> tuple[Field, int]:
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
         try:
             reader = readers[np.lib.format.read_magic(file)]
             shape, fortran_order, dtype = reader(file)
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as problem:
-            raise self.refuse(name, f"has no readable header ({shown(problem)}); save it again") from None
+            raise self.refuse(
+                name, f"has no readable header ({shown(problem)}); save it again"
+            ) from None
         if dtype.hasobject or dtype.names:
-            raise self.refuse(name, "holds Python objects or records, which are never loaded; save plain numbers")
+            raise self.refuse(
+                name, "holds Python objects or records, which are never loaded; save plain numbers"
+            )
         if any(side < 0 for side in shape):
             raise self.refuse(name, f"has the shape {shape}; save it again")
         return Field(name, shape, dtype, fortran_order), file.tell()
@@ -102,7 +125,9 @@ class NpzFile:
 
     def _read(self, file, count: int, name: str) -> bytes:
         try:
-            content = file.read(count) if count else file.read()  # to the end: the check sum is compared there
+            content = (
+                file.read(count) if count else file.read()
+            )  # to the end: the check sum is compared there
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as problem:
             raise self.refuse(name, f"is damaged ({problem}); get the file again") from None
         if len(content) != count:
@@ -114,12 +139,15 @@ class NpzFile:
         field = self.field(name)
         if field.shape not in ((count,), (count, 1)):
             raise self.refuse(
-                name, f"has the shape {field.shape}; one value an image is needed: ({count},) or ({count}, 1)"
+                name,
+                f"has the shape {field.shape}; one value an image is needed: ({count},) or ({count}, 1)",
             )
         if field.dtype.kind not in "iuU":
             raise self.refuse(name, f"has the type {field.dtype}; integers are needed")
         if math.prod(field.shape) * field.dtype.itemsize > MAX_SMALL_ARRAY_BYTES:
-            raise self.refuse(name, f"is larger than {MAX_SMALL_ARRAY_BYTES} bytes; save it with a smaller type")
-        return np.concatenate([*self.rows(field, max(count, 1)), np.empty((0, *field.shape[1:]), field.dtype)]).reshape(
-            -1
-        )
+            raise self.refuse(
+                name, f"is larger than {MAX_SMALL_ARRAY_BYTES} bytes; save it with a smaller type"
+            )
+        return np.concatenate(
+            [*self.rows(field, max(count, 1)), np.empty((0, *field.shape[1:]), field.dtype)]
+        ).reshape(-1)

@@ -41,8 +41,12 @@ class Data:
     fingerprint: str
     source: str
     origin_names: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what a reader should know: counts unlike the published ones, files left out
-    pixel_mean: tuple[float, ...] = field(default=(0.5,))  # (C,) of the training part, images scaled to [0, 1]
+    notes: tuple[
+        str, ...
+    ] = ()  # what a reader should know: counts unlike the published ones, files left out
+    pixel_mean: tuple[float, ...] = field(
+        default=(0.5,)
+    )  # (C,) of the training part, images scaled to [0, 1]
     pixel_std: tuple[float, ...] = field(default=(0.25,))  # (C,)
     is_phantom: bool = False  # simulated by this package: no patient data
 
@@ -63,10 +67,16 @@ class Data:
 
     def standardised(self, images: np.ndarray) -> np.ndarray:
         """(N, C, H, W) uint8 -> float32 with the training part's mean 0 and standard deviation 1, by channel."""
-        mean, std = (np.asarray(v, np.float32).reshape(1, -1, 1, 1) * 255 for v in (self.pixel_mean, self.pixel_std))
+        mean, std = (
+            np.asarray(v, np.float32).reshape(1, -1, 1, 1) * 255
+            for v in (self.pixel_mean, self.pixel_std)
+        )
         return (np.asarray(images, np.float32) - mean) / std
 
     def pixels(self, standardised: np.ndarray) -> np.ndarray:
         """The way back: standardised float32 -> [0, 1], clipped, for pictures."""
-        mean, std = (np.asarray(v, np.float32).reshape(1, -1, 1, 1) for v in (self.pixel_mean, self.pixel_std))
+        mean, std = (
+            np.asarray(v, np.float32).reshape(1, -1, 1, 1)
+            for v in (self.pixel_mean, self.pixel_std)
+        )
         return np.clip(np.asarray(standardised, np.float32) * std + mean, 0, 1)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medddist.data.collection import TRAIN, shown
+from medddist.base.errors import InputError, shown
+from medddist.data.collection import TRAIN
 from medddist.data.listing import Listing, images_in, listing
-from medddist.errors import InputError
 
 FOLDER = "COVID-19_Radiography_Dataset"
 PUBLISHED_COUNTS = {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral Pneumonia": 1345}
@@ -46,16 +46,24 @@ def listed(folder: Path) -> Listing:
             f"{shown(folder)}: the class folders {', '.join(missing)} of the COVID-19 Radiography Database are "
             f"missing; {HOW_TO_GET_IT}; to use other classes, name images and labels in labels.csv"
         )
-    entries = [(path.relative_to(folder), name, TRAIN) for name in PUBLISHED_COUNTS for path in _images(folder / name)]
+    entries = [
+        (path.relative_to(folder), name, TRAIN)
+        for name in PUBLISHED_COUNTS
+        for path in _images(folder / name)
+    ]
     found = listing(folder, entries, class_names=tuple(PUBLISHED_COUNTS))
-    return replace(found, notes=counts_note(np.bincount(found.labels, minlength=len(PUBLISHED_COUNTS))))
+    return replace(
+        found, notes=counts_note(np.bincount(found.labels, minlength=len(PUBLISHED_COUNTS)))
+    )
 
 
 def _images(folder: Path) -> list[Path]:
     inner = folder / "images" if (folder / "images").is_dir() else folder
     images, masks = images_in(inner), folder / "masks"
     if not images:
-        raise InputError(f"{shown(inner)}: holds no images, the database was not unpacked completely; {HOW_TO_GET_IT}")
+        raise InputError(
+            f"{shown(inner)}: holds no images, the database was not unpacked completely; {HOW_TO_GET_IT}"
+        )
     mask_count = len(images_in(masks)) if masks.is_dir() else 0
     if mask_count > len(images):
         raise InputError(
@@ -71,6 +79,9 @@ def counts_note(counts: np.ndarray) -> tuple[str, ...]:
     if list(counts) == published:
         return ()
     here, there = (
-        ", ".join(f"{name} {n}" for name, n in zip(PUBLISHED_COUNTS, numbers)) for numbers in (counts, published)
+        ", ".join(f"{name} {n}" for name, n in zip(PUBLISHED_COUNTS, numbers))
+        for numbers in (counts, published)
     )
-    return (f"images per class are {here} ({sum(counts)}); the published data set has {there} ({sum(published)})",)
+    return (
+        f"images per class are {here} ({sum(counts)}); the published data set has {there} ({sum(published)})",
+    )

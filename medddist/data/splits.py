@@ -8,9 +8,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from medddist.base.errors import InputError
+from medddist.base.seeds import numpy_generator
 from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION
-from medddist.errors import InputError
-from medddist.seeds import numpy_generator
 
 
 def united(*columns: np.ndarray) -> np.ndarray:
@@ -19,10 +19,13 @@ def united(*columns: np.ndarray) -> np.ndarray:
     columns (N,) each, of any integers -> (N,) int64, numbered from 0 by first appearance.
     """
     count = len(columns[0])
-    owners = np.concatenate([(k + 1) * count + numbered(column) for k, column in enumerate(columns)])
+    owners = np.concatenate(
+        [(k + 1) * count + numbered(column) for k, column in enumerate(columns)]
+    )
     size = (len(columns) + 1) * count
     edges = coo_array(
-        (np.ones(len(owners), bool), (np.tile(np.arange(count), len(columns)), owners)), shape=(size, size)
+        (np.ones(len(owners), bool), (np.tile(np.arange(count), len(columns)), owners)),
+        shape=(size, size),
     )
     return numbered(connected_components(edges, directed=False)[1][:count])
 
@@ -82,7 +85,9 @@ def counts_wanted(labels: np.ndarray, fraction: float) -> np.ndarray:
     return np.array([max(math.floor(round(fraction * n, 9)), min(n, 1)) for n in totals.tolist()])
 
 
-def dealt(labels: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+def dealt(
+    labels: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
     """(N,) bool: about `fraction` of each class, no group divided.
 
     Groups of several images are dealt whole first, each with chance `fraction`; single images then fill up to
@@ -143,14 +148,20 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         shares[label] += 1
     while shares.sum() > count and shares.max() > 1:
         shares[shares.argmax()] -= 1
-    return np.sort(np.concatenate([_first_of(labels, k, n, seed) for k, n in enumerate(shares.tolist())]))
+    return np.sort(
+        np.concatenate([_first_of(labels, k, n, seed) for k, n in enumerate(shares.tolist())])
+    )
 
 
 def _first_of(labels: np.ndarray, label: int, count: int, seed: int) -> np.ndarray:
-    return numpy_generator(seed, "subset", label).permutation(np.flatnonzero(labels == label))[:count]
+    return numpy_generator(seed, "subset", label).permutation(np.flatnonzero(labels == label))[
+        :count
+    ]
 
 
-def require_images(labels: np.ndarray, class_names: tuple[str, ...], minimum: int, where: str) -> None:
+def require_images(
+    labels: np.ndarray, class_names: tuple[str, ...], minimum: int, where: str
+) -> None:
     """Raise `InputError` for fewer than two classes, or a class with fewer than `minimum` images."""
     if len(class_names) < 2:
         raise InputError(f"{where}: has {len(class_names)} class; two or more are needed")
@@ -162,7 +173,9 @@ def require_images(labels: np.ndarray, class_names: tuple[str, ...], minimum: in
             )
 
 
-def require_every_part(labels: np.ndarray, groups: np.ndarray, parts: np.ndarray, class_names, where: str) -> None:
+def require_every_part(
+    labels: np.ndarray, groups: np.ndarray, parts: np.ndarray, class_names, where: str
+) -> None:
     """Raise `InputError` for a class that is missing in a part."""
     for label, name in enumerate(class_names):
         mine = labels == label

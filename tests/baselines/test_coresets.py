@@ -26,7 +26,11 @@ def test_each_herded_image_is_the_best_next_one():
         members = np.flatnonzero(labels == k)
         mean, taken = features[members].mean(0), []
         for _ in range(3):
-            gaps = {m: np.linalg.norm(mean - features[[*taken, m]].mean(0)) for m in members if m not in taken}
+            gaps = {
+                m: np.linalg.norm(mean - features[[*taken, m]].mean(0))
+                for m in members
+                if m not in taken
+            }
             taken.append(min(gaps, key=gaps.get))
         assert found.tolist() == taken
 
@@ -43,11 +47,15 @@ def test_k_means_takes_the_image_nearest_to_the_best_centres():
     for k, found in enumerate(chosen.reshape(2, 2)):
         members = np.flatnonzero(labels == k)
         cost = lambda part: ((features[part] - features[part].mean(0)) ** 2).sum()
-        halves = [list(half) for size in range(1, 6) for half in itertools.combinations(members, size)]
+        halves = [
+            list(half) for size in range(1, 6) for half in itertools.combinations(members, size)
+        ]
         best = min(halves, key=lambda half: cost(half) + cost(np.setdiff1d(members, half)))
         expected = set()
         for part in (np.array(best), np.setdiff1d(members, best)):
-            expected.add(part[np.linalg.norm(features[part] - features[part].mean(0), axis=1).argmin()])
+            expected.add(
+                part[np.linalg.norm(features[part] - features[part].mean(0), axis=1).argmin()]
+            )
         assert set(found.tolist()) == expected
 
 

@@ -8,16 +8,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from small import CLASSES, SIZE_PX, labelled
 from torch import nn
 
-from medddist.architectures import ArchitectureSettings, architecture
-from medddist.augment import NO_AUGMENTATION
+from medddist.base.seeds import generator
 from medddist.baselines import byol, mae, pretraining, simsiam, skd
-from medddist.baselines.pretraining import Pretrained, PretrainSettings, batches, pretrain, rising_momentum, warm_cosine
-from medddist.networks import NetworkSettings, initial_parameters
-from medddist.seeds import generator
-from medddist.training import Diverged
-from small import CLASSES, SIZE_PX, labelled
+from medddist.baselines.architectures import ArchitectureSettings, architecture
+from medddist.baselines.pretraining import (
+    Pretrained,
+    PretrainSettings,
+    batches,
+    pretrain,
+    rising_momentum,
+    warm_cosine,
+)
+from medddist.method.augment import NO_AUGMENTATION
+from medddist.method.networks import NetworkSettings, initial_parameters
+from medddist.method.training import Diverged
 
 METHODS = {"byol": byol.BYOL, "simsiam": simsiam.SimSiam, "skd": skd.SKD, "mae": mae.MAE}
 TINY = PretrainSettings(batch_size=8, hidden_width=8, output_width=8, decoder_width=8)
@@ -26,7 +33,14 @@ every = pytest.mark.parametrize("name", METHODS)
 
 def network_for(name: str):
     sizes = ArchitectureSettings(vit_width=8, vit_depth=1, vit_heads=2, vit_patches_per_side=4)
-    return architecture("vit" if name == "mae" else "convnet", NetworkSettings(width=4, depth=2), sizes, 1, CLASSES, SIZE_PX)
+    return architecture(
+        "vit" if name == "mae" else "convnet",
+        NetworkSettings(width=4, depth=2),
+        sizes,
+        1,
+        CLASSES,
+        SIZE_PX,
+    )
 
 
 def method_of(name: str, seed: int = 0, settings: PretrainSettings = TINY):
@@ -56,7 +70,9 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 def test_byols_loss_is_the_squared_distance_of_unit_vectors():
     p, z = normals(6, 5), normals(6, 5, seed=1)
-    expected = ((rows_of_unit_length(p.numpy()) - rows_of_unit_length(z.numpy())) ** 2).sum(1).mean()
+    expected = (
+        ((rows_of_unit_length(p.numpy()) - rows_of_unit_length(z.numpy())) ** 2).sum(1).mean()
+    )
     assert byol.regression_loss(p, z).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -96,7 +112,9 @@ def test_the_distillation_loss_is_a_divergence():
     said = softmax(logits.numpy() / 4.0)
     expected = 16 * (targets.numpy() * np.log(targets.numpy() / said)).sum(1).mean()
     assert skd.distillation_loss(logits, targets).item() == pytest.approx(expected, rel=1e-10)
-    assert skd.distillation_loss(logits, (logits / 4).softmax(1)).item() == pytest.approx(0, abs=1e-12)
+    assert skd.distillation_loss(logits, (logits / 4).softmax(1)).item() == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_maes_loss_counts_removed_patches_alone_each_by_its_own_scale():
@@ -107,9 +125,13 @@ def test_maes_loss_counts_removed_patches_alone_each_by_its_own_scale():
         patch = patches[n, t].numpy()
         scaled = (patch - patch.mean()) / np.sqrt(patch.var(ddof=1) + 1e-6)
         each.append(((predicted[n, t].numpy() - scaled) ** 2).mean())
-    assert mae.reconstruction_loss(predicted, patches, mask).item() == pytest.approx(np.mean(each), rel=1e-10)
+    assert mae.reconstruction_loss(predicted, patches, mask).item() == pytest.approx(
+        np.mean(each), rel=1e-10
+    )
     kept_changed = torch.where(mask[:, :, None] == 0, predicted + 7, predicted)
-    assert mae.reconstruction_loss(kept_changed, patches, mask) == mae.reconstruction_loss(predicted, patches, mask)
+    assert mae.reconstruction_loss(kept_changed, patches, mask) == mae.reconstruction_loss(
+        predicted, patches, mask
+    )
 
 
 # ---- patches and masks -----------------------------------------------------------------------------------------------
@@ -133,7 +155,9 @@ def test_a_mask_is_one_where_a_token_is_removed(ratio, removed):
     for row, one, place in zip(kept, mask, places):
         assert one[row].sum() == 0 and set(one.unique().tolist()) == {0.0, 1.0}
         together = torch.cat([row, torch.tensor([-1] * removed)])
-        assert torch.equal(together[place][one == 0], torch.arange(16)[one == 0]), "a kept token comes back to its place"
+        assert torch.equal(together[place][one == 0], torch.arange(16)[one == 0]), (
+            "a kept token comes back to its place"
+        )
 
 
 def test_mae_sees_no_removed_patch():
@@ -143,8 +167,12 @@ def test_mae_sees_no_removed_patch():
     tokens = method.encoder.tokens(images)
     kept, mask, _ = mae.random_masking(*tokens.shape[:2], 0.75, generator(0))
     patches = mae.patchify(images, method.encoder.patch_px)
-    changed = mae.unpatchify(torch.where(mask[:, :, None] == 1, patches + 9, patches), method.encoder.patch_px, 1)
-    codes = [method.encoder.encoded(mae.rows(method.encoder.tokens(x), kept)) for x in (images, changed)]
+    changed = mae.unpatchify(
+        torch.where(mask[:, :, None] == 1, patches + 9, patches), method.encoder.patch_px, 1
+    )
+    codes = [
+        method.encoder.encoded(mae.rows(method.encoder.tokens(x), kept)) for x in (images, changed)
+    ]
     torch.testing.assert_close(*codes)
 
 
@@ -194,7 +222,9 @@ def test_a_target_network_follows_and_is_not_trained(name):
 def test_the_loss_is_the_same_when_the_views_change_places(name):
     first, second = views()
     a, b = (copy.deepcopy(method_of(name)) for _ in range(2))
-    torch.testing.assert_close(a.loss(first, second, generator(0)), b.loss(second, first, generator(0)))
+    torch.testing.assert_close(
+        a.loss(first, second, generator(0)), b.loss(second, first, generator(0))
+    )
 
 
 # ---- the loop --------------------------------------------------------------------------------------------------------
@@ -208,7 +238,9 @@ def test_every_method_lowers_its_loss_and_the_features_change(name):
     start = initial_parameters(network, 0, "encoder")
     ours, before = network.named(found.theta), network.named(start)
     moved = {part for part in ours if not torch.equal(ours[part], before[part])}
-    assert moved and not any(part.startswith("linear") for part in moved), "the last layer is not learned"
+    assert moved and not any(part.startswith("linear") for part in moved), (
+        "the last layer is not learned"
+    )
     assert found.theta.isfinite().all() and not found.theta.requires_grad
 
 
@@ -217,9 +249,13 @@ def test_a_seed_decides_a_pretraining_and_torchs_own_state_does_not(name):
     thetas = []
     for state in (1, 2):
         torch.manual_seed(state)
-        thetas.append(pretrain(network_for(name), METHODS[name], labelled(12)[0], TINY, 3, (5,)).theta)
+        thetas.append(
+            pretrain(network_for(name), METHODS[name], labelled(12)[0], TINY, 3, (5,)).theta
+        )
     assert torch.equal(*thetas)
-    assert not torch.equal(thetas[0], pretrain(network_for(name), METHODS[name], labelled(12)[0], TINY, 3, (6,)).theta)
+    assert not torch.equal(
+        thetas[0], pretrain(network_for(name), METHODS[name], labelled(12)[0], TINY, 3, (6,)).theta
+    )
 
 
 def test_a_network_that_is_pretrained_stays_as_it_was():
@@ -233,7 +269,14 @@ def test_a_loss_that_is_not_finite_is_refused():
     with pytest.raises(Diverged, match="pretraining diverged in step"):
         images = labelled(12)[0]
         images[3] = torch.inf
-        pretrain(network_for("byol"), byol.BYOL, images, TINY.model_copy(update={"views": NO_AUGMENTATION}), 3, (0,))
+        pretrain(
+            network_for("byol"),
+            byol.BYOL,
+            images,
+            TINY.model_copy(update={"views": NO_AUGMENTATION}),
+            3,
+            (0,),
+        )
 
 
 def test_batches_pass_over_all_images_and_drop_the_rest():
@@ -266,14 +309,26 @@ def test_the_spread_is_one_for_random_directions_and_zero_for_one():
     assert pretraining.spread(Fixed(torch.ones(50, 16)), None) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("start, end, collapsed", [(0.4, 0.01, True), (0.4, 0.19, True), (0.4, 0.3, False), (0.1, 0.15, False), (0.18, 0.17, False)])
+@pytest.mark.parametrize(
+    "start, end, collapsed",
+    [
+        (0.4, 0.01, True),
+        (0.4, 0.19, True),
+        (0.4, 0.3, False),
+        (0.1, 0.15, False),
+        (0.18, 0.17, False),
+    ],
+)
 def test_a_collapse_is_reported(start, end, collapsed):
     assert Pretrained(torch.zeros(1), [0.0], {"start": start, "end": end}).collapsed == collapsed
 
 
 def test_without_the_stop_gradient_simsiam_collapses_and_with_it_does_not(monkeypatch):
     """A fault injected: what the watch is there for. Without normalisation at the projector's end nothing else prevents it."""
-    images, settings = labelled(32)[0], TINY.model_copy(update={"learning_rate": 2e-2, "batch_size": 32, "hidden_width": 32})
+    images, settings = (
+        labelled(32)[0],
+        TINY.model_copy(update={"learning_rate": 2e-2, "batch_size": 32, "hidden_width": 32}),
+    )
 
     class Bare(simsiam.SimSiam):
         def __init__(self, *given):
@@ -281,7 +336,11 @@ def test_without_the_stop_gradient_simsiam_collapses_and_with_it_does_not(monkey
             self.projector = nn.Sequential(*list(self.projector)[:-1])
 
     kept = pretrain(network_for("simsiam"), simsiam.SimSiam, images, settings, 40, (0,))
-    monkeypatch.setattr(simsiam, "negative_cosine", lambda p, z: -nn.functional.cosine_similarity(p, z, dim=1).mean())
+    monkeypatch.setattr(
+        simsiam,
+        "negative_cosine",
+        lambda p, z: -nn.functional.cosine_similarity(p, z, dim=1).mean(),
+    )
     fallen = pretrain(network_for("simsiam"), Bare, images, settings, 40, (0,))
     assert fallen.collapsed and not kept.collapsed
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from medddist.base.errors import InputError
+from medddist.base.seeds import generator
 from medddist.baselines.transfer import (
     IMAGENET_FILE,
     ImageNetResNet18,
@@ -16,11 +18,9 @@ from medddist.baselines.transfer import (
     recipe_of_budget,
     source_site,
 )
+from medddist.baselines.vision import import_torchvision
 from medddist.data.parts import Data, Part
-from medddist.errors import InputError
-from medddist.seeds import generator
-from medddist.training import Recipe
-from medddist.vision import import_torchvision
+from medddist.method.training import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -81,22 +81,33 @@ def test_a_file_that_holds_something_else_is_named(tmp_path, content):
 
 
 def data_with(origins, labels) -> Data:
-    part = Part(np.zeros((len(labels), 1, 8, 8), np.uint8), np.array(labels), np.arange(len(labels)), None if origins is None else np.array(origins))
+    part = Part(
+        np.zeros((len(labels), 1, 8, 8), np.uint8),
+        np.array(labels),
+        np.arange(len(labels)),
+        None if origins is None else np.array(origins),
+    )
     return Data(part, part, part, ("a", "b", "c"), "f", "s", ("north", "south", "west"))
 
 
 def test_the_source_is_the_largest_site_with_several_classes():
-    indices, labels, name = source_site(data_with([0, 0, 0, 0, 1, 1, 1, 2], [1, 1, 1, 1, 0, 2, 2, 0]))
+    indices, labels, name = source_site(
+        data_with([0, 0, 0, 0, 1, 1, 1, 2], [1, 1, 1, 1, 0, 2, 2, 0])
+    )
     assert (indices.tolist(), labels.tolist(), name) == ([4, 5, 6], [0, 1, 1], "south")
 
 
-@pytest.mark.parametrize("origins, told", [(None, "does not say which site"), ([0, 0, 1, 1], "one class alone")])
+@pytest.mark.parametrize(
+    "origins, told", [(None, "does not say which site"), ([0, 0, 1, 1], "one class alone")]
+)
 def test_without_such_a_site_it_is_unavailable(origins, told):
     with pytest.raises(Unavailable, match=told):
         source_site(data_with(origins, [0, 0, 1, 1]))
 
 
-@pytest.mark.parametrize("images, processed, epochs", [(100, 1000, 10), (100, 40, 1), (300, 1000, 3)])
+@pytest.mark.parametrize(
+    "images, processed, epochs", [(100, 1000, 10), (100, 40, 1), (300, 1000, 3)]
+)
 def test_the_budget_decides_the_epochs(images, processed, epochs):
     recipe = recipe_of_budget(Recipe(), 0.5, images, processed)
     assert (recipe.epochs, recipe.learning_rate) == (epochs, 0.5)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-
 # A slow moment of a shared machine is no failure, and the same examples are tried every time.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("steady")

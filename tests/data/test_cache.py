@@ -11,16 +11,18 @@ from conftest import noise
 from PIL import Image
 
 from medddist import data as data_module
+from medddist.base.errors import InputError
 from medddist.data import cache, listing, load_data
 from medddist.data.collection import Collection
-from medddist.errors import InputError
 
 
 @pytest.fixture
 def decodings(monkeypatch):
     """A list that grows by one each time a folder is decoded."""
     seen, real = [], listing.read
-    monkeypatch.setattr(listing, "read", lambda *args, **kwargs: seen.append(1) or real(*args, **kwargs))
+    monkeypatch.setattr(
+        listing, "read", lambda *args, **kwargs: seen.append(1) or real(*args, **kwargs)
+    )
     return seen
 
 
@@ -31,15 +33,24 @@ def only_entry(folder: Path) -> Path:
 
 def same(a, b) -> bool:
     return a.fingerprint == b.fingerprint and all(
-        (p.images == q.images).all() and (p.labels == q.labels).all() and (p.groups == q.groups).all()
+        (p.images == q.images).all()
+        and (p.labels == q.labels).all()
+        and (p.groups == q.groups).all()
         for p, q in zip(a.parts().values(), b.parts().values())
     )
 
 
 def test_decoded_once_and_memory_mapped(class_folders, tmp_path, decodings):
     plain = load_data(class_folders, 16)
-    first, second = (load_data(class_folders, 16, cache_folder=tmp_path / "cache") for _ in range(2))
-    assert len(decodings) == 2 and same(plain, first) and same(first, second) and plain.notes == second.notes
+    first, second = (
+        load_data(class_folders, 16, cache_folder=tmp_path / "cache") for _ in range(2)
+    )
+    assert (
+        len(decodings) == 2
+        and same(plain, first)
+        and same(first, second)
+        and plain.notes == second.notes
+    )
     kept = cache.opened(only_entry(tmp_path / "cache"))
     assert isinstance(kept.images, np.memmap) and not kept.images.flags.writeable
     assert not plain.train.images.flags.writeable  # what would fail with a cache fails without
@@ -53,12 +64,18 @@ def test_nothing_is_written_without_a_cache_folder(class_folders, tmp_path, monk
 
 
 def test_another_split_needs_no_decoding(class_folders, tmp_path, decodings):
-    one, other = (load_data(class_folders, 16, cache_folder=tmp_path / "cache", seed=seed) for seed in (1, 2))
+    one, other = (
+        load_data(class_folders, 16, cache_folder=tmp_path / "cache", seed=seed) for seed in (1, 2)
+    )
     assert len(decodings) == 1 and one.fingerprint != other.fingerprint
 
 
-@pytest.mark.parametrize("change", [{"channels": 3}, {"image_size_px": 12}, {"skip_unreadable": True}])
-def test_settings_that_decide_pixels_have_entries_of_their_own(class_folders, tmp_path, decodings, change):
+@pytest.mark.parametrize(
+    "change", [{"channels": 3}, {"image_size_px": 12}, {"skip_unreadable": True}]
+)
+def test_settings_that_decide_pixels_have_entries_of_their_own(
+    class_folders, tmp_path, decodings, change
+):
     for more in ({}, change, change):
         load_data(class_folders, cache_folder=tmp_path / "cache", **({"image_size_px": 16} | more))
     assert len(decodings) == 2
@@ -72,7 +89,10 @@ def test_a_changed_file_is_seen_even_with_its_old_time(class_folders, tmp_path):
     Image.fromarray(noise(20, 20, seed=77)).save(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-    assert load_data(class_folders, 16, cache_folder=tmp_path / "cache").fingerprint != before.fingerprint
+    assert (
+        load_data(class_folders, 16, cache_folder=tmp_path / "cache").fingerprint
+        != before.fingerprint
+    )
 
 
 def test_the_fingerprint_knows_no_paths_or_times(class_folders, tmp_path):
@@ -97,7 +117,10 @@ def test_a_damaged_entry_is_rebuilt(class_folders, tmp_path, decodings, name, da
         path.unlink()
     assert same(load_data(class_folders, 16, cache_folder=tmp_path / "cache"), whole)
     assert len(decodings) == 2
-    assert same(load_data(class_folders, 16, cache_folder=tmp_path / "cache"), whole) and len(decodings) == 2
+    assert (
+        same(load_data(class_folders, 16, cache_folder=tmp_path / "cache"), whole)
+        and len(decodings) == 2
+    )
     assert cache.opened(only_entry(tmp_path / "cache")) is not None  # and nothing else lies about
 
 
@@ -129,7 +152,9 @@ def test_another_process_may_be_faster(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_named(class_folders, tmp_path):
     (tmp_path / "cache").write_text("a file, not a folder")
-    with pytest.raises(InputError, match=r"cache: cannot be written \(File exists\); choose another folder"):
+    with pytest.raises(
+        InputError, match=r"cache: cannot be written \(File exists\); choose another folder"
+    ):
         load_data(class_folders, 16, cache_folder=tmp_path / "cache")
 
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import noise
 from PIL import Image
 
+from medddist.base.errors import InputError
 from medddist.data.images import MAX_PIXELS, decoded, is_image, prepared, resized
-from medddist.errors import InputError
 
 GREY = noise(24, 24, seed=1)
 COLOUR = noise(24, 24, 3, seed=2)
@@ -82,9 +82,13 @@ def test_resizing_averages_over_the_area():
     fine = noise(64, 64, seed=5)
     small = resized(fine, 8).astype(float)
     weights = _triangle_weights(64, 8)
-    assert np.abs(small - weights @ fine @ weights.T).max() <= 1.01  # PIL rounds after each of two passes
+    assert (
+        np.abs(small - weights @ fine @ weights.T).max() <= 1.01
+    )  # PIL rounds after each of two passes
     checkerboard = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    assert np.abs(resized(checkerboard, 16).astype(float) - 127.5).max() <= 2  # without antialiasing: 0 or 255
+    assert (
+        np.abs(resized(checkerboard, 16).astype(float) - 127.5).max() <= 2
+    )  # without antialiasing: 0 or 255
 
 
 def _triangle_weights(fine: int, coarse: int) -> np.ndarray:
@@ -119,9 +123,13 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_image_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(BAD[name])
-    with pytest.raises(InputError, match=rf"{name}: cannot be read as an image.*skip_unreadable") as refused:
+    with pytest.raises(
+        InputError, match=rf"{name}: cannot be read as an image.*skip_unreadable"
+    ) as refused:
         decoded(tmp_path / name)
-    assert "\n" not in str(refused.value) and "(no image format is recognised in it)" in str(refused.value)
+    assert "\n" not in str(refused.value) and "(no image format is recognised in it)" in str(
+        refused.value
+    )
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.gif", "a.webp", "a.jp2"])
@@ -168,7 +176,9 @@ def dicom(path, stored: np.ndarray, photometric: str = "MONOCHROME2", **more):
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = (
+        pydicom.uid.DigitalXRayImageStorageForPresentation
+    )
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset.Rows, dataset.Columns = stored.shape
     dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
@@ -201,12 +211,16 @@ def test_damaged_dicom_is_named(tmp_path):
         decoded(path)
 
 
-@pytest.mark.parametrize("name", ["1.2.840.113619.2.5.1762583153", "scan.ima", "named otherwise.png"])
+@pytest.mark.parametrize(
+    "name", ["1.2.840.113619.2.5.1762583153", "scan.ima", "named otherwise.png"]
+)
 def test_dicom_is_known_by_its_mark_whatever_its_name(tmp_path, name):
     stored = (np.arange(24 * 24).reshape(24, 24) * 7) % 4096
     path = dicom(tmp_path / name, stored)
     assert is_image(path)
-    assert np.abs(prepared(decoded(path), 24, 1).pixels[0] - stored / stored.max() * 255).max() <= 0.51
+    assert (
+        np.abs(prepared(decoded(path), 24, 1).pixels[0] - stored / stored.max() * 255).max() <= 0.51
+    )
 
 
 def test_a_picture_that_is_also_marked_as_dicom_is_read_as_the_picture(tmp_path):
@@ -220,7 +234,9 @@ def test_a_picture_that_is_also_marked_as_dicom_is_read_as_the_picture(tmp_path)
 
 def test_what_is_named_dicom_and_is_not_says_so(tmp_path):
     saved(tmp_path / "a.dcm", Image.fromarray(GREY), format="PNG")
-    with pytest.raises(InputError, match=r"a.dcm: is named as DICOM and is not a DICOM file \(no mark DICM\); ") as refused:
+    with pytest.raises(
+        InputError, match=r"a.dcm: is named as DICOM and is not a DICOM file \(no mark DICM\); "
+    ) as refused:
         decoded(tmp_path / "a.dcm")
     assert "force" not in str(refused.value)
 
@@ -228,7 +244,9 @@ def test_what_is_named_dicom_and_is_not_says_so(tmp_path):
 def without_pydicom(script: str) -> str:
     """What a script prints in a Python that cannot import pydicom."""
     hidden = "import sys; sys.modules['pydicom'] = None\n"
-    return subprocess.run([sys.executable, "-c", hidden + script], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", hidden + script], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("name", ["a.dcm", "a.png", "1.2.840.1"])
@@ -238,7 +256,9 @@ def test_without_pydicom_a_dicom_file_is_named_as_one_with_what_to_install(tmp_p
         "from pathlib import Path; from medddist.data.images import decoded\n"
         f"try: decoded(Path({str(tmp_path / name)!r}))\nexcept ValueError as refused: print(refused)"
     )
-    assert said.endswith(f"{name}: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'\n")
+    assert said.endswith(
+        f"{name}: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'\n"
+    )
 
 
 def test_without_pydicom_dicom_files_are_never_left_out_silently(tmp_path):
@@ -249,9 +269,13 @@ def test_without_pydicom_dicom_files_are_never_left_out_silently(tmp_path):
             saved(tmp_path / label / f"{k}.png", Image.fromarray(noise(24, 24, seed=k)))
         (tmp_path / label / "scan.dcm").write_bytes(bytes(128) + b"DICM")
     said = without_pydicom(
-        "from medddist.data import load_data; from medddist.survey import surveyed\n"
+        "from medddist.data import load_data; from medddist.init.survey import surveyed\n"
         f"for look in (lambda: load_data({str(tmp_path)!r}, 16, skip_unreadable=True), lambda: surveyed({str(tmp_path)!r})):\n"
         "    try: print(look())\n    except ValueError as refused: print(refused)"
     )
-    assert [line.endswith("scan.dcm: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'")
-            for line in said.splitlines()] == [True, True], said
+    assert [
+        line.endswith(
+            "scan.dcm: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'"
+        )
+        for line in said.splitlines()
+    ] == [True, True], said

@@ -7,8 +7,8 @@ import pytest
 from conftest import noise
 from PIL import Image
 
+from medddist.base.errors import InputError
 from medddist.data import DataSettings, load_data, phantom_notice, pixel_statistics
-from medddist.errors import InputError
 
 
 def test_phantom_is_split_by_patient():
@@ -18,7 +18,9 @@ def test_phantom_is_split_by_patient():
     assert data.classes == 4 and data.image_size_px == 16 and data.channels == 1
     groups = [set(part.groups.tolist()) for part in parts]
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
-    assert all(part.origins is not None and part.origins.max() < len(data.origin_names) for part in parts)
+    assert all(
+        part.origins is not None and part.origins.max() < len(data.origin_names) for part in parts
+    )
 
 
 def test_phantom_follows_seed_sites_and_channels():
@@ -37,9 +39,13 @@ def test_a_folder_called_phantom_is_no_phantom(class_folders, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for source in ("./phantom", str(folder), folder, Path("phantom")):
         data = load_data(source, 16, images=8)
-        assert not data.is_phantom and len(data.train) == 8, f"{source!r}: data.images is how many are used"
+        assert not data.is_phantom and len(data.train) == 8, (
+            f"{source!r}: data.images is how many are used"
+        )
         assert data.notes[-1].endswith("8 were asked for")
-    assert load_data("phantom", 16, images=100).is_phantom, "the text alone is the built-in one, whatever is here"
+    assert load_data("phantom", 16, images=100).is_phantom, (
+        "the text alone is the built-in one, whatever is here"
+    )
 
 
 def test_a_folder_called_phantom_beside_the_built_in_one_is_told_in_a_line(tmp_path, monkeypatch):
@@ -53,7 +59,10 @@ def test_a_folder_called_phantom_beside_the_built_in_one_is_told_in_a_line(tmp_p
 def test_settings_may_be_an_object_a_size_or_names(class_folders):
     by_object = load_data(class_folders, DataSettings(image_size_px=16, seed=3))
     assert load_data(class_folders, 16, seed=3).fingerprint == by_object.fingerprint
-    assert load_data(class_folders, DataSettings(seed=3), image_size_px=16).fingerprint == by_object.fingerprint
+    assert (
+        load_data(class_folders, DataSettings(seed=3), image_size_px=16).fingerprint
+        == by_object.fingerprint
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,9 @@ def test_sites_are_for_the_phantom(class_folders):
 def test_a_subset_leaves_validation_and_test_alone(class_folders):
     whole, some, more = (load_data(class_folders, 16, images=n) for n in (None, 10, 1000))
     assert some.train.class_counts(2).tolist() == [5, 5]
-    assert (some.test.images == whole.test.images).all() and (some.validation.images == whole.validation.images).all()
+    assert (some.test.images == whole.test.images).all() and (
+        some.validation.images == whole.validation.images
+    ).all()
     assert some.notes == ("10 of 30 training images are used; 10 were asked for",)
     assert (more.train.images == whole.train.images).all() and more.fingerprint == whole.fingerprint
 
@@ -92,7 +103,9 @@ def test_fingerprint_changes_with_what_results_depend_on(npz_arrays, save_npz):
     npz_arrays["train_labels"][0] = 1
     seen.add(load_data(save_npz(npz_arrays), 16).fingerprint)
     for part, count in {"train": 30, "val": 6, "test": 9}.items():
-        npz_arrays[f"{part}_group"] = {"train": 0, "val": 40, "test": 50}[part] + np.arange(count) // 2
+        npz_arrays[f"{part}_group"] = {"train": 0, "val": 40, "test": 50}[part] + np.arange(
+            count
+        ) // 2
     seen.add(load_data(save_npz(npz_arrays), 16).fingerprint)
     save_npz(npz_arrays).with_suffix(".json").write_text('{"class_names": ["x", "y", "z"]}')
     seen.add(load_data(save_npz(npz_arrays), 16).fingerprint)
@@ -123,7 +136,9 @@ def test_images_that_show_nothing_are_refused(npz_arrays, save_npz):
 
 def test_progress_reaches_the_total(class_folders):
     seen = []
-    load_data(class_folders, 16, progress=lambda done, total, what: seen.append((done, total, what)))
+    load_data(
+        class_folders, 16, progress=lambda done, total, what: seen.append((done, total, what))
+    )
     assert seen[-1] == (40, 40, "reading images")
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import noise
 
+from medddist.base.errors import InputError
 from medddist.data import load_data
 from medddist.data.images import resized
-from medddist.errors import InputError
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 
@@ -19,15 +19,21 @@ def test_equal_size_is_untouched_byte_for_byte(npz_arrays, save_npz):
     data = load_data(save_npz(npz_arrays), 16)
     for prefix, name in PARTS.items():
         part = data.parts()[name]
-        assert (part.images[:, 0] == npz_arrays[f"{prefix}_images"]).all() and part.images.dtype == np.uint8
-        assert (part.labels == npz_arrays[f"{prefix}_labels"][:, 0]).all() and part.labels.dtype == np.int64
+        assert (
+            part.images[:, 0] == npz_arrays[f"{prefix}_images"]
+        ).all() and part.images.dtype == np.uint8
+        assert (
+            part.labels == npz_arrays[f"{prefix}_labels"][:, 0]
+        ).all() and part.labels.dtype == np.int64
         assert part.origins is None
     assert data.class_names == ("0", "1", "2") and data.notes == () and data.source == "set.npz"
 
 
 def test_another_size_is_resized_like_any_image(npz_arrays, save_npz):
     data = load_data(save_npz(npz_arrays), 8)
-    assert (data.train.images[:, 0] == [resized(image, 8) for image in npz_arrays["train_images"]]).all()
+    assert (
+        data.train.images[:, 0] == [resized(image, 8) for image in npz_arrays["train_images"]]
+    ).all()
     assert "enlarged to 32 px" in load_data(save_npz(npz_arrays), 32).notes[0]
 
 
@@ -40,7 +46,9 @@ def test_grey_and_colour_layouts(npz_arrays, save_npz, shape, channels):
     }
     data = load_data(save_npz(arrays), 16, channels=channels)
     assert data.channels == channels
-    assert (data.test.images == npz_arrays["test_images"][:, None]).all()  # luma of equal channels is their value
+    assert (
+        data.test.images == npz_arrays["test_images"][:, None]
+    ).all()  # luma of equal channels is their value
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint16])
@@ -51,7 +59,9 @@ def test_other_number_types_are_scaled(npz_arrays, save_npz, kind, colours):
         pixels = npz_arrays[f"{part}_images"].copy()
         pixels[:, 0, 0], pixels[:, 0, 1] = 0, 255  # so that each image's own range is the whole
         wide = pixels * 257.0 if kind == np.uint16 else pixels / 255
-        arrays[f"{part}_images"] = np.repeat(wide[..., None], 3, -1).astype(kind) if colours else wide.astype(kind)
+        arrays[f"{part}_images"] = (
+            np.repeat(wide[..., None], 3, -1).astype(kind) if colours else wide.astype(kind)
+        )
         npz_arrays[f"{part}_images"] = pixels
     data = load_data(save_npz(arrays), 16)
     assert (data.train.images[:, 0] == npz_arrays["train_images"]).all()
@@ -96,11 +106,15 @@ def test_groups_in_two_given_parts_are_kept_in_the_later_one(npz_arrays, save_np
 def test_contradictory_labels_are_reported(npz_arrays, save_npz):
     npz_arrays["train_images"][1] = npz_arrays["train_images"][0]
     notes = load_data(save_npz(npz_arrays), 16).notes
-    assert any("2 images have the same pixels as an image of another class" in note for note in notes)
+    assert any(
+        "2 images have the same pixels as an image of another class" in note for note in notes
+    )
 
 
 def change(name, value):
-    return lambda arrays: arrays.__setitem__(name, value(arrays[name]) if callable(value) else value)
+    return lambda arrays: arrays.__setitem__(
+        name, value(arrays[name]) if callable(value) else value
+    )
 
 
 def with_pixel(value):
@@ -115,26 +129,71 @@ def with_pixel(value):
 BAD = {
     "missing images": (lambda a: a.pop("test_images"), "test_images is missing"),
     "missing labels": (lambda a: a.pop("val_labels"), "val_labels is missing"),
-    "flat images": (change("train_images", noise(30, 256)), r"train_images has the shape \(30, 256\)"),
-    "five dimensions": (change("train_images", noise(30, 4, 4, 4, 4)), "train_images has the shape"),
-    "two channels": (change("train_images", noise(30, 16, 16, 2)), r"train_images has the shape \(30, 16, 16, 2\)"),
-    "no pixels": (change("train_images", noise(30, 0, 16)), r"train_images has the shape \(30, 0, 16\)"),
-    "sizes unlike": (change("test_images", noise(9, 8, 8)), "test_images has images of .* all parts need one shape"),
+    "flat images": (
+        change("train_images", noise(30, 256)),
+        r"train_images has the shape \(30, 256\)",
+    ),
+    "five dimensions": (
+        change("train_images", noise(30, 4, 4, 4, 4)),
+        "train_images has the shape",
+    ),
+    "two channels": (
+        change("train_images", noise(30, 16, 16, 2)),
+        r"train_images has the shape \(30, 16, 16, 2\)",
+    ),
+    "no pixels": (
+        change("train_images", noise(30, 0, 16)),
+        r"train_images has the shape \(30, 0, 16\)",
+    ),
+    "sizes unlike": (
+        change("test_images", noise(9, 8, 8)),
+        "test_images has images of .* all parts need one shape",
+    ),
     "NaN": (with_pixel(np.nan), r"train_images has NaN or values outside \[0, 1\]"),
     "infinite": (with_pixel(np.inf), "train_images has NaN or values outside"),
     "above one": (with_pixel(1.5), "train_images has NaN or values outside"),
     "below zero": (with_pixel(-0.1), "train_images has NaN or values outside"),
-    "signed integers": (change("train_images", lambda x: x.astype(np.int64)), "train_images has the type int64"),
-    "complex": (change("train_images", lambda x: x.astype(complex)), "train_images has the type complex128"),
-    "fewer labels": (change("train_labels", lambda x: x[:-1]), r"train_labels has the shape \(29, 1\); .*\(30,\)"),
-    "several labels": (change("train_labels", noise(30, 14)), r"train_labels has the shape \(30, 14\)"),
-    "float labels": (change("train_labels", lambda x: x.astype(float)), "train_labels has the type float64"),
-    "negative label": (change("train_labels", lambda x: x.astype(int) - 1), "train_labels has labels from -1"),
-    "huge label": (change("test_labels", lambda x: x.astype(np.uint64) + 2**63), "test_labels has labels from 92233"),
+    "signed integers": (
+        change("train_images", lambda x: x.astype(np.int64)),
+        "train_images has the type int64",
+    ),
+    "complex": (
+        change("train_images", lambda x: x.astype(complex)),
+        "train_images has the type complex128",
+    ),
+    "fewer labels": (
+        change("train_labels", lambda x: x[:-1]),
+        r"train_labels has the shape \(29, 1\); .*\(30,\)",
+    ),
+    "several labels": (
+        change("train_labels", noise(30, 14)),
+        r"train_labels has the shape \(30, 14\)",
+    ),
+    "float labels": (
+        change("train_labels", lambda x: x.astype(float)),
+        "train_labels has the type float64",
+    ),
+    "negative label": (
+        change("train_labels", lambda x: x.astype(int) - 1),
+        "train_labels has labels from -1",
+    ),
+    "huge label": (
+        change("test_labels", lambda x: x.astype(np.uint64) + 2**63),
+        "test_labels has labels from 92233",
+    ),
     "text labels": (change("train_labels", np.array(["a"] * 30)), "train_labels holds text"),
-    "pickled labels": (change("train_labels", np.array([[0]] * 30, object)), "train_labels holds Python objects"),
-    "pickled images": (change("train_images", np.array([None] * 30)), "train_images holds Python objects"),
-    "a gap in the labels": (change("train_labels", lambda x: x * 2), "class '3' has 0 images, 3 are needed"),
+    "pickled labels": (
+        change("train_labels", np.array([[0]] * 30, object)),
+        "train_labels holds Python objects",
+    ),
+    "pickled images": (
+        change("train_images", np.array([None] * 30)),
+        "train_images holds Python objects",
+    ),
+    "a gap in the labels": (
+        change("train_labels", lambda x: x * 2),
+        "class '3' has 0 images, 3 are needed",
+    ),
     "groups of one part": (change("train_group", np.arange(30)), "val_group is missing"),
     "origins unlike": (
         lambda a: a.update({f"{p}_origin": np.zeros(6, int) for p in PARTS}),
@@ -155,7 +214,10 @@ def test_a_bad_field_is_named(npz_arrays, save_npz, what):
 
 def test_a_class_absent_from_a_given_part_is_named(npz_arrays, save_npz):
     npz_arrays["test_labels"][:] = 0
-    with pytest.raises(InputError, match="class '1' has 12 images in 12 groups and none of them is in the test part"):
+    with pytest.raises(
+        InputError,
+        match="class '1' has 12 images in 12 groups and none of them is in the test part",
+    ):
         load_data(save_npz(npz_arrays), 16)
 
 
@@ -184,7 +246,9 @@ def test_labels_beyond_the_names_are_refused(npz_arrays, save_npz, tmp_path):
 
 def header(shape, descr="|u1") -> bytes:
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
     return file.getvalue()
 
 
@@ -201,7 +265,9 @@ def rewritten(path, name: str, content: bytes, how=zipfile.ZIP_DEFLATED):
 @pytest.mark.parametrize("name", ["train_images", "train_labels"])
 def test_headers_that_ask_for_more_than_there_is_are_refused(npz_arrays, save_npz, name):
     path = rewritten(save_npz(npz_arrays), name, header((2**40, 1024, 1024)) + bytes(100))
-    with pytest.raises(InputError, match=f"{name} declares 1152921504606846976 bytes and holds 100"):
+    with pytest.raises(
+        InputError, match=f"{name} declares 1152921504606846976 bytes and holds 100"
+    ):
         load_data(path, 16)
 
 
@@ -214,13 +280,17 @@ def test_directory_sizes_beyond_what_deflate_can_do_are_refused(npz_arrays, save
     at = whole.find(b"PK\x01\x02")
     while whole[at + 46 : at + 46 + len("train_labels.npy")] != b"train_labels.npy":
         at = whole.find(b"PK\x01\x02", at + 4)
-    whole[at + 24 : at + 28] = (len(head) + declared).to_bytes(4, "little")  # the uncompressed size, with a lie in it
+    whole[at + 24 : at + 28] = (len(head) + declared).to_bytes(
+        4, "little"
+    )  # the uncompressed size, with a lie in it
     path.write_bytes(whole)
     with pytest.raises(InputError, match=f"more than its {info.compress_size} can unpack to"):
         load_data(path, 16)
 
 
-@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x09\x00" + bytes(99)])
+@pytest.mark.parametrize(
+    "content", [b"", b"no array", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x09\x00" + bytes(99)]
+)
 def test_members_that_are_no_arrays_are_refused(npz_arrays, save_npz, content):
     path = rewritten(save_npz(npz_arrays), "val_images", content)
     with pytest.raises(InputError, match="val_images has no readable header"):
@@ -244,7 +314,9 @@ def test_truncation_and_flipped_bytes_are_noticed(npz_arrays, save_npz):
         damaged = bytearray(whole)
         damaged[at] ^= 0xFF
         try:
-            assert _fingerprint_of(path, damaged) == expected  # a byte that decides nothing, such as a time
+            assert (
+                _fingerprint_of(path, damaged) == expected
+            )  # a byte that decides nothing, such as a time
         except InputError as refused:
             assert "set.npz" in str(refused)
 
@@ -261,6 +333,9 @@ def test_the_real_radiographs(shared_data):
         [226, 67, 612, 80],
         [560, 180, 1630, 214],
     ]
-    assert data.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia") and len(data.origin_names) == 3
+    assert (
+        data.class_names == ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
+        and len(data.origin_names) == 3
+    )
     groups = [set(part.groups.tolist()) for part in data.parts().values()]
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]

@@ -10,7 +10,9 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
-from medddist.data.phantom import (
+from medddist.base.errors import InputError
+from medddist.base.settings import parsed
+from medddist.data.phantom.generate import (
     CLASS_NAMES,
     SITE_NAMES,
     PhantomSettings,
@@ -19,8 +21,6 @@ from medddist.data.phantom import (
     fine_size,
     make_phantom,
 )
-from medddist.errors import InputError
-from medddist.settings import parsed
 
 GOLDEN = "f9b002c15eb2db607889a4aef46f139ccca7ab4810797cfbf803d17801ea4c97"  # of 24 images at 32 px; a change of it is a change of everybody's data
 MANY = 1500
@@ -45,20 +45,30 @@ def test_shapes_and_types(many):
     assert many.masks.shape == (MANY, 32, 32) and many.masks.dtype == bool
     for column in (many.labels, many.patients, many.sites):
         assert column.shape == (MANY,) and column.dtype == np.int64
-    assert set(many.labels) == set(range(len(CLASS_NAMES))) and set(many.sites) == set(range(len(SITE_NAMES)))
+    assert set(many.labels) == set(range(len(CLASS_NAMES))) and set(many.sites) == set(
+        range(len(SITE_NAMES))
+    )
     assert made().masks is None
 
 
 def test_same_seed_same_bytes():
     phantom = make_phantom(PhantomSettings(images=24, image_size_px=32), masks=True)
-    content = [phantom.images, phantom.labels, phantom.patients, phantom.sites, np.packbits(phantom.masks)]
+    content = [
+        phantom.images,
+        phantom.labels,
+        phantom.patients,
+        phantom.sites,
+        np.packbits(phantom.masks),
+    ]
     assert hashlib.sha256(b"".join(array.tobytes() for array in content)).hexdigest() == GOLDEN
     assert (made(24).images == phantom.images).all()
 
 
 def test_seeds_differ():
     one, two = made(), made(seed=1)
-    assert not any((image == other).all() for image, other in zip(one.images, two.images, strict=True))
+    assert not any(
+        (image == other).all() for image, other in zip(one.images, two.images, strict=True)
+    )
 
 
 def test_the_first_images_do_not_depend_on_how_many_are_made():
@@ -68,8 +78,12 @@ def test_the_first_images_do_not_depend_on_how_many_are_made():
 
 
 def test_sites_change_the_acquisition_only():
-    balanced, confounded = (deal(PhantomSettings(images=400, sites=sites)) for sites in ("balanced", "confounded"))
-    assert [(e.patient, e.number, e.label) for e in balanced] == [(e.patient, e.number, e.label) for e in confounded]
+    balanced, confounded = (
+        deal(PhantomSettings(images=400, sites=sites)) for sites in ("balanced", "confounded")
+    )
+    assert [(e.patient, e.number, e.label) for e in balanced] == [
+        (e.patient, e.number, e.label) for e in confounded
+    ]
     assert [e.site for e in balanced] != [e.site for e in confounded]
 
 
@@ -91,7 +105,9 @@ def test_averaging_keeps_the_mean_and_the_place(size):
     ramp = np.arange(fine_size(size), dtype=np.float32) + 0.5
     pixels = averaged(np.add.outer(10 * ramp, ramp), size)
     centres = (np.arange(size) + 0.5) * fine_size(size) / size
-    np.testing.assert_allclose(pixels, np.add.outer(10 * centres, centres), atol=1.0)  # a tenth of a sample
+    np.testing.assert_allclose(
+        pixels, np.add.outer(10 * centres, centres), atol=1.0
+    )  # a tenth of a sample
     assert abs(pixels.mean() - 11 * ramp.mean()) < 0.01
 
 
@@ -139,7 +155,10 @@ def test_ground_glass_is_bilateral_and_peripheral_consolidation_is_not(many):
     both = halves.all(0)
     assert both[many.labels == 0].mean() > 0.9 and both[many.labels == 1].mean() < 0.4
     columns = np.abs(np.arange(32) - 15.5)
-    off_centre = [(many.masks[many.labels == k] * columns).sum() / many.masks[many.labels == k].sum() for k in (0, 1)]
+    off_centre = [
+        (many.masks[many.labels == k] * columns).sum() / many.masks[many.labels == k].sum()
+        for k in (0, 1)
+    ]
     assert off_centre[0] > off_centre[1] + 1
 
 
@@ -189,15 +208,20 @@ def test_it_is_a_real_task():
     few = []
     for seed in range(3):
         choose = np.random.default_rng(seed).choice
-        some = [choose(np.flatnonzero(known & (phantom.labels == k)), 20, replace=False) for k in range(4)]
-        few.append(trained_accuracy(phantom, np.concatenate(some), ~known, epochs=400, learning_rate=0.01))
+        some = [
+            choose(np.flatnonzero(known & (phantom.labels == k)), 20, replace=False)
+            for k in range(4)
+        ]
+        few.append(
+            trained_accuracy(phantom, np.concatenate(some), ~known, epochs=400, learning_rate=0.01)
+        )
     assert 0.80 <= full <= 0.95 and max(few) <= full - 0.10
 
 
 def trained_accuracy(phantom, chosen, test, epochs: int, learning_rate: float) -> float:
     """Balanced accuracy on `test` of a network trained on the chosen images."""
-    from medddist.networks import NetworkSettings, convnet, initial_parameters
-    from medddist.training import Recipe, predict, train
+    from medddist.method.networks import NetworkSettings, convnet, initial_parameters
+    from medddist.method.training import Recipe, predict, train
 
     x = torch.tensor(phantom.images.astype(np.float32))
     x = (x - x[chosen].mean()) / x[chosen].std()
@@ -205,5 +229,7 @@ def trained_accuracy(phantom, chosen, test, epochs: int, learning_rate: float) -
     recipe = Recipe(epochs=epochs, batch_size=128, learning_rate=learning_rate, momentum=0.9, weight_decay=5e-4,
                     schedule="cosine", sampling="balanced")  # fmt: skip
     start = initial_parameters(network, "phantom test")
-    theta = train(network, start, x[chosen], torch.tensor(phantom.labels[chosen]), recipe, ("phantom test",))
+    theta = train(
+        network, start, x[chosen], torch.tensor(phantom.labels[chosen]), recipe, ("phantom test",)
+    )
     return balanced_accuracy_score(phantom.labels[test], predict(network, theta, x[test]).argmax(1))

@@ -7,9 +7,9 @@ import pytest
 from conftest import noise
 from PIL import Image
 
+from medddist.base.errors import InputError
 from medddist.data import DataSettings, folder, load_data, radiography, splits
 from medddist.data.collection import TEST, TRAIN
-from medddist.errors import InputError
 
 COUNTS = {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral Pneumonia": 1345}
 POSTER_TEST = [723, 1202, 2038, 269]
@@ -84,7 +84,9 @@ def test_half_unpacked_says_what_is_missing_and_how_to_get_it(tmp_path, damage):
         (home / "Normal" / "masks").mkdir()
         for k in range(13):
             (home / "Normal" / "masks" / f"Normal-{k}.png").touch()
-    with pytest.raises(InputError, match="Normal.*tawsifurrahman/covid19-radiography-database.*kagglehub") as refused:
+    with pytest.raises(
+        InputError, match="Normal.*tawsifurrahman/covid19-radiography-database.*kagglehub"
+    ) as refused:
         load_data(home, 8)
     assert "\n" not in str(refused.value)
 
@@ -97,5 +99,9 @@ def test_an_empty_folder_of_that_name_says_how_to_get_it(tmp_path):
 
 def test_the_real_sample(shared_data):
     data = load_data(shared_data / "radiography-sample", DataSettings(image_size_px=32))
-    assert [part.class_counts(4).tolist() for part in data.parts().values()] == [[44] * 4, [4] * 4, [12] * 4]
+    assert [part.class_counts(4).tolist() for part in data.parts().values()] == [
+        [44] * 4,
+        [4] * 4,
+        [12] * 4,
+    ]
     assert "COVID 60" in data.notes[0]

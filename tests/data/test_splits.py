@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medddist.base.errors import InputError
+from medddist.base.seeds import numpy_generator
 from medddist.data import splits
 from medddist.data.collection import TEST, TRAIN, VALIDATION
-from medddist.errors import InputError
-from medddist.seeds import numpy_generator
 
 
 @st.composite
@@ -19,7 +19,9 @@ def labelled_groups(draw, mixed: bool = False):
     groups = np.repeat(np.arange(len(sizes)), sizes)
     labels = np.repeat(of_group, sizes)
     if mixed:
-        labels = np.array(draw(st.lists(st.integers(0, 2), min_size=len(groups), max_size=len(groups))))
+        labels = np.array(
+            draw(st.lists(st.integers(0, 2), min_size=len(groups), max_size=len(groups)))
+        )
     order = np.array(draw(st.permutations(range(len(groups)))))
     return labels[order], groups[order] * 7 - 3
 
@@ -27,7 +29,9 @@ def labelled_groups(draw, mixed: bool = False):
 @given(labelled_groups(mixed=True), st.integers(0, 9), st.floats(0.05, 0.6))
 def test_no_group_is_in_two_parts_and_nothing_is_lost(data, seed, fraction):
     labels, groups = data
-    parts = splits.completed(labels, groups, np.zeros(len(labels), np.int8), fraction, fraction, seed)
+    parts = splits.completed(
+        labels, groups, np.zeros(len(labels), np.int8), fraction, fraction, seed
+    )
     assert parts.shape == labels.shape and set(parts) <= {TRAIN, VALIDATION, TEST}
     for group in set(groups):
         assert len(set(parts[groups == group])) == 1
@@ -41,24 +45,37 @@ def test_counts_are_met_within_a_group_size(data, seed, fraction):
     for label in set(labels):
         mine = labels == label
         largest = max(np.sum(mine & (groups == group)) for group in set(groups[mine]))
-        assert abs(chosen[mine].sum() - wanted[label]) < largest or largest == 1 and chosen[mine].sum() == wanted[label]
+        assert (
+            abs(chosen[mine].sum() - wanted[label]) < largest
+            or largest == 1
+            and chosen[mine].sum() == wanted[label]
+        )
 
 
-@given(st.lists(st.integers(0, 3), min_size=8, max_size=200), st.integers(0, 9), st.floats(0.05, 0.95))
+@given(
+    st.lists(st.integers(0, 3), min_size=8, max_size=200), st.integers(0, 9), st.floats(0.05, 0.95)
+)
 def test_single_images_meet_the_counts_exactly(labels, seed, fraction):
     labels = np.array(labels)
     chosen = splits.dealt(labels, np.arange(len(labels)), fraction, numpy_generator(seed))
-    assert (np.bincount(labels[chosen], minlength=labels.max() + 1) == splits.counts_wanted(labels, fraction)).all()
+    assert (
+        np.bincount(labels[chosen], minlength=labels.max() + 1)
+        == splits.counts_wanted(labels, fraction)
+    ).all()
 
 
 def test_rounding_down_is_decimal():
-    assert splits.counts_wanted(np.zeros(100, int), 0.29).tolist() == [29]  # 0.29 * 100 < 29 in binary
+    assert splits.counts_wanted(np.zeros(100, int), 0.29).tolist() == [
+        29
+    ]  # 0.29 * 100 < 29 in binary
     assert splits.counts_wanted(np.zeros(9, int), 0.2).tolist() == [1]
 
 
 def test_the_split_depends_on_the_seed_alone():
     labels, groups, none = np.arange(200) % 4, np.arange(200), np.zeros(200, np.int8)
-    first, again, other = (splits.completed(labels, groups, none, 0.2, 0.1, seed) for seed in (1, 1, 2))
+    first, again, other = (
+        splits.completed(labels, groups, none, 0.2, 0.1, seed) for seed in (1, 1, 2)
+    )
     assert (first == again).all() and (first != other).any()
 
 
@@ -112,7 +129,11 @@ def test_given_parts_stay_and_only_what_is_missing_is_dealt():
     given_parts = np.where(np.arange(100) < 30, TEST, TRAIN).astype(np.int8)
     parts = splits.completed(labels, groups, given_parts, 0.2, 0.1, 0)
     assert (parts[:30] == TEST).all() and (parts[30:] != TEST).all()
-    assert [(parts == p).sum() for p in (TRAIN, VALIDATION, TEST)] == [64, 6, 30]  # 3 of each class's 35
+    assert [(parts == p).sum() for p in (TRAIN, VALIDATION, TEST)] == [
+        64,
+        6,
+        30,
+    ]  # 3 of each class's 35
 
 
 @given(st.lists(st.integers(0, 3), min_size=4, max_size=100), st.integers(1, 120))
@@ -147,7 +168,10 @@ def test_a_class_with_too_few_images_or_groups_is_named():
 
 
 def test_three_large_groups_of_a_class_go_to_three_parts():
-    labels, groups = np.array([0] * 12 + [1] * 30), np.concatenate([np.repeat([0, 1, 2], 4), np.arange(3, 33)])
+    labels, groups = (
+        np.array([0] * 12 + [1] * 30),
+        np.concatenate([np.repeat([0, 1, 2], 4), np.arange(3, 33)]),
+    )
     for seed in range(5):
         parts = splits.completed(labels, groups, np.zeros(42, np.int8), 0.2, 0.1, seed)
         assert set(parts[:12]) == {TRAIN, VALIDATION, TEST}

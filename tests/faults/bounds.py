@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS = 60  # of computing, and ten times as many by the clock: on a busy machine, waiting for the processor is no hanging
-BYTES = 3 * 2**30  # beyond what the process has; a hundred million pixels in several threads are the most that is decoded
+BYTES = (
+    3 * 2**30
+)  # beyond what the process has; a hundred million pixels in several threads are the most that is decoded
 
 
 @contextmanager
@@ -17,8 +19,13 @@ def bounded(seconds: int = SECONDS, most_bytes: int = BYTES):
     before = resource.getrlimit(resource.RLIMIT_AS)
     if (held := Path("/proc/self/statm")).exists():
         pages = int(held.read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + most_bytes, before[1]))
-    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, 10 * seconds)}
+        resource.setrlimit(
+            resource.RLIMIT_AS, (pages * resource.getpagesize() + most_bytes, before[1])
+        )
+    timers = {
+        signal.SIGPROF: (signal.ITIMER_PROF, seconds),
+        signal.SIGALRM: (signal.ITIMER_REAL, 10 * seconds),
+    }
     handlers = {number: signal.signal(number, _too_long) for number in timers}
     for timer, after in timers.values():
         signal.setitimer(timer, after)

@@ -24,7 +24,12 @@ def survived(name: str, minutes: float, count: int | None = None) -> dict:
         return {"tried": 0, "why": "atheris is not installed here"}
     with tempfile.TemporaryDirectory() as folder:
         _write_seeds(name, Path(folder))
-        limits = [f"-max_total_time={round(60 * min(minutes, SEARCH_MINUTES))}", f"-rss_limit_mb={BYTES}", "-timeout=30", "-max_len=16384"]
+        limits = [
+            f"-max_total_time={round(60 * min(minutes, SEARCH_MINUTES))}",
+            f"-rss_limit_mb={BYTES}",
+            "-timeout=30",
+            "-max_len=16384",
+        ]
         limits += [f"-runs={count}"] if count else []
         done = subprocess.run([sys.executable, str(HERE / "coverage_guided.py"), name, folder, *limits], cwd=folder, capture_output=True,
                               text=True, errors="replace", env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
@@ -50,7 +55,11 @@ def _packages() -> list[bytes]:
 def _profiles() -> list[bytes]:
     from importlib import resources
 
-    return [entry.read_bytes() for entry in resources.files("medddist.profiles").iterdir() if entry.name.endswith(".yaml")]
+    return [
+        entry.read_bytes()
+        for entry in resources.files("medddist.profiles").iterdir()
+        if entry.name.endswith(".yaml")
+    ]
 
 
 def _trajectories() -> list[bytes]:
@@ -60,21 +69,25 @@ def _trajectories() -> list[bytes]:
 
 
 def _open_package(path: Path) -> None:
-    from medddist.package import open_package
+    from medddist.sharing.reading import open_package
 
     open_package(path)
 
 
 def _load_profile(path: Path) -> None:
-    from medddist.profile import load_profile
+    from medddist.study.profile import load_profile
 
     load_profile(str(path))
 
 
 def _open_trajectory(path: Path) -> None:
-    from medddist.trajectories import load_tensors, open_trajectory
+    from medddist.base.tensors import load_tensors
+    from medddist.method.trajectories import open_trajectory
 
-    for read in (load_tensors, lambda path: (found := open_trajectory(path)).rows(*range(found.snapshots))):
+    for read in (
+        load_tensors,
+        lambda path: (found := open_trajectory(path)).rows(*range(found.snapshots)),
+    ):
         try:
             read(path)
         except ValueError:  # InputError is one, and the other reader is tried as well
@@ -83,9 +96,19 @@ def _open_trajectory(path: Path) -> None:
 
 # target: seeds, what reads a file, the file's name, what is watched for branches
 TARGETS = {
-    "packages": (_packages, _open_package, "x.zip", ["medddist.package", "zipfile"]),
-    "profiles": (_profiles, _load_profile, "x.yaml", ["medddist.profile", "medddist.settings"]),
-    "trajectories": (_trajectories, _open_trajectory, "x.safetensors", ["medddist.trajectories"]),
+    "packages": (_packages, _open_package, "x.zip", ["medddist.sharing", "zipfile"]),
+    "profiles": (
+        _profiles,
+        _load_profile,
+        "x.yaml",
+        ["medddist.study.profile", "medddist.base.settings"],
+    ),
+    "trajectories": (
+        _trajectories,
+        _open_trajectory,
+        "x.safetensors",
+        ["medddist.method.trajectories"],
+    ),
 }
 
 
@@ -94,8 +117,10 @@ def main() -> None:
 
     _, read, file, watched = TARGETS[sys.argv[1]]
     with atheris.instrument_imports(include=watched, enable_loader_override=False):
-        from medddist.errors import InputError
-        from medddist import package, profile, trajectories  # noqa: F401
+        from medddist import package  # noqa: F401
+        from medddist.base.errors import InputError
+        from medddist.method import trajectories  # noqa: F401
+        from medddist.study import profile  # noqa: F401
     folder = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     path = Path(folder) / file
 

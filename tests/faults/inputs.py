@@ -20,7 +20,9 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("", "package")]  # damage.py, packages.py, small.py
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[1] / name) for name in ("", "sharing")
+]  # damage.py, packages.py, small.py
 
 import damage
 import numpy as np
@@ -29,16 +31,17 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load
+from small import tiny_network, walk
 
 from medddist import cli
+from medddist.base.errors import InputError
+from medddist.base.tensors import load_tensors, save_tensors
 from medddist.data import cache, load_data
 from medddist.data.images import MAX_PIXELS, decoded
-from medddist.errors import InputError
-from medddist.package.manifest import DATA, MANIFEST
-from medddist.package.signature import make_keys
-from medddist.profile import load_profile, profile_names
-from medddist.trajectories import load_tensors, open_trajectory, save_tensors, write_trajectory
-from small import tiny_network, walk
+from medddist.method.trajectories import open_trajectory, write_trajectory
+from medddist.sharing.manifest import DATA, MANIFEST
+from medddist.sharing.signature import make_keys
+from medddist.study.profile import load_profile, profile_names
 
 
 def _spoilt(r: random.Random, content: bytes) -> bytes:
@@ -78,7 +81,11 @@ def _rows() -> torch.Tensor:
 
 
 def _tensors() -> dict[str, torch.Tensor]:
-    return {"images": torch.linspace(-2, 2, 300).view(3, 1, 10, 10), "labels": torch.arange(3), "step": torch.tensor(0.01)}
+    return {
+        "images": torch.linspace(-2, 2, 300).view(3, 1, 10, 10),
+        "labels": torch.arange(3),
+        "step": torch.tensor(0.01),
+    }
 
 
 def damaged_trajectories(r: random.Random, folder: Path) -> str:
@@ -90,7 +97,10 @@ def damaged_trajectories(r: random.Random, folder: Path) -> str:
             rows = found.rows(*range(found.snapshots))
     except InputError as reason:
         return _refused(reason, path)
-    assert torch.equal(torch.stack(rows), _rows()) and found.about == {"index": 0, "validation": [{"accuracy": 0.5}]}
+    assert torch.equal(torch.stack(rows), _rows()) and found.about == {
+        "index": 0,
+        "validation": [{"accuracy": 0.5}],
+    }
     return "right"
 
 
@@ -104,7 +114,9 @@ def damaged_results(r: random.Random, folder: Path) -> str:
     except InputError as reason:
         return _refused(reason, path)
     expected = _tensors()
-    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    assert found.keys() == expected.keys() and all(
+        torch.equal(found[name], expected[name]) for name in expected
+    )
     assert about == {"iteration": 7, "losses": [0.25, 0.125]}
     return "right"
 
@@ -128,7 +140,9 @@ def damaged_caches(r: random.Random, folder: Path) -> str:
         elif how < 0.85:
             (entry / name).unlink()
         else:
-            (entry / name).write_bytes((entry / r.choice(sorted(p.name for p in entry.iterdir()))).read_bytes())
+            (entry / name).write_bytes(
+                (entry / r.choice(sorted(p.name for p in entry.iterdir()))).read_bytes()
+            )
     with damage.watched():
         found = cache.opened(entry)
     if found is None and r.random() < 0.9:  # making the images takes a while
@@ -148,7 +162,11 @@ def damaged_profiles(r: random.Random, folder: Path) -> str:
     if r.random() < 0.5:
         path.write_bytes(_spoilt(r, whole.encode()))
     else:
-        path.write_text(json.dumps(damage._changed(r, yaml.safe_load(whole))), encoding="utf-8", errors="surrogatepass")
+        path.write_text(
+            json.dumps(damage._changed(r, yaml.safe_load(whole))),
+            encoding="utf-8",
+            errors="surrogatepass",
+        )
     try:
         with damage.watched():
             found = load_profile(str(path))
@@ -186,7 +204,11 @@ def _bomb() -> bytes:
 
 READ = {  # name's ending, content, what is read of it
     "grey": (".png", lambda: _png(Image.fromarray(GREY)), GREY),
-    "sixteen bits": (".png", lambda: _png(Image.fromarray((GREY.astype(np.uint16) - GREY.min()) * 200)), None),
+    "sixteen bits": (
+        ".png",
+        lambda: _png(Image.fromarray((GREY.astype(np.uint16) - GREY.min()) * 200)),
+        None,
+    ),
     "palette": (".png", lambda: _png(Image.fromarray(GREY).convert("P")), GREY),
     "alpha": (".png", lambda: _png(_with_alpha()), GREY),
     "CMYK": (".tif", lambda: _png(Image.fromarray(GREY).convert("CMYK"), "TIFF"), GREY),
@@ -225,16 +247,23 @@ def _decoders_are_imported() -> None:
 
 def image_folders(r: random.Random, folder: Path) -> str:
     """Two classes of eight images, one of them odd: read as it is meant, refused by name, or left out where that is asked for."""
-    odd, others = r.choice([*READ, *REFUSED, "damaged"]), np.random.default_rng(r.randrange(2**32)).integers(0, 256, (16, 16, 16), np.uint8)
+    odd, others = (
+        r.choice([*READ, *REFUSED, "damaged"]),
+        np.random.default_rng(r.randrange(2**32)).integers(0, 256, (16, 16, 16), np.uint8),
+    )
     classes = r.sample(NAMES, 2)
     for k, pixels in enumerate(others):
         path = folder / "source" / classes[k % 2] / f"{r.choice(NAMES)} {k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-    ending, make, *_ = READ.get(odd) or REFUSED.get(odd) or (r.choice([".png", ".tif", ".bmp"]), lambda: b"")
+    ending, make, *_ = (
+        READ.get(odd) or REFUSED.get(odd) or (r.choice([".png", ".tif", ".bmp"]), lambda: b"")
+    )
     path = path.with_name(f"{r.choice(NAMES)} odd{ending}")
     kinds = {".png": "PNG", ".tif": "TIFF", ".bmp": "BMP"}
-    path.write_bytes(_spoilt(r, _png(Image.fromarray(GREY), kinds[ending])) if odd == "damaged" else make())
+    path.write_bytes(
+        _spoilt(r, _png(Image.fromarray(GREY), kinds[ending])) if odd == "damaged" else make()
+    )
     skip = r.random() < 0.5
     _decoders_are_imported()
     try:
@@ -245,7 +274,9 @@ def image_folders(r: random.Random, folder: Path) -> str:
         return _refused(reason, path.name)
     images = {image.tobytes() for part in data.parts().values() for image in part.images}
     assert {pixels.tobytes() for pixels in others} <= images, "the other images are what they were"
-    assert odd not in REFUSED or (skip and len(images) == 16 and any("left out" in note for note in data.notes)), odd
+    assert odd not in REFUSED or (
+        skip and len(images) == 16 and any("left out" in note for note in data.notes)
+    ), odd
     assert odd not in READ or READ[odd][2] is None or GREY.tobytes() in images, odd
     return "right"
 
@@ -265,18 +296,30 @@ def _a_flipped_byte(r, folder) -> list[str]:
     content[r.randrange(len(content))] ^= 1 << r.randrange(8)
     # Of the manifest itself, or of a label in it, only its ID tells: the sender says it, and --expect takes it.
     identity = damage.hashlib.sha256(found[MANIFEST]).hexdigest()
-    return [str(packages.as_zip(folder / "x.zip", found | {name: bytes(content)})), "--expect", identity]
+    return [
+        str(packages.as_zip(folder / "x.zip", found | {name: bytes(content)})),
+        "--expect",
+        identity,
+    ]
 
 
 def _a_pickle(r, folder) -> list[str]:
     saved = io.BytesIO()
     torch.save({"images": torch.zeros(2, 2)}, saved)
     content = r.choice([pickle.dumps(_Runs()), saved.getvalue()])
-    return [str(packages.as_zip(folder / "x.zip", packages.with_manifest(packages.files() | {DATA: content})))]
+    return [
+        str(
+            packages.as_zip(
+                folder / "x.zip", packages.with_manifest(packages.files() | {DATA: content})
+            )
+        )
+    ]
 
 
 def _a_path_that_climbs_out(r, folder) -> list[str]:
-    name = r.choice(["../x.png", "/tmp/x.png", "a/../../x.png", "..\\x.png", "..", "C:\\x.png", "./x.png"])
+    name = r.choice(
+        ["../x.png", "/tmp/x.png", "a/../../x.png", "..\\x.png", "..", "C:\\x.png", "./x.png"]
+    )
     found = packages.with_manifest(packages.files() | {name: b"x"})
     if r.random() < 0.5:  # listed by the manifest alone
         found.pop(name)
@@ -291,12 +334,16 @@ def _a_manifest_without_a_hash(r, folder) -> list[str]:
         else:
             manifest["files"][name]["sha256"] = r.choice(["", None, "0" * 63, "G" * 64])
 
-    return [str(packages.as_zip(folder / "x.zip", packages.with_manifest(packages.files(), change)))]
+    return [
+        str(packages.as_zip(folder / "x.zip", packages.with_manifest(packages.files(), change)))
+    ]
 
 
 def _nan_pixels(r, folder) -> list[str]:
     images = load(packages.files()[DATA])["images"].clone()
-    images.view(-1)[r.randrange(images.numel())] = r.choice([float("nan"), float("inf"), -float("inf")])
+    images.view(-1)[r.randrange(images.numel())] = r.choice(
+        [float("nan"), float("inf"), -float("inf")]
+    )
     return [str(packages.as_zip(folder / "x.zip", packages.with_tensors(images=images)))]
 
 
@@ -327,7 +374,14 @@ def _a_wrong_signature(r, folder) -> list[str]:
 
 def _an_unknown_version(r, folder) -> list[str]:
     version = r.choice([0, 2, 99, -1, "1", 1.5, None, True, [1]])
-    return [str(packages.as_zip(folder / "x.zip", packages.with_manifest(packages.files(), lambda m: m.update(version=version))))]
+    return [
+        str(
+            packages.as_zip(
+                folder / "x.zip",
+                packages.with_manifest(packages.files(), lambda m: m.update(version=version)),
+            )
+        )
+    ]
 
 
 SPOILT = {
@@ -350,9 +404,19 @@ def refused_by_verify(what: str, r: random.Random, folder: Path) -> str:
     with damage.watched(), redirect_stdout(out), redirect_stderr(err):
         code = cli.exit_code(["verify", *words])
     assert code == 2 and not out.getvalue(), f"{what}: exit code {code}"
-    assert err.getvalue().startswith(f"medddist: error: {words[0]}: ") and err.getvalue().count("\n") == 1, err.getvalue()
+    assert (
+        err.getvalue().startswith(f"medddist: error: {words[0]}: ")
+        and err.getvalue().count("\n") == 1
+    ), err.getvalue()
     assert sorted(folder.rglob("*")) == before and not Path("it-ran").exists()
     return "refused"
 
 
-KINDS = [damaged_packages, damaged_trajectories, damaged_results, damaged_caches, damaged_profiles, image_folders]
+KINDS = [
+    damaged_packages,
+    damaged_trajectories,
+    damaged_results,
+    damaged_caches,
+    damaged_profiles,
+    image_folders,
+]

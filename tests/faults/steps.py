@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medddist import cli
+from medddist.base.tensors import CHECKED
 from medddist.cli.common import opened_study, study_options, tell
-from medddist.trajectories import CHECKED
 
 SETTINGS = [
     "data.images=160", "data.image_size_px=16", "network.width=4", "teachers.teachers=2", "teachers.recipe.epochs=3", "teachers.kept_epochs=3",
@@ -31,7 +31,17 @@ SETTINGS = [
     "audit.networks=1", "audit.references=1", "audit.recipe.epochs=2", "audit.false_positives=0.3", "audit.others=8", "audit.shadows=2",
     "audit.shadow_networks=1", "hospitals.rounds=2", "hospitals.changes={teachers.teachers: 1}",
 ]  # fmt: skip
-STEPS = ("prepare", "teachers", "distill", "evaluate", "package", "train", "compare", "audit", "hospitals")
+STEPS = (
+    "prepare",
+    "teachers",
+    "distill",
+    "evaluate",
+    "package",
+    "train",
+    "compare",
+    "audit",
+    "hospitals",
+)
 PATIENCE_SECONDS = 1200  # beyond it a process hangs; undisturbed it takes some seconds, and on a busy machine minutes
 
 
@@ -39,7 +49,7 @@ PATIENCE_SECONDS = 1200  # beyond it a process hangs; undisturbed it takes some 
 @study_options(profile="smoke")
 def hospitals(profile, data, out, device, changes, as_json) -> None:
     """What the hospitals' notebook does: a package of each, and what a receiver has of them beside the other ways to share."""
-    from medddist.hospitals import compare, sent_packages
+    from medddist.sharing.hospitals import compare, sent_packages
 
     with opened_study(profile, data, out, device, changes) as study:
         rows = compare(study, sent_packages(study, f"{out}/sent"))
@@ -49,11 +59,26 @@ def hospitals(profile, data, out, device, changes, as_json) -> None:
 def command(step: str, out: Path) -> list[str]:
     """A step's command line, with all it reads and writes below `out`."""
     if step == "train":
-        own = ["--data", "phantom", "--set", "data.images=160", "--networks", "1", "--device", "cpu"]
+        own = [
+            "--data",
+            "phantom",
+            "--set",
+            "data.images=160",
+            "--networks",
+            "1",
+            "--device",
+            "cpu",
+        ]
         return ["train", str(out / "set.zip"), "--out", str(out / "trained"), *own, "--json"]
-    changes = [*SETTINGS, "data.images=600"] if step == "hospitals" else SETTINGS  # each of its hospitals needs images of every class
+    changes = (
+        [*SETTINGS, "data.images=600"] if step == "hospitals" else SETTINGS
+    )  # each of its hospitals needs images of every class
     settings = [word for change in changes for word in ("--set", change)]
-    where = ["--artifacts", str(out), "--out", str(out / "set.zip")] if step == "package" else ["--out", str(out)]
+    where = (
+        ["--artifacts", str(out), "--out", str(out / "set.zip")]
+        if step == "package"
+        else ["--out", str(out)]
+    )
     return [step, "--profile", "smoke", "--device", "cpu", *where, *settings, "--json"]
 
 
@@ -72,7 +97,11 @@ class Ended:
     def clear(self) -> bool:
         """Refused by exit code 2 and one line that names something of ours, after no more than what was about to start."""
         *before, last = self.err.splitlines() or [""]
-        return self.status == 2 and last.startswith("medddist: error: ") and all(": about " in line for line in before)
+        return (
+            self.status == 2
+            and last.startswith("medddist: error: ")
+            and all(": about " in line for line in before)
+        )
 
 
 class Started:
@@ -105,7 +134,11 @@ class Started:
                 os.waitpid(self.process, 0)
                 raise AssertionError(f"it hung for {PATIENCE_SECONDS} seconds")
             time.sleep(0.005)
-        read = lambda end: path.read_text() if (path := self.said.with_suffix(f"{self.said.suffix}.{end}")).exists() else ""
+        read = lambda end: (
+            path.read_text()
+            if (path := self.said.with_suffix(f"{self.said.suffix}.{end}")).exists()
+            else ""
+        )
         return Ended(os.waitstatus_to_exitcode(status), read("out"), read("err"))
 
 
@@ -116,7 +149,9 @@ def _in_the_child(words: list[str], said: Path, arm: Callable[[], None] | None) 
         arm()
     with redirect_stdout(out), redirect_stderr(err):
         status = cli.exit_code(words)
-    lines = [line for line in err.getvalue().splitlines() if line.startswith("medddist: ")]  # without the progress bars
+    lines = [
+        line for line in err.getvalue().splitlines() if line.startswith("medddist: ")
+    ]  # without the progress bars
     said.with_suffix(f"{said.suffix}.out").write_text(out.getvalue())
     said.with_suffix(f"{said.suffix}.err").write_text("".join(f"{line}\n" for line in lines))
     return status
@@ -145,7 +180,9 @@ class World:
             shutil.copytree(out, self.before[step])
             began = time.monotonic()
             ended = Started(step, out, folder / "said").ended()
-            assert ended.status == 0 or (step == "audit" and "attack is broken" in ended.err), f"{step}, undisturbed: {ended}"
+            assert ended.status == 0 or (step == "audit" and "attack is broken" in ended.err), (
+                f"{step}, undisturbed: {ended}"
+            )
             self.seconds[step] = time.monotonic() - began
             self.right[step] = Right(ended.status, told(ended, out), content(out))
 
@@ -170,7 +207,7 @@ class World:
         assert not unlike, f"{step}: unlike the undisturbed: {unlike}"
 
     def require_right_or_clear(self, step: str, ended: Ended, out: Path) -> str:
-        """"right" or "refused"."""
+        """ "right" or "refused"."""
         right = self.right[step]
         if ended.status == right.status and ended.out:
             assert told(ended, out) == right.said, f"{step}: says something else than undisturbed"
@@ -181,7 +218,9 @@ class World:
     def finish(self, step: str, out: Path, lacking: bool = False) -> None:
         """Once more, undisturbed, where the disturbance left off: now it has to be right."""
         self.require_right(step, self.start(step, out).ended(), out, lacking)
-        shutil.rmtree(out, ignore_errors=True)  # a worker of one that was killed may still be at its last file
+        shutil.rmtree(
+            out, ignore_errors=True
+        )  # a worker of one that was killed may still be at its last file
 
 
 def told(ended: Ended, out: Path):
@@ -200,8 +239,17 @@ def content(out: Path) -> dict[str, object]:
     found = {}
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))
-        if path.is_file() and not name.endswith(".seconds.json") and "unfinished" not in name and "/." not in f"/{name}":
-            found[name] = _safetensors(path.read_bytes()) if path.suffix == ".safetensors" else path.read_bytes()
+        if (
+            path.is_file()
+            and not name.endswith(".seconds.json")
+            and "unfinished" not in name
+            and "/." not in f"/{name}"
+        ):
+            found[name] = (
+                _safetensors(path.read_bytes())
+                if path.suffix == ".safetensors"
+                else path.read_bytes()
+            )
     return found
 
 

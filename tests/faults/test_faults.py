@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 from steps import Ended, untimed
 
 steady = hypothesis.settings(
-    max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
 )
 QUICK = [inputs.damaged_trajectories, inputs.damaged_results, inputs.damaged_profiles]
 
@@ -29,7 +33,9 @@ def test_a_damaged_input_is_refused_or_read_right(kind, r, tmp_path_factory):
     assert kind(r, tmp_path_factory.mktemp("input")) in ("refused", "right")
 
 
-@pytest.mark.parametrize("kind", [inputs.damaged_caches, inputs.image_folders], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [inputs.damaged_caches, inputs.image_folders], ids=lambda kind: kind.__name__
+)
 def test_a_damaged_cache_or_folder_is_refused_or_read_right(kind, tmp_path):
     for number in range(3):
         (tmp_path / str(number)).mkdir()
@@ -40,7 +46,10 @@ def test_a_damaged_cache_or_folder_is_refused_or_read_right(kind, tmp_path):
 def test_verify_refuses(what, tmp_path):
     for number in range(3):
         (tmp_path / str(number)).mkdir()
-        assert inputs.refused_by_verify(what, random.Random(number), tmp_path / str(number)) == "refused"
+        assert (
+            inputs.refused_by_verify(what, random.Random(number), tmp_path / str(number))
+            == "refused"
+        )
 
 
 def test_the_bounds_hold():
@@ -54,7 +63,11 @@ def test_the_bounds_hold():
 def test_an_error_is_clear_if_it_is_one_line_of_ours():
     assert Ended(2, "", "medddist: error: x: is full\n").clear
     assert Ended(2, "", "medddist: teachers: about 3 s\nmedddist: error: x: is full\n").clear
-    assert not Ended(1, "", "medddist: error: x: is full\n").clear and not Ended(2, "", "Traceback\n  x\n").clear and not Ended(2, "", "").clear
+    assert (
+        not Ended(1, "", "medddist: error: x: is full\n").clear
+        and not Ended(2, "", "Traceback\n  x\n").clear
+        and not Ended(2, "", "").clear
+    )
     assert not Ended(2, "", "medddist: error: x: is full\nmedddist: error: y\n").clear
 
 
@@ -67,6 +80,8 @@ def test_times_are_not_compared():
 @pytest.mark.parametrize("kind", [kind.__name__ for kind in weather.KINDS] + ["coverage_guided"])
 def test_bad_weather_is_survived(kind, root):
     command = [sys.executable, str(root / "tests" / "faults"), kind, "--count", "2", "--seed", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root)}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout)["kinds"]

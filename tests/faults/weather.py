@@ -34,7 +34,13 @@ def kills(r: random.Random, world: World) -> str:
             time.sleep(r.uniform(0, world.seconds[step]))
             run.kill()
         else:
-            run = world.start(step, out, _deadly(r.choice(["replace", "fsync", "rename"]), r.randint(1, 12), r.random() < 0.5))
+            run = world.start(
+                step,
+                out,
+                _deadly(
+                    r.choice(["replace", "fsync", "rename"]), r.randint(1, 12), r.random() < 0.5
+                ),
+            )
         ended = run.ended()
         assert ended.status in (-9, world.right[step].status), f"{step}: after SIGKILL {ended}"
     world.finish(step, out)
@@ -89,10 +95,16 @@ def removed(r: random.Random, world: World) -> str:
     run = world.start(step, out)
     time.sleep(r.uniform(0, world.seconds[step]))
     there = [path for path in out.rglob("*") if "set.zip" not in path.name]
-    for path in r.sample(there, min(len(there), r.choice([1, 3, 10]))) if r.random() < 0.8 else [out / "cache", *out.glob("[a-z]*/")]:
+    for path in (
+        r.sample(there, min(len(there), r.choice([1, 3, 10])))
+        if r.random() < 0.8
+        else [out / "cache", *out.glob("[a-z]*/")]
+    ):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     outcome = world.require_right_or_clear(step, run.ended(), out)
-    if step == "train" or step == "prepare":  # what these do not make themselves is not theirs to bring back
+    if (
+        step == "train" or step == "prepare"
+    ):  # what these do not make themselves is not theirs to bring back
         shutil.rmtree(out)
         out = world.place(step)
     for earlier in world.before if step not in ("train", "prepare") else ():
@@ -100,7 +112,9 @@ def removed(r: random.Random, world: World) -> str:
             break
         ended = world.start(earlier, out).ended()  # the folder as the step would have found it
         assert ended.status == world.right[earlier].status, f"{earlier}: {ended}"
-    world.finish(step, out, lacking=True)  # the teachers of a shadow whose distillation is there, say: nobody asks for them again
+    world.finish(
+        step, out, lacking=True
+    )  # the teachers of a shadow whose distillation is there, say: nobody asks for them again
     return outcome
 
 
@@ -110,7 +124,10 @@ def together(r: random.Random, world: World) -> str:
     out = world.place(step)
     first = world.start(step, out)
     time.sleep(r.choice([0, r.uniform(0, world.seconds[step])]))
-    outcomes = {world.require_right_or_clear(step, run.ended(), out) for run in (first, world.start(step, out))}
+    outcomes = {
+        world.require_right_or_clear(step, run.ended(), out)
+        for run in (first, world.start(step, out))
+    }
     world.finish(step, out)
     return "refused" if "refused" in outcomes else "right"
 

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, files, seeds, settings; it knows nothing of images."""

@@ -1,0 +1,73 @@
+"""What this machine has: memory, disk, and how it is told to people."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+MEMORY_INFO = Path("/proc/meminfo")
+MEMORY_LIMITS = (  # of a container: what it may use, and what it uses
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """Memory that a process can still take: of the GPU, or of the machine and of the container that it may be."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if MEMORY_INFO.exists():
+        lines = dict(line.split(":", 1) for line in MEMORY_INFO.read_text().splitlines())
+        free = [int(lines["MemAvailable"].split()[0]) * 1024]
+    else:  # macOS keeps files in memory until it is asked for: half of all is a careful guess
+        free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    for limit, used in MEMORY_LIMITS:
+        free += _left(limit, used)
+    return min(free)
+
+
+def _left(limit: Path, used: Path) -> list[int]:
+    try:
+        return [max(int(limit.read_text()) - int(used.read_text()), 0)]
+    except (OSError, ValueError):  # not there, or "max"
+        return []
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now; Linux tells it, elsewhere it is the most that it ever held."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
+
+
+def free_disk_bytes(folder: str | Path) -> int:
+    """Of the disk that a folder lies on, be it there yet or not."""
+    folder = Path(folder).resolve()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+def told_time(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`, `4 days`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def told_bytes(count: float) -> str:
+    """`3 MB`, `1.4 GB`, in powers of ten."""
+    return f"{count / 1e9:.1f} GB" if count >= 0.95e9 else f"{count / 1e6:.0f} MB"

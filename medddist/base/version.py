@@ -1,0 +1,74 @@
+"""Which version, machine and commit made a result."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from medddist.base.compute import device_named
+
+PACKAGES = ("medddist", "torch", "numpy", "scipy", "scikit-learn", "numba", "safetensors")
+
+
+def about(device: str = "auto") -> dict:
+    """Versions, machine and commit."""
+    where = device_named(device)
+    return {
+        "when": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "device": str(where),
+            **({"gpu": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}),
+        },
+    }
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The commit of medddist's own clone, with '+' behind it when the library there differs from it.
+
+    None elsewhere: a repository that medddist is installed in, by a virtual environment, is not medddist's.
+    """
+    here = Path(__file__).resolve().parents[2]
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }  # set in git's hooks
+    git = lambda *words: subprocess.run(
+        ["git", "-C", here, *words], capture_output=True, text=True, check=True, env=own
+    ).stdout.strip()
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != here:
+            return None
+        git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--", "medddist") else ""
+        )
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,50 @@
+"""torchvision beside a torch of another build.
+
+The package registry's torchvision is built for CUDA. Beside a CPU-only torch its compiled part cannot be loaded, and then
+`import torchvision` fails while it describes operators that nobody declared. Declaring the two it asks for first mends that:
+transforms, models, datasets and utils work; `ops.nms` and the decoders of `torchvision.io` do not.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_declared: list[
+    torch.library.Library
+] = []  # kept: a library that is collected takes its operators with it
+
+
+@functools.cache
+def import_torchvision() -> ModuleType:
+    """The torchvision package, with `transforms`, `models` and `utils`, whatever build it is. Call it before others import it."""
+    if not _compiled_part_loads():
+        _declare_operators()
+    import torchvision
+
+    return torchvision
+
+
+def _compiled_part_loads() -> bool:
+    """Whether torchvision's own extension can be loaded; where it can, it now is."""
+    package = importlib.util.find_spec("torchvision")
+    folders = package.submodule_search_locations or [] if package else []
+    for library in sorted(path for folder in folders for path in Path(folder).glob("_C*.*")):
+        try:
+            torch.ops.load_library(str(library))
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def _declare_operators() -> None:
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}{_SCHEMA}")
+    _declared.append(library)

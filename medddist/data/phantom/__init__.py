@@ -1,0 +1,1 @@
+"""A phantom: simulated chest radiographs (no patient data), calculated from anatomy and lesions."""

@@ -1,0 +1,1 @@
+"""What a released set gives away: the audit, and accuracy against leakage."""

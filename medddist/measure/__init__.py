@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: scores with intervals, membership, nearest neighbours, saliency."""

@@ -1,0 +1,1 @@
+"""The paper: distillation by matching training trajectories. README.md says in which order to read."""

@@ -1,0 +1,1 @@
+"""The ConvNet's derivatives, written out over compiled kernels."""

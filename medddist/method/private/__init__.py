@@ -1,0 +1,1 @@
+"""Distillation with a differential-privacy guarantee, each way with its account."""

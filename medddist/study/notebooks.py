@@ -1,0 +1,165 @@
+"""What the first cell of every notebook calls: its parameters, checked before anything long starts.
+
+papermill only warns about a name that it does not know and checks no types. Here both stop the notebook, in one line.
+torch is imported when a study is opened, so that a wrong parameter is refused at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from medddist.base.errors import InputError
+from medddist.base.progress import Progress
+from medddist.base.settings import Settings, parsed
+
+if TYPE_CHECKING:
+    from medddist.study.study import Study
+
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+_INJECTED = (
+    "# Parameters"  # how the cell begins that papermill puts after the one tagged `parameters`
+)
+_MARK = "profile"  # the parameter that every notebook has: the cell that declares it is the parameters cell
+
+
+def parameters(namespace: Mapping[str, Any]) -> Any:
+    """A notebook's parameters, frozen and typed, from `locals()` of its first cell after the one tagged `parameters`.
+
+    The declaration is that cell itself, `name: type = default  # help`, with the types str, int, float and bool. What
+    counts is the value that the name has now, be it the default, papermill's, or one typed into the cell.
+    Raises InputError for an undeclared name that papermill injected and for a value of another type.
+    """
+    cells = _cells_run(namespace)
+    declared = declared_types(cells)
+    unknown = [name for name in injected_names(cells) if name not in declared]
+    if unknown:
+        raise InputError(
+            f"notebook parameters: {unknown[0]} is not a parameter; known here: {', '.join(declared)}"
+        )
+    values = {name: namespace[name] for name in declared if name in namespace}
+    return parsed(_settings_of(declared), values, "notebook parameters")
+
+
+def declared_types(cells: Sequence[str]) -> dict[str, type]:
+    """Name to type of the last cell among these sources that declares parameters; InputError where none does."""
+    for cell in reversed(cells):
+        types = {
+            node.target.id: ast.unparse(node.annotation)
+            for node in _assignments(cell, ast.AnnAssign)
+        }
+        if _MARK in types:
+            return {name: _type_named(name, kind) for name, kind in types.items()}
+    raise InputError(
+        f"notebook parameters: no cell declares `{_MARK}: str`; run the cell tagged `parameters` first"
+    )
+
+
+def injected_names(cells: Sequence[str]) -> list[str]:
+    """The names that papermill's cells among these sources assign."""
+    injected = (cell for cell in cells if cell.startswith(_INJECTED))
+    return [node.targets[0].id for cell in injected for node in _assignments(cell, ast.Assign)]
+
+
+def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
+    """The folder `out`; for "" `build/artifacts` of the clone that `start` (the working directory) lies in, or of `start`.
+
+    So a notebook finds what others computed, whether it is opened from `notebooks/`, run by `make` or alone in Colab.
+    """
+    if out:
+        return Path(out).expanduser()
+    return _top(start) / "build" / "artifacts"
+
+
+def _top(start: Path | None = None) -> Path:
+    """The clone, or the study of one's own, that `start` lies in; `start` itself where there is none."""
+    here = (start or Path.cwd()).resolve()
+    return next(
+        (
+            folder
+            for folder in (here, *here.parents)
+            if (folder / "workflow" / "Snakefile").is_file()
+        ),
+        here,
+    )
+
+
+def profile_file(name: str, start: Path | None = None) -> str:
+    """A profile's name as it is; the path of a .yaml that is not here is looked for at the top of the clone or study."""
+    path = Path(name)
+    if (
+        path.suffix in (".yaml", ".yml")
+        and not path.is_absolute()
+        and not ((start or Path.cwd()) / path).exists()
+    ):
+        return str(_top(start) / path)
+    return name
+
+
+def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
+    """The study that a notebook's parameters name; `overrides` holds `name=value` changes to the profile, separated by spaces.
+
+    `changes`: further ones, which a notebook derives from other parameters of its own.
+    """
+    from medddist.base.compute import (
+        keep_freed_memory,  # torch, which a refused parameter need not wait for
+    )
+    from medddist.study.profile import changes_from, load_profile
+    from medddist.study.study import Study
+
+    keep_freed_memory()
+    profile = load_profile(
+        profile_file(given.profile), changes_from(given.overrides.split()) | dict(changes or {})
+    )
+    return Study(profile, given.data, artifacts_folder(given.out), progress=Progress())
+
+
+def _cells_run(namespace: Mapping[str, Any]) -> list[str]:
+    """The sources of the cells that ran so far; of a percent script that Python runs itself, all its cells."""
+    if "In" in namespace:
+        return list(namespace["In"])
+    script = namespace.get("__file__")
+    return (
+        re.split(r"^# %%.*$", Path(script).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        if script
+        else []
+    )
+
+
+def _assignments(source: str, kind: type[ast.stmt]) -> Iterator[Any]:
+    """Top-level `name = value` or `name: type = value` of a cell; none where it is not plain Python (a magic)."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return
+    for node in statements:
+        target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
+        if isinstance(node, kind) and isinstance(target, ast.Name):
+            yield node
+
+
+def _type_named(name: str, kind: str) -> type:
+    if kind not in _TYPES:
+        raise InputError(
+            f"notebook parameters: {name} is declared as {kind}; use one of {', '.join(_TYPES)}"
+        )
+    return _TYPES[kind]
+
+
+def _settings_of(declared: Mapping[str, type]) -> type[Settings]:
+    """Strict types: "true" is no bool and "5" no int; an int is a float."""
+    fields = {name: (kind, pydantic.Field(strict=True)) for name, kind in declared.items()}
+    return pydantic.create_model("Parameters", __base__=Settings, **fields)
+
+
+def _in_one_line(error: InputError) -> list[str]:
+    return [f"{type(error).__name__}: {error}"]
+
+
+# IPython asks an exception for its own rendering: a refusal is shown as its line, without a traceback of library code.
+InputError._render_traceback_ = _in_one_line  # type: ignore[attr-defined]

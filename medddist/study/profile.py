@@ -1,0 +1,139 @@
+"""A profile: all settings of a study, by name from the package or from a file, with changes."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, PositiveInt, model_validator
+
+from medddist.base.errors import InputError
+from medddist.base.settings import Settings, parsed
+from medddist.data import DataSettings
+from medddist.method.distill import DistillSettings
+from medddist.method.evaluate import EvaluateSettings
+from medddist.method.networks import NetworkSettings
+from medddist.method.private.dp_sgd import refuse_unprotected
+from medddist.method.teachers import TeacherSettings
+from medddist.study.settings import (
+    AuditSettings,
+    CompareSettings,
+    HospitalSettings,
+    LeakageSettings,
+    ReferenceSettings,
+)
+
+
+class Profile(Settings):
+    """All settings of a study. `seeds`: each trains its own teachers and distils from them."""
+
+    name: str
+    data: DataSettings = DataSettings()
+    network: NetworkSettings = NetworkSettings()
+    teachers: TeacherSettings = TeacherSettings()
+    distill: DistillSettings = DistillSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    references: ReferenceSettings = ReferenceSettings()
+    compare: CompareSettings = CompareSettings()
+    audit: AuditSettings = AuditSettings()
+    leakage: LeakageSettings = LeakageSettings()
+    hospitals: HospitalSettings = HospitalSettings()
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    images_per_class: tuple[
+        PositiveInt, ...
+    ] = ()  # further sizes for the table over numbers of images a class
+    variants: dict[
+        str, dict[str, Any]
+    ] = {}  # by name, changes such as {"distill.iterations": 10}; `medddist results` measures each
+    resamples: int = Field(1000, ge=100)  # of the test groups behind every interval
+
+    @model_validator(mode="after")
+    def _teachers_reach_as_far_as_matching_reads(self):
+        needed, kept = self.distill.last_epoch_read, self.teachers.kept_epochs
+        if needed > kept:
+            raise ValueError(
+                f"distill.max_start_epoch {self.distill.max_start_epoch} and distill.expert_epochs {self.distill.expert_epochs} need"
+                f" teachers to epoch {needed}, and teachers.kept_epochs is {kept}; lower them, or raise it (teachers are then"
+                " trained anew)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_undoes_the_guarantee(self):
+        if self.teachers.privacy:
+            refuse_unprotected(self.teachers, self.distill)
+        return self
+
+    def changed(self, changes: dict[str, Any]) -> Profile:
+        """This profile with changes such as {"distill.iterations": 10}; InputError as `load_profile`."""
+        values = self.model_dump(mode="json")
+        for setting, value in changes.items():
+            _set(values, setting, value)
+        return parsed(Profile, values, f"profile {self.name}")
+
+
+def profile_names() -> list[str]:
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files("medddist.profiles").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
+    """A profile of the package by name, or a .yaml file, with `changes` such as {"distill.iterations": 10}.
+
+    Raises InputError for an unknown profile or setting and for a bad value.
+    """
+    path = (
+        Path(name)
+        if name.endswith((".yaml", ".yml"))
+        else resources.files("medddist.profiles") / f"{name}.yaml"
+    )
+    if not path.is_file():
+        raise InputError(
+            f"profile: {name!r} is not known; use one of {', '.join(profile_names())}, or the path of a .yaml file"
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as broken:
+        raise InputError(f"{path}: is not valid YAML ({str(broken).splitlines()[0]})") from None
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path}: holds no settings; write one setting a line, such as `name: mine`"
+        )
+    values.setdefault("name", Path(str(path)).stem)
+    for setting, value in (changes or {}).items():
+        _set(values, setting, value)
+    return parsed(Profile, values, f"profile {name}")
+
+
+def _set(values: dict, setting: str, value: Any) -> None:
+    *parents, last = setting.split(".")
+    for parent in parents:
+        if values.get(parent) is None:  # absent, or a name with nothing after it
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            raise InputError(f"{setting}: {parent} holds no further settings")
+    values[last] = value
+
+
+def changes_from(assignments: list[str]) -> dict[str, Any]:
+    """{"distill.iterations": 10} from ["distill.iterations=10"]; values are read as YAML."""
+    changes = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InputError(
+                f"set: {assignment!r} is not name=value; write, for example, distill.iterations=100"
+            )
+        try:
+            changes[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(
+                f"set: {name}: {value!r} is not a value; quote text that holds special characters"
+            ) from None
+    return changes

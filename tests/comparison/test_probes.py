@@ -1,0 +1,121 @@
+"""Linear probes: against a known answer, and as rows of the comparison."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from test_compare import TINY, tiny
+
+from medddist.baselines.byol import BYOL
+from medddist.comparison import contenders, probes
+from medddist.comparison.contenders import Entry
+from medddist.comparison.probes import probe_rows
+from medddist.measure.probes import cross_validated_probe, linear_probe, said_by
+
+
+def rows_of(count: int, signal: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, 5) of which the first says the class, as clearly as `signal`."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    features = rng.standard_normal((count, 5))
+    features[:, 0] += signal * (2 * labels - 1)
+    return features, labels
+
+
+@pytest.mark.parametrize(
+    "signal, least, most", [(0.0, 0.4, 0.6), (1.0, 0.8, 0.88), (5.0, 1.0, 1.0)]
+)
+def test_a_probe_reads_what_is_there(signal, least, most):
+    """Two normal classes 2 signal apart: the best rule is right in a share of Phi(signal)."""
+    probe, strength, score = linear_probe(rows_of(600, signal), rows_of(600, signal, 1))
+    test = rows_of(2000, signal, 2)
+    right = (said_by(probe, test[0], 2).argmax(1) == test[1]).mean()
+    assert (
+        least <= right <= most
+        and strength in probes.STRENGTHS
+        and score == pytest.approx(right, abs=0.08)
+    )
+
+
+def test_a_class_that_was_never_seen_is_never_said():
+    features, labels = rows_of(100, 2.0)
+    probe, *_ = linear_probe((features, 2 * labels), (features, 2 * labels))
+    said = said_by(probe, features, 4)
+    assert said.shape == (100, 4) and (said[:, [1, 3]] == 0).all()
+    np.testing.assert_allclose(said.sum(1), 1)
+
+
+def test_a_scale_does_not_matter():
+    features, labels = rows_of(200, 1.0)
+    scaled = features * np.array([1000, 1, 0.001, 1, 1]) + 7
+    a, b = (linear_probe((x, labels), (x, labels))[0] for x in (features, scaled))
+    np.testing.assert_allclose(said_by(a, features, 2), said_by(b, scaled, 2), atol=1e-3)
+
+
+def test_the_penalty_is_chosen_on_groups_that_the_probe_did_not_see():
+    """Noise in exact copies: whoever chooses on rows that were fitted, or on their copies, believes to know the classes."""
+    features, labels = np.random.default_rng(0).standard_normal((40, 60)), np.arange(40) % 2
+    rows, groups = (
+        (np.repeat(features, 4, axis=0), np.repeat(labels, 4)),
+        np.repeat(np.arange(40), 4),
+    )
+    assert linear_probe(rows, rows)[2] > 0.9
+    probe, strength, score = cross_validated_probe(rows, groups)
+    assert strength in probes.STRENGTHS and 0.3 < score < 0.7
+    assert (probe.predict(rows[0]) == rows[1]).mean() > 0.9, "it is fitted on all rows in the end"
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_few_groups_still_make_a_probe(each):
+    rows, groups = (np.arange(4.0)[:, None], np.array([0, 0, 1, 1])), np.arange(4) // (3 - each)
+    probe, strength, score = cross_validated_probe(rows, groups)
+    assert (
+        strength in probes.STRENGTHS
+        and (score is None) == (each == 1)
+        and probe.predict([[9.0]]) == 1
+    )
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probed")
+    probe_rows(tiny(folder))
+    return folder
+
+
+def test_every_method_is_held_against_random_features_of_its_network(out):
+    rows = probe_rows(tiny(out))
+    json.dumps(rows, allow_nan=False)
+    found = {(row["method"], row["network"]): row for row in rows}
+    assert len(found) == len(rows) == 3 + 10
+    for (method, network), row in found.items():
+        assert row["table"] == "probe" and 0 <= row["balanced_accuracy"]["mean"] <= 1
+        if method == "random":
+            assert "lead_over_random" not in row and len(row["chosen"]) == TINY.evaluation_seeds
+            continue
+        lead = row["lead_over_random"]["balanced_accuracy"]
+        expected = (
+            row["balanced_accuracy"]["mean"] - found["random", network]["balanced_accuracy"]["mean"]
+        )
+        assert (
+            lead["difference"] == pytest.approx(expected) and lead["p_holm"] >= lead["p_two_sided"]
+        )
+        tried = {one["factor"]: one["on_validation"] for one in row["tried_on_validation"]}
+        assert tried.keys() == set(TINY.grid) and row["chosen"]["on_validation"] == max(
+            tried.values()
+        )
+
+
+def test_probes_are_read_when_asked_again_and_share_the_pretraining(out, monkeypatch):
+    def refuse(*given):
+        raise AssertionError("computed anew")
+
+    monkeypatch.setattr(probes, "linear_probe", refuse)
+    monkeypatch.setattr(contenders, "pretrain", refuse)
+    assert len(probe_rows(tiny(out))) == 13
+    one = tiny(out)
+    for method, kind in contenders.SELF_SUPERVISED.items():
+        if issubclass(kind, BYOL):
+            one.prepare(Entry("inside", method), one.network("convnet")).ready(1.0, 0)

@@ -1,0 +1,335 @@
+"""Hospitals that share: who has which images, what goes over the wire, and what is left when a package is withdrawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from small import CLASSES, labelled
+from test_study import tiny_study
+
+from medddist.base.errors import InputError
+from medddist.data.parts import Data, Part
+from medddist.measure import metrics
+from medddist.method.networks import initial_parameters
+from medddist.method.training import train
+from medddist.sharing import hospitals as sharing
+from medddist.sharing.hospitals import (
+    by_federated_averaging,
+    by_packages,
+    compare,
+    hospitals,
+    scored,
+    sent_packages,
+    union,
+)
+from medddist.sharing.reading import open_package
+from medddist.study.settings import HospitalSettings
+
+NAMES = ("north", "south")
+
+
+def of_two(counts=(60, 24, 36), origins=NAMES) -> Data:
+    """Images of two hospitals in turn; every class at both."""
+
+    def part(count: int, seed: int) -> Part:
+        images, labels = labelled(count, seed)
+        pixels = (images * 40 + 100).clamp(0, 255).to(torch.uint8).numpy()
+        return Part(
+            pixels,
+            labels.numpy(),
+            1000 * seed + np.arange(count),
+            np.arange(count) // CLASSES % len(origins),
+        )
+
+    parts = [part(count, seed) for seed, count in enumerate(counts)]
+    return Data(
+        *parts,
+        ("a", "b", "c"),
+        "two of them " * 2,
+        "made up",
+        origin_names=origins,
+        pixel_mean=(0.4,),
+        pixel_std=(0.16,),
+    )
+
+
+def study(out, **changes):
+    settings = HospitalSettings(
+        networks=2,
+        rounds=2,
+        local_epochs=1,
+        changes={"distill.iterations": 2, "teachers.teachers": 1},
+    )
+    data = dataclasses.replace(of_two(), source="phantom")
+    one = tiny_study(out, data, hospitals=settings.model_dump(mode="json"), **changes)
+    one.source = "phantom"  # whose images may be sent as they are
+    return one
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return study(tmp_path_factory.mktemp("hospitals"))
+
+
+@pytest.fixture(scope="module")
+def packages(one):
+    return sent_packages(one, one.out / "inbox")
+
+
+# ---- who has what ----------------------------------------------------------------------------------------------------
+
+
+def test_every_image_is_at_its_hospital_and_test_images_stay_test_images():
+    data = of_two()
+    own = hospitals(data)
+    assert list(own) == list(NAMES)
+    for k, mine in enumerate(own.values()):
+        for learned in (mine.train, mine.validation):
+            assert set(learned.groups) <= set(data.train.groups[data.train.origins == k]) | set(
+                data.validation.groups[data.validation.origins == k]
+            )
+        assert set(mine.test.groups) == set(data.test.groups[data.test.origins == k])
+        assert len(mine.train) + len(mine.validation) == 42 and not set(mine.train.groups) & set(
+            mine.validation.groups
+        )
+        assert (
+            mine.validation.class_counts(CLASSES) > 0
+        ).all() and mine.pixel_mean != data.pixel_mean
+    assert len({mine.fingerprint for mine in own.values()} | {data.fingerprint}) == 3
+
+
+def test_what_cannot_be_dealt_to_hospitals_is_refused():
+    data = of_two()
+    for nameless in (
+        dataclasses.replace(data, origin_names=()),
+        dataclasses.replace(data, train=dataclasses.replace(data.train, origins=None)),
+    ):
+        with pytest.raises(InputError, match="does not say which of two or more hospitals"):
+            hospitals(nameless)
+    labels = np.where((data.train.origins == 1) & (data.train.labels == 2), 0, data.train.labels)
+    without = dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, labels=labels),
+        validation=dataclasses.replace(data.validation, origins=np.zeros(24, np.int64)),
+    )
+    with pytest.raises(
+        InputError,
+        match="^south: has no train image of class c; leave the hospital or the class out$",
+    ):
+        hospitals(without)
+    with pytest.raises(InputError, match="^third: has no test image"):
+        hospitals(dataclasses.replace(data, origin_names=(*NAMES, "third")))
+
+
+# ---- packages --------------------------------------------------------------------------------------------------------
+
+
+def test_each_sends_what_its_own_data_made(one, packages):
+    own = hospitals(one.data)
+    for name, path in packages.items():
+        package = open_package(path)
+        assert (
+            package.manifest.creator == name
+            and package.manifest.source.fingerprint == own[name].fingerprint
+        )
+        assert package.manifest.settings.distillation["iterations"] == 2
+    before = {name: path.read_bytes() for name, path in packages.items()}
+    assert {
+        name: path.read_bytes() for name, path in sent_packages(one, one.out / "inbox").items()
+    } == before
+
+
+def test_a_union_is_all_images_in_one_scaling(packages):
+    opened = [open_package(path) for path in packages.values()]
+    both = union(opened)
+    assert (
+        len(both.images) == sum(map(len, opened)) and both.recipe.epochs == opened[0].recipe.epochs
+    )
+    for part, package in zip(both.images.split([len(package) for package in opened]), opened):
+        pixels = package.manifest.pixels
+        torch.testing.assert_close(
+            part * both.std[0] + both.mean[0],
+            package.images * pixels.std[0] + pixels.mean[0],
+            atol=1e-5,
+            rtol=0,
+        )
+    assert both.recipe.learning_rate == pytest.approx(
+        np.sqrt(opened[0].step_size * opened[1].step_size)
+    )
+    assert torch.equal(union(opened[:1]).images, opened[0].images) and union(
+        opened[:1]
+    ).recipe.learning_rate == pytest.approx(opened[0].step_size)
+    uint8 = np.full((1, 1, 2, 2), 51, np.uint8)
+    torch.testing.assert_close(
+        both.standardised(uint8), torch.full((1, 1, 2, 2), (0.2 - both.mean[0]) / both.std[0])
+    )
+
+
+def test_hard_and_soft_labels_go_together(packages):
+    hard, other = (open_package(path) for path in packages.values())
+    soft = dataclasses.replace(other, targets=torch.full((len(other), CLASSES), 1 / CLASSES))
+    targets = union([hard, soft]).targets
+    assert targets.shape == (len(hard) + len(soft), CLASSES) and torch.equal(
+        targets[: len(hard)].argmax(1), hard.targets
+    )
+    torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)))
+
+
+def test_packages_that_do_not_go_together_are_refused(packages):
+    first, second = (open_package(path) for path in packages.values())
+    other = dataclasses.replace(
+        second, manifest=second.manifest.model_copy(update={"class_names": ("a", "b", "x")})
+    )
+    with pytest.raises(InputError, match=f"^package {second.id[:12]}: its classes or the shape"):
+        union([first, other])
+    with pytest.raises(InputError, match="there is none"):
+        union([])
+
+
+def test_a_withdrawn_package_leaves_nothing_behind(one, packages, tmp_path):
+    own, (first, second) = hospitals(one.data), (open_package(path) for path in packages.values())
+    without = by_packages(one, own, [second], "without", 1)
+    disturbed = dataclasses.replace(first, images=first.images + 1, id="0" * 64)
+    again = by_packages(study(tmp_path), own, [second], "never had it", 1)
+    assert np.array_equal(without.probabilities, again.probabilities)
+    both, other = (
+        by_packages(one, own, [a, second], "both", 2).probabilities for a in (first, disturbed)
+    )
+    assert not np.array_equal(both, other) and not np.array_equal(both, without.probabilities)
+
+
+def test_whatever_an_origin_is_called_its_package_stays_in_the_folder_and_is_its_own(
+    tmp_path, monkeypatch
+):
+    names = ("../../x", "St A", "St-A")
+    one = study(tmp_path / "artifacts")
+    one.data = of_two((90, 36, 54), origins=names)
+    written = []
+    monkeypatch.setattr(
+        "medddist.sharing.writing.write_package", lambda study, path, *_, **__: written.append(path)
+    )
+    paths = sent_packages(one, tmp_path / "inbox" / "here")
+    assert (
+        list(paths) == list(names)
+        and list(paths.values()) == written
+        and len({str(path).casefold() for path in written}) == 3
+    )
+    assert {path.parent for path in written} == {tmp_path / "inbox" / "here"} and all(
+        ".." not in path.parts for path in written
+    )
+
+
+def test_the_inbox_is_one_for_each_study(tmp_path):
+    """Of a profile and its data: another study's packages are not replaced, nor taken for this one's."""
+    one = study(tmp_path)
+    others = [
+        one.with_(one.profile.changed({"distill.iterations": 9})),
+        one.with_(data=dataclasses.replace(of_two(), fingerprint="of others")),
+    ]
+    assert sharing.inbox_folder(one) == sharing.inbox_folder(study(tmp_path))
+    found = [sharing.inbox_folder(each) for each in (one, *others)]
+    assert len(set(found)) == 3 and {folder.parent for folder in found} == {tmp_path / "inbox"}
+    odd = one.with_(one.profile.model_copy(update={"name": "../../x"}))
+    assert sharing.inbox_folder(odd).parent == tmp_path / "inbox"
+
+
+# ---- ways to share ---------------------------------------------------------------------------------------------------
+
+
+def test_federated_averaging_of_one_hospital_is_training(tmp_path, monkeypatch):
+    one = study(tmp_path)
+    own = {"north": hospitals(one.data)["north"]}
+    settings, network = one.profile.hospitals, one.network()
+    recipe = one.profile.references.good_recipe.model_copy(
+        update={"epochs": 1, "schedule": "constant"}
+    )
+    theta = initial_parameters(network, 0, "federated", 1)
+    for number in range(settings.rounds):
+        theta = train(
+            network,
+            theta,
+            *sharing._tensors(one, own["north"].train),
+            recipe,
+            (0, "federated", 1, "round", number, "north"),
+        )
+    expected = sharing._said(one, own, [theta])[0]
+    np.testing.assert_allclose(
+        by_federated_averaging(one, own).probabilities[1], expected, atol=1e-6
+    )
+
+
+def test_federated_averaging_weighs_hospitals_by_their_images(tmp_path, monkeypatch):
+    one = study(tmp_path)
+    own = hospitals(one.data)
+    few = dataclasses.replace(
+        own["south"].train,
+        **{name: getattr(own["south"].train, name)[:10] for name in ("images", "labels", "groups")},
+    )
+    own["south"] = dataclasses.replace(own["south"], train=few)
+    many, seen = len(own["north"].train), []
+    monkeypatch.setattr(
+        sharing, "train", lambda network, theta, images, *_: theta * 0 + float(len(images))
+    )
+    monkeypatch.setattr(
+        sharing, "_said", lambda study, own, trained: seen.append(trained) or np.zeros((2, 1, 3))
+    )
+    by_federated_averaging(one, own)
+    torch.testing.assert_close(seen[0][0][:3], torch.full((3,), (many**2 + 100) / (many + 10)))
+
+
+def test_a_row_for_each_way_with_its_cost(one, packages):
+    rows = {row["way"]: row for row in compare(one, packages)}
+    own, parameters = hospitals(one.data), one.network().parameter_count
+    assert list(rows) == [
+        "north alone", "south alone", "the package of north alone", "the package of south alone", "all packages", "weights, answers averaged",
+        "federated averaging, 2 rounds", "pooled real data",
+    ]  # fmt: skip
+    cost = {way: (row["sent_bytes"], row["rounds"]) for way, row in rows.items()}
+    assert cost["north alone"] == (0, 0) and cost["all packages"] == (
+        sum(path.stat().st_size for path in packages.values()),
+        1,
+    )
+    assert cost["weights, answers averaged"] == (2 * parameters * 4, 1)
+    assert cost["federated averaging, 2 rounds"] == (2 * 2 * 2 * parameters * 4, 2)
+    assert cost["pooled real data"] == (
+        sum(len(data.train) for data in own.values()) * (8 * 8 + 1),
+        1,
+    )
+    for row in rows.values():
+        assert row["hospitals"].keys() == set(NAMES) and 0 <= row["all"]["accuracy"]["mean"] <= 1
+
+
+def test_what_was_trained_is_read_when_asked_again(one, packages, monkeypatch):
+    rows = compare(one, packages)
+
+    def refuse(*given):
+        raise AssertionError("trained anew")
+
+    monkeypatch.setattr(sharing, "train", refuse)
+    monkeypatch.setattr(sharing, "trained_networks", refuse)
+    assert json.dumps(compare(one, packages)) == json.dumps(rows)
+
+
+def test_each_hospitals_scores_are_of_its_own_test_images(one):
+    own = hospitals(one.data)
+    said = np.random.default_rng(0).dirichlet(np.ones(CLASSES), (2, 36))
+    row = scored(one, own, sharing.Shared("made up", 5, 1, said))
+    north, south = own["north"].test, own["south"].test
+    direct = metrics.score(
+        said[:, len(north) :], south.labels, south.groups, "abc", resamples=one.profile.resamples
+    )
+    assert row["hospitals"]["south"]["accuracy"] == direct["accuracy"]
+    right = (said.argmax(-1) == np.concatenate([north.labels, south.labels])).mean()
+    assert row["all"]["accuracy"]["mean"] == pytest.approx(right)
+
+
+def test_a_signed_package_is_asked_for_by_its_key(one, packages, tmp_path):
+    from medddist.sharing.signature import make_keys
+
+    make_keys(tmp_path)
+    with pytest.raises(InputError, match="is not signed"):
+        compare(one, packages, {"north": tmp_path / "public.pem"})

@@ -1,0 +1,261 @@
+"""The manifest and its published schema; `python tests/sharing/test_manifest.py` publishes it anew."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from medddist.base.errors import InputError
+from medddist.base.files import write_json
+from medddist.sharing.card import card
+from medddist.sharing.manifest import MANIFEST, MAX_MESSAGE, Manifest, manifest_from, schema
+
+PUBLISHED = resources.files("medddist.sharing") / "manifest.schema.json"
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    import packages
+
+    return packages.files()[MANIFEST]
+
+
+def changed(content: bytes, where: str, value) -> bytes:
+    values = json.loads(content)
+    *parents, last = where.split(".")
+    inner = values
+    for parent in parents:
+        inner = inner[int(parent) if isinstance(inner, list) else parent]
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return json.dumps(values).encode()
+
+
+def test_the_published_schema_is_the_models(content):
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    assert published == schema(), "run: python tests/sharing/test_manifest.py"
+    jsonschema.Draft202012Validator.check_schema(published)
+    jsonschema.validate(json.loads(content), published)
+
+
+def test_a_manifest_is_read_as_it_was_written(content):
+    manifest = manifest_from(content)
+    assert manifest.to_bytes() == content and manifest_from(manifest.to_bytes()) == manifest
+    assert manifest.shape == (6, 1, 8, 8) and manifest.training_seed == (0, "distilled", 0)
+
+
+REFUSED = [
+    ("format", "zip", "is not the manifest of a medddist package"),
+    ("format", ..., "is not the manifest of a medddist package"),
+    ("version", 2, "has version 2, and 1 is known here"),
+    ("version", ..., "has version None"),
+    ("version", True, "has version True"),
+    ("version", "1", "has version '1'"),
+    ("more", 1, "more is not a setting"),
+    ("creator", "two\nlines", "creator: holds characters that do not print"),
+    ("creator", "\x1b[31mred", "creator: holds characters that do not print"),
+    ("creator", "x" * 3000, "creator: "),
+    ("licence", ..., "licence: "),
+    ("class_names", ["a", "b", "a"], "class_names: a name is there twice"),
+    ("class_names", ["a"], "class_names: "),
+    ("class_names", ["a", "b"], "images: one number for each of the 2 classes"),
+    ("images", [0, 0, 0], "images: 0 are not between 1 and"),
+    ("images", [2, 2, -1], "images.2: "),
+    ("step_size", 0, "step_size: "),
+    ("step_size", "fast", "step_size: "),
+    ("pixels.std", [0.0], "pixels.std.0: "),
+    ("pixels.mean", [0.1, 0.1], "pixels: mean and std need 1 values"),
+    ("pixels.image_size_px", 100_000, "pixels.image_size_px: "),
+    ("settings.network.width", 100_000, "settings.network: wider than 1024"),
+    ("settings.network.depth", 5, "settings.network: wider than 1024, or too deep for 8 px"),
+    ("settings.evaluation.recipe.epochs", 10**9, "settings.evaluation: more than 100000 epochs"),
+    ("settings.evaluation.networks", 10**6, "settings.evaluation: more than"),
+    ("source.fingerprint", "x", "source.fingerprint: "),
+    ("source.images.train", [1], "images: one number for each of the 3 classes"),
+    ("measured", "very good", "measured"),
+    ("files", {}, "files: data.safetensors and README.md have to be listed"),
+    ("files.data", {"bytes": 1, "sha256": "0" * 64}, None),
+    ("files.manifest", {"bytes": 1, "sha256": "0" * 64}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("where, value, told", REFUSED, ids=lambda value: str(value)[:40])
+def test_what_does_not_fit_is_named_in_one_line(content, where, value, told):
+    if told is None:
+        assert manifest_from(changed(content, where, value))
+        return
+    with pytest.raises(InputError) as refused:
+        manifest_from(changed(content, where, value))
+    said = str(refused.value)
+    assert (
+        said.startswith(MANIFEST)
+        and told in said
+        and said.isprintable()
+        and len(said) <= MAX_MESSAGE
+    )
+
+
+@pytest.mark.parametrize("field", ["sha256", "bytes"])
+def test_a_file_without_hash_or_size_is_refused(content, field):
+    values = json.loads(content)
+    del values["files"]["data.safetensors"][field]
+    with pytest.raises(
+        InputError, match=rf"^manifest.json: files.data.safetensors.{field}: field required"
+    ):
+        manifest_from(json.dumps(values).encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "..",
+        ".hidden",
+        "",
+        "a\nb",
+        "a" * 101,
+        "manifest.json",
+        "manifest.sig",
+    ],
+)
+def test_a_listed_name_may_not_lead_anywhere(content, name):
+    values = json.loads(content)
+    values["files"][name] = {"bytes": 1, "sha256": "0" * 64}
+    with pytest.raises(InputError, match="^manifest.json: ") as refused:
+        manifest_from(json.dumps(values).encode())
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("content, told", [
+    (b"", "not plain JSON"), (b"\xff\xfe", "not plain JSON"), (b"[1", "not plain JSON"), (b"[" * 100_000, "not plain JSON"),
+    (b'{"version": NaN}', "NaN is no number"), (b'{"version": 1e999}', "no finite number"), (b'{"a": 1, "a": 2}', "there twice"),
+    (b"1" * 10_000, "not plain JSON"), (b"[]", "is not the manifest"), (b"null", "is not the manifest"), (b"{}", "is not the manifest"),
+])  # fmt: skip
+def test_what_is_not_plain_json_is_refused(content, told):
+    with pytest.raises(InputError, match=f"^{MANIFEST}: .*{told}") as refused:
+        manifest_from(content)
+    assert str(refused.value).isprintable() and len(str(refused.value)) <= MAX_MESSAGE
+
+
+# ---- a guarantee -----------------------------------------------------------------------------------------------------
+
+GUARANTEE = {"epsilon": 3.83, "delta": 1e-5, "unit": "training image", "composed": {"teachers": 2, "steps": 40}, "noise_multiplier": 1.0,
+             "max_grad_norm": 1.0, "sample_rate": 0.2, "sampling": "Poisson", "accountant": "by hand"}  # fmt: skip
+HOLDS = {
+    "privacy": GUARANTEE, "source": {"fingerprint": "withheld", "images": {}}, "pixels.mean": [0.5], "pixels.std": [0.25],
+    "settings.distillation.initial_images": "noise", "settings.distillation.selection": "last",
+    "settings.distillation.iterations": 7, "selected_iteration": 7,
+}  # fmt: skip
+
+
+def guaranteed(content: bytes, **changes) -> bytes:
+    for where, value in (HOLDS | changes).items():
+        content = changed(content, where, value)
+    return content
+
+
+BESIDE = [
+    ("pixels.mean", [0.47387], "pixels.mean has to be 0.5 and pixels.std 0.25"),
+    ("pixels.std", [0.2501], "pixels.mean has to be 0.5 and pixels.std 0.25"),
+    ("source", {"fingerprint": "0" * 32, "images": {}}, "beside exact figures of the real images"),
+    (
+        "source",
+        {"fingerprint": "withheld", "images": {"train": [1, 1, 1]}},
+        "beside exact figures of the real images",
+    ),
+    ("audit", {"membership": {}}, "beside exact figures of the real images"),
+    ("settings.distillation.initial_images", "real", "did not start from noise"),
+    ("settings.distillation.selection", "validation", "did not start from noise, or was chosen"),
+    ("selected_iteration", 3, "not that of the last iteration"),
+]
+
+
+@pytest.mark.parametrize("where, value, told", BESIDE, ids=lambda value: str(value)[:40])
+def test_a_guarantee_is_refused_beside_what_it_does_not_cover(
+    content, where, value, told, tmp_path
+):
+    """When verified, in a package made by hand, and when written."""
+    import packages
+
+    from medddist.sharing.reading import open_package
+
+    assert manifest_from(guaranteed(content)).privacy.epsilon == 3.83
+    spoilt = guaranteed(content, **{where: value})
+    path = packages.as_zip(tmp_path / "x.zip", packages.files() | {MANIFEST: spoilt})
+    with pytest.raises(InputError, match="manifest.json: .*privacy: is stated") as refused:
+        open_package(path)
+    assert told in str(refused.value)
+    with pytest.raises(ValueError, match="privacy: is stated"):
+        Manifest.model_validate(json.loads(spoilt))
+
+
+# ---- the card --------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_asks_the_questions_of_a_datasheet(content):
+    text = card(manifest_from(content))
+    for section in (
+        "Motivation",
+        "Composition",
+        "Collection process",
+        "Preprocessing",
+        "Uses",
+        "Distribution",
+        "Maintenance",
+        "Audit",
+    ):
+        assert f"\n## {section}\n" in text
+    assert (
+        "anonym" not in text.lower()
+        and "$" not in text
+        and "Not measured." in text
+        and "| a | 2 | 8 | 3 | 6 |" in text
+    )
+
+
+def test_the_card_says_when_images_are_real_ones_unchanged(content):
+    learned, copied, noise = (
+        card(
+            manifest_from(
+                changed(
+                    changed(content, "selected_iteration", k),
+                    "settings.distillation.initial_images",
+                    start,
+                )
+            )
+        )
+        for k, start in ((3, "real"), (0, "real"), (0, "noise"))
+    )
+    assert "Real images, unchanged" in copied and "Real images, unchanged" not in learned + noise
+    assert (
+        "Each started as a copy of a real image" in learned and "They started from noise" in noise
+    )
+    assert "Images that were learned" in learned and "Images that were learned" not in noise
+
+
+def test_the_senders_words_stay_words(content):
+    text = card(
+        manifest_from(
+            changed(content, "creator", "A <script>|b| [x](javascript:y) $total ${total}")
+        )
+    )
+    assert "<script>" not in text and "[x](" not in text and "A &lt;script&gt;\\|b\\|" in text
+
+
+def test_no_name_of_a_setting_is_lost(content):
+    assert set(json.loads(content)) == set(Manifest.model_fields)
+
+
+if __name__ == "__main__":
+    write_json(Path(str(PUBLISHED)), schema())
+    print(f"{PUBLISHED.name} written", file=sys.stderr)
