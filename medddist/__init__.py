@@ -24,11 +24,11 @@ __version__ = "0.1.0"
 __all__ = ["InputError", "Study", "__version__", "load_data", "load_profile", "open_package"]
 
 _WHERE = {
-    "InputError": "errors",
-    "Study": "study",
+    "InputError": "base.errors",
+    "Study": "study.study",
     "load_data": "data",
-    "load_profile": "profile",
-    "open_package": "package",
+    "load_profile": "study.profile",
+    "open_package": "sharing.reading",
 }
 
 

@@ -137,7 +137,7 @@ images, labels = (
     tensor[torch.from_numpy(chosen).to(study.device)] for tensor in study.tensors("test")
 )
 maps = {
-    name: list(grad_cam(network, theta, images, labels).cpu().numpy())
+    name: list(grad_cam(network.loaded(theta), images, labels).cpu().numpy())
     for name, theta in (("student", student), ("teacher", taught))
 }
 names = [dataset.class_names[k] for k in dataset.test.labels[chosen]]

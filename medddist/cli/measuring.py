@@ -183,9 +183,9 @@ def compare(profile, data, out, device, changes, as_json, save) -> None:
 
 
 def _comparison_lines(rows: list[dict]) -> list[str]:
-    lines = []
+    lines, before = [], None
     for row in rows:
-        if not lines or row["table"] != before:
+        if row["table"] != before:
             lines += ["", row["table"]] if lines else [row["table"]]
         before = row["table"]
         lines.append(f"  {row['label']:42}{row['network']:18}" + _comparison_cells(row))

@@ -9,7 +9,7 @@ from medddist.method.networks import initial_parameters
 
 def test_heat_maps_are_scaled_and_one_a_image():
     network = tiny_network()
-    heat = grad_cam(network, initial_parameters(network, 0), labelled(6)[0], labelled(6)[1])
+    heat = grad_cam(network.loaded(initial_parameters(network, 0)), labelled(6)[0], labelled(6)[1])
     assert heat.shape == (6, SIZE_PX, SIZE_PX) and heat.min() >= 0
     assert all(one.max() in (0, 1) for one in heat)
 
@@ -30,5 +30,5 @@ def test_the_definition_on_a_linear_layer_set_by_hand():
     )[:, 0]
     expected = expected / expected.amax((1, 2), keepdim=True)
     torch.testing.assert_close(
-        grad_cam(network, theta, images, torch.ones(3, dtype=torch.long)), expected
+        grad_cam(network.loaded(theta), images, torch.ones(3, dtype=torch.long)), expected
     )

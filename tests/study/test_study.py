@@ -1,6 +1,6 @@
 """Steps kept under the hash of what they depend on: read when asked for again, computed anew when something counts.
 
-`python tests/test_study.py` records the source of every step's modules in tests/step_sources.json.
+`python tests/study/test_study.py` records the source of every step's modules in tests/step_sources.json.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from medddist.study.settings import ReferenceSettings
 from medddist.study.study import METHODS, VERSIONS, Study
 
 SOURCES = Path(__file__).with_name("step_sources.json")
-REMINDER = "raise VERSIONS[{step!r}] in medddist/study/study.py if results change, then run: python tests/test_study.py"
+REMINDER = "raise VERSIONS[{step!r}] in medddist/study/study.py if results change, then run: python tests/study/test_study.py"
 
 
 # ---- a study small enough to run here --------------------------------------------------------------------------------
@@ -635,16 +635,19 @@ def test_the_parts_are_tensors_for_the_network(out):
 # ---- the reminder ----------------------------------------------------------------------------------------------------
 
 STEPS = {
-    "teacher": ["teachers"],
-    "distill": ["distill"],
-    "scores": ["evaluate", "study"],
-    "pretrain": ["compare"],
-    "compare": ["compare", "probes", "origins"],
-    "audit": ["audit"],
-    "hospitals": ["hospitals"],
+    "teacher": ["method.teachers"],
+    "distill": ["method.distill"],
+    "scores": ["method.evaluate", "study.study"],
+    "pretrain": ["comparison.tables"],
+    "compare": ["comparison.tables", "comparison.probes", "comparison.origins"],
+    "audit": ["leaks.audit"],
+    "hospitals": ["sharing.hospitals"],
 }
 # What they hold decides nothing that is computed: messages, names of files, choice of device.
-NO_RESULTS = {"errors", "files", "settings", "compute", "profile", "metrics", "data"}
+NO_RESULTS = {
+    *("base.errors", "base.files", "base.settings", "base.compute", "base.version", "base.tensors"),
+    *("study.profile", "study.settings", "measure.metrics"),
+}
 
 
 def tree_of(module: str) -> ast.Module:
@@ -656,18 +659,24 @@ def tree_of(module: str) -> ast.Module:
     )
 
 
+def is_module(name: str) -> bool:
+    return Path(medddist.__file__).parent.joinpath(*name.split(".")).with_suffix(".py").is_file()
+
+
 def imported(module: str) -> set[str]:
     """The package's modules that a module imports, and so on, itself included."""
     found, left = set(), [module]
     while left:
         now = left.pop()
-        if now.split(".")[0] in NO_RESULTS or now in found:
+        if now in NO_RESULTS or now.split(".")[0] == "data" or now in found:
             continue
         found.add(now)
         for node in ast.walk(tree_of(now)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "medddist":
-                inner = node.module.split(".")[1:]
-                left += [".".join(inner)] if inner else [name.name for name in node.names]
+                inner = node.module.removeprefix("medddist").lstrip(".")
+                names = [f"{inner}.{name.name}".lstrip(".") for name in node.names]
+                modules = [name for name in names if is_module(name)]
+                left += modules or [inner]
     return found
 
 
@@ -722,27 +731,27 @@ def test_the_reminder_knows_every_step_and_its_modules():
     assert STEPS.keys() == VERSIONS.keys()
     found = sources()
     assert found["teacher"]["modules"].keys() == {
-        "augment",
-        "derivatives",
-        "kernels",
-        "networks",
-        "privacy",
-        "seeds",
-        "teachers",
-        "training",
-        "trajectories",
+        "method.augment",
+        "method.fast.derivatives",
+        "method.fast.kernels",
+        "method.networks",
+        "method.private.dp_sgd",
+        "base.seeds",
+        "method.teachers",
+        "method.training",
+        "method.trajectories",
     }
-    assert {"matching", "distill", "evaluate", "processes", *found["teacher"]["modules"]} == found[
-        "distill"
-    ]["modules"].keys()
-    assert {"study", *found["distill"]["modules"]} == found["scores"]["modules"].keys()
+    shared = found["teacher"]["modules"].keys() - {"method.teachers", "method.private.dp_sgd"}
+    own = {"method.matching", "method.distill", "method.evaluate", "base.processes"}
+    assert found["distill"]["modules"].keys() == own | shared
+    assert {"study.study", *own, *found["teacher"]["modules"]} == found["scores"]["modules"].keys()
     baselines = {
         f"baselines.{path.stem}"
         for path in (Path(medddist.__file__).parent / "baselines").glob("[!_]*.py")
     }
-    assert {"architectures", "compare", *baselines, *found["scores"]["modules"]} <= found[
-        "pretrain"
-    ]["modules"].keys()
+    assert {"comparison.tables", *baselines, *found["scores"]["modules"]} <= found["pretrain"][
+        "modules"
+    ].keys()
 
 
 def test_the_reminder_is_for_what_code_does():
