@@ -10,6 +10,7 @@ import pytest
 from medddist import figures
 from medddist.measure import metrics
 from workflow import comparison_page, leakage_page, overview, reliability_page
+from workflow.record_figures import growth
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_sweep_is_a_picture_and_a_table_for_each_data_source(root):
     found = overview.sweeps()
     assert list(found) == ["sweep-x-a-b-a", "sweep-x-a-b-b"]
     for rows in found.values():
-        axes = figures.images_a_class(rows, "balanced_accuracy").axes[0]
+        axes = figures.images_per_class(rows, "balanced_accuracy").axes[0]
         assert [text.get_text() for text in axes.get_legend().get_texts()] == [
             "distilled images",
             "all images",
@@ -197,9 +198,7 @@ def test_growth_is_drawn_as_ratios():
         "ratio_low": 2.0,
         "ratio_high": 2.4,
     }
-    _, memory = figures.growth(
-        [row, row | {"setting": {"images": 80, "width": 64}}], {"images": 40}
-    ).axes
+    _, memory = growth([row, row | {"setting": {"images": 80, "width": 64}}], {"images": 40}).axes
     assert list(memory.lines[0].get_xdata()) == [1, 2] and list(memory.lines[0].get_ydata()) == [
         1,
         2.2,

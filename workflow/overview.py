@@ -26,6 +26,7 @@ from medddist.costs import (
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
 from workflow import audit_page, comparison_page, leakage_page, reliability_page
+from workflow.record_figures import growth, overview
 from workflow.words import FORMER, FORMER_JA, mark, with_interval
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +56,7 @@ def picture(study: Study) -> figures.Shown:
         ),
     }
     rows = [row for row in study.table() if row["method"] in SHOWN]
-    return figures.show(figures.overview(pictures, rows, "balanced_accuracy"), "")
+    return figures.show(overview(pictures, rows, "balanced_accuracy"), "")
 
 
 def found(study: Study) -> str:
@@ -182,7 +183,7 @@ def _confusions_of(path: Path, variant: str) -> str:
 def record_pictures() -> dict[str, figures.Shown]:
     """By file name: each sweep, the confusion matrices of each variant of a record, and how cost grows. Numbers alone, no radiograph."""
     drawn = {
-        name: figures.show(figures.images_a_class(rows, "balanced_accuracy"), "")
+        name: figures.show(figures.images_per_class(rows, "balanced_accuracy"), "")
         for name, rows in sweeps().items()
     }
     for path, record in real_records():
@@ -198,7 +199,7 @@ def record_pictures() -> dict[str, figures.Shown]:
     scaling = ROOT / "results" / "bench-scaling.json"
     if scaling.exists():
         drawn["growth"] = figures.show(
-            figures.growth(json.loads(scaling.read_text(encoding="utf-8"))["rows"], GROWING), ""
+            growth(json.loads(scaling.read_text(encoding="utf-8"))["rows"], GROWING), ""
         )
     for page in PAGES.values():
         drawn |= page.pictures(page.records(ROOT / "results"))

@@ -1,0 +1,22 @@
+"""The book's figures: every function takes results and draws them, and computes nothing else."""
+
+from medddist.figures.course import (
+    brightness,
+    class_counts,
+    distillation_course,
+    teacher_curves,
+    teacher_moves,
+)
+from medddist.figures.leaks import leakage, leakage_name, membership, sharing
+from medddist.figures.pictures import animation, mosaic, overlays, sheet
+from medddist.figures.scores import (
+    compared,
+    confusions,
+    images_per_class,
+    intervals,
+    leads,
+    probed,
+    score_table,
+    unnamed_bars,
+)
+from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, Shown, plt, set_style, show

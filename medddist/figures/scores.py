@@ -1,0 +1,193 @@
+"""Figures and tables of scores on the test part, with their 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from medddist.figures.style import (
+    COLOURS,
+    DISTILLED,
+    REFERENCE,
+    horizontal_interval,
+    name_rows,
+    plt,
+)
+
+NETWORKS = {
+    "convnet": "ConvNet",
+    "resnet18": "ResNet-18",
+    "imagenet_resnet18": "ResNet-18",
+    "vit": "small ViT",
+    "none": "no network",
+}
+
+
+def score_table(rows: Sequence[Mapping], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return a table, a row per method: each metric's mean and 95 % interval as text."""
+    cell = lambda score: f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    table = {
+        row["label"]: {metric.replace("_", " "): cell(row[metric]) for metric in metrics}
+        for row in rows
+    }
+    return pd.DataFrame.from_dict(table, orient="index")
+
+
+def intervals(rows: Sequence[Mapping], metrics: Sequence[str], majority_share: float) -> Figure:
+    """Draw each method's mean and 95 % interval, a panel per metric.
+
+    Dashed: the accuracy of a classifier that always predicts the majority class.
+    """
+    size = (4.6 * len(metrics), 0.42 * len(rows) + 1.3)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+    for panel, metric in zip(axes[0], metrics):
+        for place, row in enumerate(rows):
+            score, colour = row[metric], DISTILLED if row["method"] == "distilled" else REFERENCE
+            mean = score["mean"]
+            horizontal_interval(panel, place, score["low"], mean, score["high"], colour)
+            above = {"xytext": (0, 7), "textcoords": "offset points"}
+            panel.annotate(f"{mean:.3f}", (mean, place), ha="center", fontsize=8, **above)
+        if metric == "accuracy":
+            panel.axvline(majority_share, color="0.3", ls="--", lw=1)
+        panel.set(title=metric.replace("_", " "), xlabel="on test, 95 % interval")
+    name_rows(axes[0, 0], [row["label"] for row in rows])
+    figure.tight_layout()
+    return figure
+
+
+def leads(rows: Sequence[Mapping], metric: str) -> Figure:
+    """Draw the paired difference, distilled minus each other method, with its 95 % interval."""
+    others = [row for row in rows if "distilled_lead" in row]
+    figure, axes = plt.subplots(figsize=(7, 0.42 * len(others) + 1.2))
+    for place, row in enumerate(others):
+        lead = row["distilled_lead"][metric]
+        colour = COLOURS[2] if lead["low"] > 0 else COLOURS[3] if lead["high"] < 0 else "0.5"
+        horizontal_interval(axes, place, lead["low"], lead["difference"], lead["high"], colour)
+    axes.axvline(0, color="0.3", lw=1)
+    name_rows(axes, [row["label"] for row in others])
+    xlabel = f"{metric.replace('_', ' ')}: distilled minus the other (right: distilled is better)"
+    axes.set(xlabel=xlabel, title="Paired difference")
+    return figure
+
+
+def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Draw confusion matrices (K, K): rows are true classes, shown as shares of the row."""
+    size = (3.9 * len(matrices), 3.5)
+    figure, axes = plt.subplots(1, len(matrices), figsize=size, sharey=True, squeeze=False)
+    short = [name.replace("_", " ").replace(" ", "\n") for name in class_names]
+    look = {"annot": True, "fmt": ".2f", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False}
+    look |= {"square": True, "xticklabels": short, "yticklabels": short}
+    for panel, (name, matrix) in zip(axes[0], matrices.items()):
+        matrix = np.asarray(matrix)
+        share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-12)
+        sns.heatmap(share, ax=panel, annot_kws={"fontsize": 9}, **look)
+        panel.tick_params(labelsize=8, rotation=0)
+        panel.set_title(name, fontsize=10)
+        panel.set_xlabel("predicted")
+    axes[0, 0].set_ylabel("true")
+    figure.tight_layout()
+    return figure
+
+
+def images_per_class(table: pd.DataFrame, metric: str) -> Figure:
+    """Draw each method's score by images per class, all seeds together, with 95 % intervals.
+
+    Small points are single seeds; a method without a number of images is a horizontal line.
+    `table` is `study.sweep.table` of one data source.
+    """
+    rows = table[table["metric"] == metric]
+    together = rows[rows["seeds"] == max(rows["seeds"], key=len)]
+    sized = together.dropna(subset="images_per_class")
+    colours = [DISTILLED, REFERENCE, COLOURS[2], COLOURS[4], COLOURS[3]]
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for place, (label, method) in enumerate(sized.groupby("label", sort=False)):
+        colour, x = colours[place % 5], method["images_per_class"].astype(float)
+        axes.plot(x, method["mean"], "o-", color=colour, label=label)
+        axes.fill_between(x, method["low"], method["high"], color=colour, alpha=0.2, lw=0)
+        single = rows[(rows["label"] == label) & ~rows["seeds"].str.contains(" ")]
+        x = single["images_per_class"].astype(float)
+        axes.plot(x, single["mean"], ".", color=colour, ms=5, alpha=0.7)
+    constant = together[together["images_per_class"].isna()]
+    for place, (label, method) in enumerate(constant.groupby("label", sort=False)):
+        score = method.iloc[0]
+        axes.axhline(score["mean"], color="0.3", ls=("--", ":", "-.")[place % 3], label=label)
+        axes.axhspan(score["low"], score["high"], color="0.3", alpha=0.12, lw=0)
+    ticks = sorted(set(sized["images_per_class"].astype(int)))
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axes.minorticks_off()
+    ylabel = f"{metric.replace('_', ' ')} on test"
+    axes.set(xlabel="images per class", ylabel=ylabel, title="What more images are worth")
+    axes.legend(fontsize=9)
+    return figure
+
+
+def compared(rows: Sequence[Mapping], metrics: Sequence[str]) -> Figure:
+    """Draw mean and 95 % interval on test: a line per method, a colour per network.
+
+    Dotted: the distilled images, where they come first. Rows without scores are left out.
+    """
+    measured = [row for row in rows if row["status"] == "measured"]
+    frame = pd.DataFrame(
+        {"method": row["label"], "network": NETWORKS.get(row["network"], row["network"])}
+        for row in measured
+    )
+    names, networks = list(frame["method"].unique()), list(frame["network"].unique())
+    palette = dict(zip(networks, COLOURS))
+    apart = frame["network"].map(networks.index) / len(networks) - 0.5 + 0.5 / len(networks)
+    frame["place"] = frame["method"].map(names.index) + 0.7 * apart
+    size = (4.8 * len(metrics) + 2, 0.36 * len(names) + 1.2)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+    for panel, metric in zip(axes[0], metrics):
+        scores = frame.join(pd.DataFrame(row[metric] for row in measured))
+        _panel(panel, scores, palette, legend=panel is axes[0, -1])
+        if measured[0]["method"] == "distilled":
+            panel.axvline(measured[0][metric]["mean"], color="0.4", ls=":", lw=1)
+        panel.set(title=metric.replace("_", " "), xlabel="on test, 95 % interval", ylabel="")
+    name_rows(axes[0, 0], names)
+    sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1, 0.5), title="")
+    figure.tight_layout()
+    return figure
+
+
+def _panel(panel: Axes, scores: pd.DataFrame, palette: Mapping[str, tuple], legend: bool) -> None:
+    colours = scores["network"].map(palette).tolist()
+    panel.hlines(scores["place"], scores["low"], scores["high"], colors=colours, lw=2)
+    look = {"hue": "network", "palette": palette, "s": 45, "legend": legend}
+    sns.scatterplot(scores, x="mean", y="place", ax=panel, **look)
+    panel.grid(axis="y", visible=False)
+
+
+def probed(rows: Sequence[Mapping]) -> Figure:
+    """Draw linear probes' balanced accuracy, a panel per network; dashed: random features."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    size = (3.4 * len(networks), 3.4)
+    figure, axes = plt.subplots(1, len(networks), figsize=size, sharey=True, squeeze=False)
+    for panel, network in zip(axes[0], networks):
+        own = [row for row in rows if row["network"] == network]
+        frame = pd.DataFrame({"method": row["label"], **row["balanced_accuracy"]} for row in own)
+        sns.pointplot(frame, x="method", y="mean", linestyle="none", ax=panel)
+        panel.vlines(range(len(frame)), frame["low"], frame["high"], color=COLOURS[0], lw=2.5)
+        panel.axhline(frame["mean"].iloc[0], color="0.3", ls="--", lw=1)
+        title = NETWORKS.get(network, network)
+        panel.set(title=title, xlabel="", ylabel="balanced accuracy on test")
+        panel.tick_params(axis="x", rotation=90)
+        panel.margins(x=0.2)
+    figure.tight_layout()
+    return figure
+
+
+def unnamed_bars(percent: Sequence[float], title: str) -> Figure:
+    """Draw accuracies in percent whose methods are not known."""
+    figure, axes = plt.subplots(figsize=(5, 1.8))
+    names = [f"bar {k + 1}" for k in range(len(percent))]
+    sns.barplot(x=list(percent), y=names, color="0.7", ax=axes)
+    texts = [f"{value} %" for value in percent]
+    axes.bar_label(axes.containers[0], texts, label_type="center", fontsize=9)
+    axes.set(xlim=(0, 100), xlabel="accuracy as read, %", ylabel="", title=title)
+    return figure
