@@ -1,15 +1,16 @@
-"""MedMNIST's layout in one .npz: {train,val,test}_{images,labels}, and optionally *_group and *_origin.
+"""MedMNIST's layout: one .npz with {train,val,test}_{images,labels}, and optionally *_group, *_origin.
 
-Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3): uint8, taken as they are; uint16, each scaled from its own lowest to
-its own highest value; or floats within [0, 1], of which 1 becomes 255. `val_*` may be absent: validation then comes out
-of the training part. Names of classes and origins come from a .json file of the same name beside it, with `class_names`
-and `origins`.
+Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3): uint8, used unchanged; uint16, each image scaled
+from its own minimum to its own maximum; or floats within [0, 1]. Without `val_*`, validation images
+are taken from the training part. Names of classes and origins come from a .json file of the same
+name beside the .npz, with `class_names` and `origins`. Nothing pickled is ever loaded.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,38 +19,86 @@ import numpy as np
 from medddist.base.errors import InputError, shown
 from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection, Progress
 from medddist.data.images import MAX_PIXELS, Prepared, eight_bit, prepared, scaled
-from medddist.data.npz_file import Field, NpzFile
 from medddist.data.splits import numbered
 
 PREFIXES = {TRAIN: "train", VALIDATION: "val", TEST: "test"}
 MAX_DECODED_BYTES = 2**36
+SUSPICIOUS_BYTES = 2**30  # a larger array that was packed 100 to 1 is no data set
+DAMAGE = (  # what numpy and zipfile raise for members that are damaged, pickled or too large
+    *(ValueError, OSError, EOFError, MemoryError, OverflowError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
+
+
+class _Npz:
+    """An open .npz; errors name the file and the array."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self.zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as problem:
+            raise InputError(
+                f"{shown(path)}: is not a readable .npz file ({problem}); save it again"
+            ) from None
+        self.names = {n.removesuffix(".npy") for n in self.zip.namelist() if n.endswith(".npy")}
+
+    def refuse(self, name: str, what: str) -> InputError:
+        return InputError(f"{shown(self.path)}: {name} {what}")
+
+    def array(self, name: str) -> np.ndarray:
+        """Read one array by numpy's reader; the zip's check sum is compared at its end."""
+        if name not in self.names:
+            known = shown(", ".join(sorted(self.names)) or "none")
+            raise self.refuse(name, f"is missing; the arrays are: {known}")
+        info = self.zip.getinfo(f"{name}.npy")
+        if info.file_size > SUSPICIOUS_BYTES and info.file_size > 100 * info.compress_size:
+            sizes = f"{info.compress_size} bytes to {info.file_size}"
+            raise self.refuse(name, f"would unpack {sizes}; it is refused as a zip bomb")
+        try:
+            with self.zip.open(info) as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+                file.read()
+        except DAMAGE as problem:
+            reason = f"cannot be read ({shown(problem)}); save it again as plain numbers"
+            raise self.refuse(name, reason) from None
+        return array
+
+    def column(self, name: str, count: int) -> np.ndarray:
+        """(count,) integers or text, from an array (count,) or (count, 1)."""
+        column = self.array(name)
+        if column.shape not in ((count,), (count, 1)):
+            wanted = f"({count},) or ({count}, 1)"
+            raise self.refuse(name, f"has the shape {column.shape}; each image needs one: {wanted}")
+        if column.dtype.kind not in "iuU":
+            raise self.refuse(name, f"has the type {column.dtype}; integers are needed")
+        return column.reshape(count)
 
 
 def read(
     path: Path, image_size_px: int, channels: int, progress: Progress | None = None
 ) -> Collection:
-    """Read an .npz into a `Collection`; raises `InputError` naming the file and the field."""
-    npz = NpzFile(path)
+    """Read an .npz into a `Collection`; raises `InputError` naming the file and the array."""
+    npz = _Npz(path)
     with npz.zip:
-        parts = [
-            part
-            for part in PREFIXES
-            if part != VALIDATION or {"val_images", "val_labels"} & npz.names
-        ]
-        fields = [_image_field(npz, f"{PREFIXES[part]}_images") for part in parts]
-        _require_one_shape(npz, fields)
-        counts = [field.shape[0] for field in fields]
+        given = {"val_images", "val_labels"} & npz.names
+        parts = [part for part in PREFIXES if part != VALIDATION or given]
+        blocks = {name: _images(npz, name) for name in (f"{PREFIXES[k]}_images" for k in parts)}
+        _require_one_shape(npz, blocks)
+        counts = [len(block) for block in blocks.values()]
         if sum(counts) * channels * image_size_px**2 > MAX_DECODED_BYTES:
             raise InputError(
                 f"{shown(path)}: {sum(counts)} images at {image_size_px} px do not fit; lower image_size_px"
             )
         known = _known(npz, parts, counts)
-        images, hashes = _images(npz, fields, image_size_px, channels, progress)
-    notes = _size_notes(fields[0].shape[1:3], image_size_px)
-    return Collection(images=images, hashes=hashes, notes=notes, **known)
+    images, hashes = _resized(npz, blocks, image_size_px, channels, progress)
+    size_px = next(iter(blocks.values())).shape[1:3]
+    return Collection(
+        images=images, hashes=hashes, notes=_size_notes(size_px, image_size_px), **known
+    )
 
 
-def _known(npz: NpzFile, parts: list[int], counts: list[int]) -> dict:
+def _known(npz: _Npz, parts: list[int], counts: list[int]) -> dict:
     """All of a `Collection` but its images: read and checked first, since it is small."""
     labels, groups = _labels(npz, parts, counts), _optional(npz, parts, counts, "group")
     names = _names(npz.path, int(labels.max(initial=-1)) + 1)
@@ -65,39 +114,32 @@ def _known(npz: NpzFile, parts: list[int], counts: list[int]) -> dict:
     }
 
 
-def _image_field(npz: NpzFile, name: str) -> Field:
-    field = npz.field(name)
-    if (
-        len(field.shape) not in (3, 4)
-        or field.shape[3:] not in ((), (1,), (3,))
-        or 0 in field.shape[1:]
-    ):
-        raise npz.refuse(
-            name, f"has the shape {field.shape}; (N, H, W), (N, H, W, 1) or (N, H, W, 3) is needed"
-        )
-    if field.dtype.kind != "f" and field.dtype.str[1:] not in ("u1", "u2"):
-        raise npz.refuse(
-            name, f"has the type {field.dtype}; uint8, uint16 or floats within [0, 1] are needed"
-        )
-    if field.shape[1] * field.shape[2] > MAX_PIXELS:
-        raise npz.refuse(
-            name,
-            f"has images of {field.shape[1]} x {field.shape[2]} pixels, {MAX_PIXELS} are the most",
-        )
-    return field
+def _images(npz: _Npz, name: str) -> np.ndarray:
+    """One part's images as stored, of a shape and type that can be used."""
+    images = npz.array(name)
+    shape, kind = images.shape, images.dtype
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or 0 in shape[1:]:
+        wanted = "(N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+        raise npz.refuse(name, f"has the shape {shape}; {wanted} is needed")
+    if kind.kind != "f" and kind.str[1:] not in ("u1", "u2"):
+        wanted = "uint8, uint16 or floats within [0, 1]"
+        raise npz.refuse(name, f"has the type {kind}; {wanted} are needed")
+    if shape[1] * shape[2] > MAX_PIXELS:
+        size = f"{shape[1]} x {shape[2]} pixels"
+        raise npz.refuse(name, f"has images of {size}; at most {MAX_PIXELS} pixels are read")
+    return images[..., 0] if shape[3:] == (1,) else images
 
 
-def _require_one_shape(npz: NpzFile, fields: list[Field]) -> None:
-    for field in fields[1:]:
-        if field.shape[1:] != fields[0].shape[1:] or field.dtype != fields[0].dtype:
-            raise npz.refuse(
-                field.name,
-                f"has images of {field.shape[1:]} {field.dtype} and {fields[0].name} of "
-                f"{fields[0].shape[1:]} {fields[0].dtype}; all parts need one shape and type",
-            )
+def _require_one_shape(npz: _Npz, blocks: dict[str, np.ndarray]) -> None:
+    (first, one), *others = blocks.items()
+    for name, other in others:
+        if other.shape[1:] != one.shape[1:] or other.dtype != one.dtype:
+            this, that = (f"{block.shape[1:]} {block.dtype}" for block in (other, one))
+            what = f"has images of {this} and {first} of {that}"
+            raise npz.refuse(name, f"{what}; all parts need one shape and type")
 
 
-def _labels(npz: NpzFile, parts: list[int], counts: list[int]) -> np.ndarray:
+def _labels(npz: _Npz, parts: list[int], counts: list[int]) -> np.ndarray:
     columns = []
     for part, count in zip(parts, counts):
         name = f"{PREFIXES[part]}_labels"
@@ -116,7 +158,7 @@ def _labels(npz: NpzFile, parts: list[int], counts: list[int]) -> np.ndarray:
     return np.concatenate(columns)
 
 
-def _optional(npz: NpzFile, parts: list[int], counts: list[int], what: str) -> np.ndarray | None:
+def _optional(npz: _Npz, parts: list[int], counts: list[int], what: str) -> np.ndarray | None:
     """The column `what` of all parts, None where no part has it."""
     names = [f"{PREFIXES[part]}_{what}" for part in parts]
     if not any(name in npz.names for name in names):
@@ -128,7 +170,7 @@ def _optional(npz: NpzFile, parts: list[int], counts: list[int], what: str) -> n
 
 
 def _origins(
-    npz: NpzFile, parts, counts, names: tuple[str, ...] | None
+    npz: _Npz, parts, counts, names: tuple[str, ...] | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """(N,) positions and the names they point to; -1 and no names where the file has no origins."""
     column = _optional(npz, parts, counts, "origin")
@@ -180,35 +222,36 @@ def _name_list(value) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _images(
-    npz: NpzFile, fields: list[Field], image_size_px: int, channels: int, progress: Progress | None
-):
-    """All parts' images (N, C, S, S) uint8 and their hashes (N, 2), read and resized a few at a time."""
-    total, done = sum(field.shape[0] for field in fields), 0
+def _resized(
+    npz: _Npz,
+    blocks: dict[str, np.ndarray],
+    image_size_px: int,
+    channels: int,
+    progress: Progress | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """All parts' images (N, C, S, S) uint8 and their hashes (N, 2)."""
+    total, done = sum(map(len, blocks.values())), 0
     images = np.empty((total, channels, image_size_px, image_size_px), np.uint8)
     hashes = np.empty((total, 2), np.uint64)
-    for field in fields:
-        for block in npz.rows(field, max(1, 2**22 // math.prod(field.shape[1:]))):
-            for one in _prepared(npz, field, block, image_size_px, channels):
-                images[done], hashes[done] = one.pixels, one.hashes
-                done += 1
-            if progress:
+    for name, block in blocks.items():
+        for one in _prepared(npz, name, block, image_size_px, channels):
+            images[done], hashes[done] = one.pixels, one.hashes
+            done += 1
+            if progress and (done % 1024 == 0 or done == total):
                 progress(done, total, "reading images")
     return images, hashes
 
 
 def _prepared(
-    npz: NpzFile, field: Field, block: np.ndarray, image_size_px: int, channels: int
+    npz: _Npz, name: str, block: np.ndarray, image_size_px: int, channels: int
 ) -> Iterator[Prepared]:
-    if field.dtype.kind == "f" and not ((block >= 0) & (block <= 1)).all():
-        raise npz.refuse(
-            field.name, "has NaN or values outside [0, 1]; scale floats to [0, 1] or save uint8"
-        )
-    block = block[..., 0] if block.shape[3:] == (1,) else block
-    value_range = (0, 1) if field.dtype.kind == "f" else None
+    value_range = (0, 1) if block.dtype.kind == "f" else None
     for pixels in block:
+        if value_range and not ((pixels >= 0) & (pixels <= 1)).all():
+            what = "has NaN or values outside [0, 1]"
+            raise npz.refuse(name, f"{what}; scale floats to [0, 1] or save uint8")
         if pixels.ndim == 3 and pixels.dtype != np.uint8:
-            pixels = eight_bit(scaled(pixels, value_range))  # PIL has no colour of more bits
+            pixels = eight_bit(scaled(pixels, value_range))  # PIL has 8 bits per colour
         yield prepared(pixels, image_size_px, channels, value_range)
 
 

@@ -184,11 +184,11 @@ BAD = {
     "text labels": (change("train_labels", np.array(["a"] * 30)), "train_labels holds text"),
     "pickled labels": (
         change("train_labels", np.array([[0]] * 30, object)),
-        "train_labels holds Python objects",
+        "train_labels cannot be read .*allow_pickle",
     ),
     "pickled images": (
         change("train_images", np.array([None] * 30)),
-        "train_images holds Python objects",
+        "train_images cannot be read .*allow_pickle",
     ),
     "a gap in the labels": (
         change("train_labels", lambda x: x * 2),
@@ -265,9 +265,7 @@ def rewritten(path, name: str, content: bytes, how=zipfile.ZIP_DEFLATED):
 @pytest.mark.parametrize("name", ["train_images", "train_labels"])
 def test_headers_that_ask_for_more_than_there_is_are_refused(npz_arrays, save_npz, name):
     path = rewritten(save_npz(npz_arrays), name, header((2**40, 1024, 1024)) + bytes(100))
-    with pytest.raises(
-        InputError, match=f"{name} declares 1152921504606846976 bytes and holds 100"
-    ):
+    with pytest.raises(InputError, match=f"{name} cannot be read"):
         load_data(path, 16)
 
 
@@ -284,7 +282,7 @@ def test_directory_sizes_beyond_what_deflate_can_do_are_refused(npz_arrays, save
         4, "little"
     )  # the uncompressed size, with a lie in it
     path.write_bytes(whole)
-    with pytest.raises(InputError, match=f"more than its {info.compress_size} can unpack to"):
+    with pytest.raises(InputError, match="train_labels cannot be read"):
         load_data(path, 16)
 
 
@@ -293,14 +291,21 @@ def test_directory_sizes_beyond_what_deflate_can_do_are_refused(npz_arrays, save
 )
 def test_members_that_are_no_arrays_are_refused(npz_arrays, save_npz, content):
     path = rewritten(save_npz(npz_arrays), "val_images", content)
-    with pytest.raises(InputError, match="val_images has no readable header"):
+    with pytest.raises(InputError, match="val_images cannot be read"):
         load_data(path, 16)
 
 
-def test_fortran_order_is_refused(npz_arrays, save_npz):
+def test_fortran_order_is_read_like_any_other(npz_arrays, save_npz):
+    expected = load_data(save_npz(npz_arrays), 16).fingerprint
     npz_arrays["train_images"] = np.asfortranarray(npz_arrays["train_images"])
-    with pytest.raises(InputError, match="train_images is in Fortran order"):
-        load_data(save_npz(npz_arrays), 16)
+    assert load_data(save_npz(npz_arrays), 16).fingerprint == expected
+
+
+def test_an_array_that_unpacks_a_hundredfold_is_refused(npz_arrays, save_npz, monkeypatch):
+    monkeypatch.setattr("medddist.data.npz.SUSPICIOUS_BYTES", 1000)
+    path = rewritten(save_npz(npz_arrays), "val_labels", bytes(10**6))
+    with pytest.raises(InputError, match="val_labels would unpack .* to 1000000; .* zip bomb"):
+        load_data(path, 16)
 
 
 def test_truncation_and_flipped_bytes_are_noticed(npz_arrays, save_npz):
