@@ -506,7 +506,9 @@ def _require_enough_images(study: Study) -> None:
     smallest = min(counts, key=counts.get)
     if wanted > counts[smallest]:
         raise InputError(
-            f"distill.images_per_class: {wanted} is more than the {counts[smallest]} training images of the class {smallest!r}; lower it"
+            "distill.images_per_class",
+            f"{wanted} is more than the {counts[smallest]} training images of the class {smallest!r}",
+            "lower it",
         )
 
 
@@ -519,15 +521,17 @@ def require_room(study: Study, found: list[Estimate]) -> None:
                 profile, shape, one.step, machine.resident_bytes()
             )
             raise InputError(
-                f"{one.step}: needs about {machine.told_bytes(one.memory_bytes)} of memory and {machine.told_bytes(free)} are free;"
-                f" {_what_fits(study, SMALLER_MEMORY[one.step], needs, free)}"
+                one.step,
+                f"needs about {machine.told_bytes(one.memory_bytes)} of memory and {machine.told_bytes(free)} are free",
+                _what_fits(study, SMALLER_MEMORY[one.step], needs, free),
             )
     needed, free = sum(one.disk_bytes for one in found), machine.free_disk_bytes(study.out)
     if needed > free:
         needs = lambda profile, shape: sum(disk_bytes(profile, shape, one.step) for one in found)
         raise InputError(
-            f"out: {study.out} has {machine.told_bytes(free)} of disk free and about {machine.told_bytes(needed)} are needed; give another --out,"
-            f" or {_what_fits(study, SMALLER_DISK, needs, free)}"
+            "out",
+            f"{study.out} has {machine.told_bytes(free)} of disk free and about {machine.told_bytes(needed)} are needed",
+            f"give another --out, or {_what_fits(study, SMALLER_DISK, needs, free)}",
         )
 
 

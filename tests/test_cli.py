@@ -16,7 +16,7 @@ import torch
 from test_mistakes import pictures
 
 from medddist import benchmarks, cli
-from medddist.base.files import not_writable
+from medddist.base.errors import NotWritable
 from medddist.study.profile import load_profile
 
 TINY = [
@@ -126,7 +126,7 @@ def test_a_package_whose_place_is_read_only_names_its_own_option(
     capsys, tmp_path, monkeypatch, name
 ):
     def refuse(*_, **__):
-        raise not_writable(tmp_path / name, PermissionError(errno.EACCES, "Permission denied"))
+        raise NotWritable(tmp_path / name, PermissionError(errno.EACCES, "Permission denied"))
 
     monkeypatch.setattr("medddist.sharing.writing.write_package", refuse)
     code, _, err = run(

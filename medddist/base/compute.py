@@ -24,16 +24,19 @@ def device_named(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"device: {name!r} is no device; use auto, cpu or cuda") from None
+        raise InputError("device", f"{name!r} is no device", "use auto, cpu or cuda") from None
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device: {name!r} is not supported; use auto, cpu or cuda")
+        raise InputError("device", f"{name!r} is not supported", "use auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "device: cuda was asked for and torch sees no GPU here; use --device cpu, or install a CUDA build of torch"
+            "device",
+            "cuda was asked for and torch sees no GPU here",
+            "use --device cpu, or install a CUDA build of torch",
         )
     if device.type == "cuda" and device.index >= torch.cuda.device_count():
         raise InputError(
-            f"device: {name} was asked for and there are {torch.cuda.device_count()} GPUs, counted from cuda:0"
+            "device",
+            f"{name} was asked for and there are {torch.cuda.device_count()} GPUs, counted from cuda:0",
         )
     return device
 

@@ -1,24 +1,67 @@
-"""The one exception that means: what was given cannot be used, and here is what to do."""
+"""Exceptions that mean: this input cannot be used, and here is what to do about it."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class InputError(ValueError):
-    """A mistake of the caller or a refused input; the command line ends with exit code 2.
+    """A caller's mistake or a refused input; the command line exits with code 2.
 
-    The message is one line that names the file or setting, says what is wrong with it, and what to do.
+    Its text is one line, `subject: reason; remedy`.
+
+    Args:
+        subject: the file or setting that cannot be used; alone, the whole text.
+        reason: what is wrong with it.
+        remedy: what to do; may be empty.
     """
+
+    def __init__(self, subject: object, reason: str = "", remedy: str = ""):
+        super().__init__(str(subject), reason, remedy)
+        self.subject, self.reason, self.remedy = self.args
+
+    def __str__(self) -> str:
+        """The line that a user reads."""
+        text = f"{self.subject}: {self.reason}" if self.reason else self.subject
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+    def within(self, section: str) -> InputError:
+        """Return the same error about a setting of `section`: `momentum` becomes `distill.momentum`."""
+        return type(self)(f"{section}.{self.subject}", self.reason, self.remedy)
 
 
 class NotApplicable(InputError):
-    """A refused input that has nothing wrong with it: this one question cannot be asked of these data. A book leaves it out and goes on."""
+    """A question that these data cannot answer, though nothing is wrong with them; a book skips it."""
 
 
 class NotWritable(InputError):
-    """A file or folder that the file system refuses to write: `path`, and the system's `reason` (an error number)."""
+    """A file or folder that the file system refuses to write."""
 
-    path = None
-    reason = None
+    def __init__(self, path: Path | str, problem: OSError, choice: str = "folder"):
+        reason = f"cannot be written ({problem.strerror or problem})"
+        InputError.__init__(self, shown(path), reason, remedy(problem.errno, choice))
+        self.path, self.problem = Path(path), problem
+
+    def __reduce__(self):
+        """Survive the way back from a worker process."""
+        return type(self), (self.path, self.problem)
 
 
-def shown(name) -> str:
-    """A file's name fit for a message of one line: characters that do not print are escaped."""
+def remedy(number: int | None, choice: str) -> str:
+    """Name what to do about error `number` of the file system; `choice` is what the user may change."""
+    if number in READ_ONLY:
+        return f"choose another {choice} or make it writable"
+    return (
+        f"free some space there, or choose another {choice}"
+        if number in FULL
+        else f"choose another {choice}"
+    )
+
+
+def shown(name: object) -> str:
+    """Return a name fit for a message of one line: characters that do not print are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -16,9 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from medddist.base.errors import NotWritable
-
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 RESERVED = {
     "con",
@@ -44,7 +40,7 @@ def replaced_atomically(path: Path, private: bool = False) -> Iterator[Path]:
         with _replaced(Path(path), 0o600 if private else 0o666) as temporary:
             yield temporary
     except OSError as problem:
-        raise not_writable(path, problem) from problem
+        raise NotWritable(path, problem) from problem
 
 
 @contextmanager
@@ -75,28 +71,7 @@ def private_folder(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as problem:
-        raise not_writable(path, problem) from problem
-
-
-def not_writable(path: Path | str, problem: OSError) -> NotWritable:
-    """The refusal of a place to write to, with a remedy that fits the reason."""
-    name = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
-    refused = NotWritable(
-        f"{name}: cannot be written ({problem.strerror or problem}); {remedy(problem.errno)}"
-    )
-    refused.path, refused.reason = Path(path), problem.errno
-    return refused
-
-
-def remedy(number: int | None, choice: str = "folder") -> str:
-    """What to do where the system refuses to write with this error number; `choice` is what may be chosen anew."""
-    if number in READ_ONLY:
-        return f"choose another {choice} or make it writable"
-    return (
-        f"free some space there, or choose another {choice}"
-        if number in FULL
-        else f"choose another {choice}"
-    )
+        raise NotWritable(path, problem) from problem
 
 
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:

@@ -64,10 +64,12 @@ def refusal(
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return InputError(
-            f"{where}: {name} is not a setting; known here: {', '.join(_siblings(kind, first['loc']))}"
+            where,
+            f"{name} is not a setting",
+            f"known here: {', '.join(_siblings(kind, first['loc']))}",
         )
     given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-    return InputError(f"{where}: {name or 'settings'}: {_plain(first['msg'])}{given}")
+    return InputError(where, f"{name or 'settings'}: {_plain(first['msg'])}{given}")
 
 
 def _plain(message: str) -> str:

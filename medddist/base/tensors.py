@@ -34,10 +34,12 @@ def _opened(path: Path):
     try:
         return safetensors.safe_open(path, framework="pt")
     except FileNotFoundError:
-        raise InputError(f"{path}: is missing; run the teachers step again") from None
+        raise InputError(path, "is missing", "run the teachers step again") from None
     except (safetensors.SafetensorError, OSError) as damage:
         raise InputError(
-            f"{path}: cannot be read as a trajectory ({damage}); delete it and run the teachers step again"
+            path,
+            f"cannot be read as a trajectory ({damage})",
+            "delete it and run the teachers step again",
         ) from None
 
 
@@ -53,7 +55,7 @@ def _words(file, path: Path) -> tuple[dict, list | dict | None]:
         about, sums = words["about"], words["sums"]
     except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(
-            f"{path}: does not say what it was made with; delete it and run its step again"
+            path, "does not say what it was made with", "delete it and run its step again"
         ) from None
     _require(path, len(metadata) == 1 and isinstance(about, dict))
     if CHECKED in metadata:
@@ -75,13 +77,15 @@ def _require_finite(path: Path, tensors: Iterable[Tensor], about: dict, what: st
     except ValueError:
         finite = False
     if not finite:
-        raise InputError(f"{path}: {what}")
+        raise InputError(path, what)
 
 
 def _require(path: Path, whole: bool) -> None:
     if not whole:
         raise InputError(
-            f"{path}: is damaged (its check sums do not fit what is in it); delete it and run its step again"
+            path,
+            "is damaged (its check sums do not fit what is in it)",
+            "delete it and run its step again",
         )
 
 

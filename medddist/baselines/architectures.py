@@ -202,8 +202,9 @@ class ViT(nn.Module):
         super().__init__()
         if image_size_px % patches_per_side or width % heads or width % 4:
             raise InputError(
-                f"vit_patches_per_side: {patches_per_side} does not divide {image_size_px} px, or vit_width {width} is no multiple of 4"
-                f" and of {heads} heads; change them"
+                "vit_patches_per_side",
+                f"{patches_per_side} does not divide {image_size_px} px, or vit_width {width} is no multiple of 4 and of {heads} heads",
+                "change them",
             )
         self.patch_px = image_size_px // patches_per_side
         self.embed = nn.Conv2d(channels, width, self.patch_px, self.patch_px)
@@ -296,4 +297,4 @@ def architecture(
         )
     if name == "mlp":
         return Network(MLP(sizes.mlp_width, *shape, image_size_px))
-    raise InputError(f"network: {name!r} is not known; use one of {', '.join(ARCHITECTURES)}")
+    raise InputError("network", f"{name!r} is not known", f"use one of {', '.join(ARCHITECTURES)}")

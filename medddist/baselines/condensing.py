@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
 from medddist.base.settings import Settings
 from medddist.method.augment import AugmentSettings, Draws, augment, draw
@@ -45,7 +46,8 @@ def condense(
     learning_rate: float,
     network_every: int,
     seed: tuple[int | str, ...],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
+    what: str = "condensing",
 ) -> Tensor:
     """Images (M, C, H, W) that start at `initial`'s, whose labels they keep.
 
@@ -76,13 +78,14 @@ def condense(
         images = images - learning_rate * velocity
         if not (loss.isfinite() and images.isfinite().all()):
             raise Diverged(
-                f"learning_rate: condensing diverged in iteration {iteration + 1} at {learning_rate:g}; lower the learning rate"
+                "learning_rate",
+                f"condensing diverged in iteration {iteration + 1} at {learning_rate:g}",
+                "lower the learning rate",
             )
         if network_every > 1:
             x = augment(images, draw(len(images), random, images), settings.augmentation)
             theta = theta - settings.network_learning_rate * gradient(network, theta, x, labels)[1]
-        if progress:
-            progress(iteration + 1, iterations)
+        progress(what, iteration + 1, iterations)
     return images
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
 from medddist.base.settings import Settings
 from medddist.method.augment import AugmentSettings, augment, draw
@@ -87,7 +88,8 @@ def pretrain(
     settings: PretrainSettings,
     steps: int,
     seed: tuple[int | str, ...],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
+    what: str = "pretraining",
 ) -> Pretrained:
     """Learn the network's features from images (N, C, H, W) without labels, N >= 2.
 
@@ -115,16 +117,19 @@ def pretrain(
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise Diverged(
-                f"learning_rate: pretraining diverged in step {step + 1} at {settings.learning_rate:g}; lower the learning rate"
+                "learning_rate",
+                f"pretraining diverged in step {step + 1} at {settings.learning_rate:g}",
+                "lower the learning rate",
             )
-        if progress:
-            progress(step + 1, steps)
+        progress(what, step + 1, steps)
     theta, after = flat(method.encoder), spread(method, some)
     if not (
         theta.isfinite().all() and math.isfinite(after)
     ):  # the last loss is that before the last step
         raise Diverged(
-            f"learning_rate: pretraining diverged in step {steps} at {settings.learning_rate:g}; lower the learning rate"
+            "learning_rate",
+            f"pretraining diverged in step {steps} at {settings.learning_rate:g}",
+            "lower the learning rate",
         )
     return Pretrained(theta, losses, {"start": before, "end": after})
 

@@ -53,7 +53,9 @@ def imagenet_weights(given: str | None) -> Path:
     if given:
         if not Path(given).is_file():
             raise InputError(
-                f"compare.imagenet_weights: {given} is no file; give torchvision's {IMAGENET_FILE}, or leave it out"
+                "compare.imagenet_weights",
+                f"{given} is no file",
+                f"give torchvision's {IMAGENET_FILE}, or leave it out",
             )
         return Path(given)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE
@@ -76,11 +78,13 @@ def imagenet_network(weights: Path, classes: int) -> Network:
     except Exception as problem:  # whatever torch finds wrong with a file
         reason = " ".join(str(problem).split())[:100] or type(problem).__name__
         raise InputError(
-            f"{weights}: holds no ImageNet weights of ResNet-18 ({reason}); give torchvision's file"
+            weights, f"holds no ImageNet weights of ResNet-18 ({reason})", "give torchvision's file"
         ) from None
     if missing or set(unexpected) - {"fc.weight", "fc.bias"}:
         raise InputError(
-            f"{weights}: holds another network's weights ({(missing + unexpected)[0]} does not fit); give torchvision's file"
+            weights,
+            f"holds another network's weights ({(missing + unexpected)[0]} does not fit)",
+            "give torchvision's file",
         )
     return Network(module)
 

@@ -14,8 +14,7 @@ import click
 
 from medddist.base import processes
 from medddist.base.errors import InputError, NotWritable
-from medddist.base.files import remedy
-from medddist.base.progress import Progress
+from medddist.base.progress import Bar
 
 if TYPE_CHECKING:
     from medddist.study.study import Study
@@ -85,7 +84,7 @@ def opened_study(
     from medddist.study.study import Study
 
     tell_of_a_phantom_here(data)
-    progress = Progress()
+    progress = Bar()
     keep_freed_memory()
     try:
         option = "--artifacts" if "artifacts" in click.get_current_context().params else "--out"
@@ -127,8 +126,7 @@ def written_by(option: str, place: str) -> Iterator[None]:
     except NotWritable as refused:
         if Path(place) not in (refused.path, *refused.path.parents):
             raise
-        what = str(refused).rpartition("; ")[0]
-        raise InputError(f"{what}; {remedy(refused.reason, option)}") from refused
+        raise NotWritable(refused.path, refused.problem, option) from refused
 
 
 def announce(study: Study, command: str) -> None:
@@ -143,7 +141,9 @@ def announce(study: Study, command: str) -> None:
 def require_one_process(step: str) -> None:
     if processes.count() > 1:
         raise InputError(
-            f"{step}: deals nothing out to several processes; run `teachers` and `distill` under torchrun, then this without"
+            step,
+            "deals nothing out to several processes",
+            "run `teachers` and `distill` under torchrun, then this without",
         )
 
 

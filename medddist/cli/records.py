@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from medddist.base.errors import InputError
-from medddist.base.progress import Progress
+from medddist.base.progress import Bar
 from medddist.cli.common import (
     DEBUG,
     JSON,
@@ -35,7 +35,7 @@ def results(profile, data, out, device, changes, as_json, folder) -> None:
 
     require_one_process("results")
     tell_of_a_phantom_here(data)
-    progress = Progress()
+    progress = Bar()
     try:
         with kept_under(out), written_by("--out", out), written_by("--folder", folder):
             record, path = measure(
@@ -100,9 +100,9 @@ def bench(what, pairs, device, save, as_json) -> None:
 
     if what == "paper" and pairs:
         raise InputError(
-            "pairs: bench paper is one iteration without a reference; leave --pairs out"
+            "pairs", "bench paper is one iteration without a reference", "leave --pairs out"
         )
-    where, progress = device_named(device), Progress()
+    where, progress = device_named(device), Bar()
     if where.type == "cuda":
         torch.cuda.set_device(where)  # whose end is waited for
     try:

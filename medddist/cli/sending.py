@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from medddist.base.errors import InputError
-from medddist.base.progress import Progress
+from medddist.base.progress import Bar
 from medddist.cli.common import (
     DEBUG,
     JSON,
@@ -212,17 +212,15 @@ def train(package, data, out, key, expect, networks, device, changes, as_json) -
     tell_of_a_phantom_here(data)
     device_named(device)  # before data are read, which can take minutes
     keep_freed_memory()
-    opened, progress = open_package(package, key, expect), Progress()
+    opened, progress = open_package(package, key, expect), Bar()
     try:
         mine = own_data(
             opened,
             data,
             _data_changes(changes),
-            lambda done, total, what: progress(what, done, total),
+            progress,
         )
-        networks = opened.train(
-            networks, device, lambda done, total: progress("training networks", done, total)
-        )
+        networks = opened.train(networks, device, progress)
     finally:
         progress.close()
     with written_by("--out", out):
@@ -247,6 +245,8 @@ def _data_changes(assignments: tuple[str, ...]) -> dict[str, Any]:
     for name in changes:
         if not name.startswith("data."):
             raise InputError(
-                f"set: {name}: only how the data are read can be set here, as in data.images=500; the package has the rest"
+                "set",
+                f"{name}: only how the data are read can be set here, as in data.images=500",
+                "the package has the rest",
             )
     return {name.removeprefix("data."): value for name, value in changes.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from medddist.base.errors import InputError
-from medddist.base.progress import Progress
+from medddist.base.progress import Bar
 from medddist.cli.common import (
     DEBUG,
     JSON,
@@ -54,10 +54,10 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     from medddist.init.survey import survey_lines, surveyed
 
     tell_of_a_phantom_here(folder)
-    progress, name = Progress(), name_of(folder)
+    progress, name = Bar(), name_of(folder)
     path = Path(write or f"{name}.yaml")
     if path.exists():
-        raise InputError(f"{path}: is there already; remove it, or name another file with --write")
+        raise InputError(path, "is there already", "remove it, or name another file with --write")
     try:
         found = surveyed(folder, progress)
     finally:
@@ -100,12 +100,12 @@ def new_study(folder, data, profile, minutes, device) -> None:
     from medddist.new_study import PROFILE, require_room_for, write_study
     from medddist.study.profile import load_profile
 
-    target, progress = Path(folder), Progress()
+    target, progress = Path(folder), Bar()
     require_room_for(target)
     tell_of_a_phantom_here(data)
     if not is_phantom(data) and not Path(data).exists():
         raise InputError(
-            f"{data}: no such folder or .npz file; give 'phantom', a folder of images or an .npz"
+            data, "no such folder or .npz file", "give 'phantom', a folder of images or an .npz"
         )
     source = data if is_phantom(data) else str(Path(data).resolve())
     try:
@@ -173,7 +173,7 @@ def _reported(data: str, path: str) -> str:
     from medddist.init.report import write_report
     from medddist.init.survey import surveyed
 
-    progress = Progress()
+    progress = Bar()
     try:
         with written_by("--report", path):
             write_report(surveyed(data, progress), Path(path))

@@ -232,7 +232,6 @@ class Contenders:
         every = settings.network_every if method == "gradient_matching" else 1
         rate = getattr(settings, f"learning_rate_{method}")
         images, labels = self.drawn(0)
-        report = lambda done, total: self.study.progress(LABELS[method], done, total)
         clock = Clock()
 
         @functools.cache
@@ -247,7 +246,9 @@ class Contenders:
                 (self.seed, method),
             )
             with clock:
-                return condense(CONDENSED[method], network, *given, progress=report)
+                return condense(
+                    CONDENSED[method], network, *given, self.study.progress, LABELS[method]
+                )
 
         def ready(factor: float, k: int) -> Ready:
             return Ready(made(factor), labels, self.fresh(network, k))
@@ -308,9 +309,6 @@ class Contenders:
         path = folder / "result.safetensors"
         if not path.exists():
             images = self.study.tensors("train")[0] if inside else self.drawn(k)[0]
-            report = lambda done, total: self.study.progress(
-                f"{LABELS[entry.method]}, {entry.network}: pretraining", done, total
-            )
             began = time.monotonic()
             found = pretrain(
                 self.network(entry.network),
@@ -319,7 +317,8 @@ class Contenders:
                 settings,
                 steps,
                 seed,
-                report,
+                self.study.progress,
+                f"{LABELS[entry.method]}, {entry.network}: pretraining",
             )
             told = {"losses": found.losses, "spread": found.spread, "collapsed": found.collapsed}
             save_tensors(

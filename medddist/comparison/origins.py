@@ -164,10 +164,12 @@ def _trained_where_confounded(
             references.good_recipe,
             references.full_networks,
         )
-        report = lambda done, total: study.progress(
-            f"training where sites are {trained_on}", done, total
+        trained = trained_networks(
+            *given,
+            (comparison.seed, "confounding"),
+            study.progress,
+            f"training where sites are {trained_on}",
         )
-        trained = trained_networks(*given, (comparison.seed, "confounding"), report)
         for tested_on, other in versions.items():
             found = probabilities(study.network(), trained, tensor(data, other.test))
             said[f"{trained_on}/{tested_on}"] = torch.from_numpy(found)

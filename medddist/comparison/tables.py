@@ -335,7 +335,9 @@ class Comparison(Contenders):
                 tried.append({"factor": factor, "learning_rate": rate, "score": score})
         if not tried:
             raise Diverged(
-                "compare.grid: a method diverged at every factor of its learning rate; add a smaller one"
+                "compare.grid",
+                "a method diverged at every factor of its learning rate",
+                "add a smaller one",
             )
         best = max(tried, key=lambda one: one["score"])
         return (best["factor"], best["learning_rate"]), tried

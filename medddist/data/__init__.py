@@ -16,9 +16,10 @@ import numpy as np
 from pydantic import Field
 
 from medddist.base.errors import InputError, shown
+from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings, parsed
 from medddist.data import cache, folder, listing, npz, splits
-from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION, Collection, Progress
+from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION, Collection
 from medddist.data.images import pixel_hash
 from medddist.data.parts import Data, Part
 
@@ -69,7 +70,7 @@ def load_data(
     source: str | Path,
     settings: DataSettings | int = DataSettings(),
     cache_folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     **changes,
 ) -> Data:
     """Read a source and deal it into train, validation and test parts.
@@ -78,7 +79,7 @@ def load_data(
         one folder a class, also below train/, val/ and test/, and with or without labels.csv
     settings: all of them, or image_size_px alone; `changes` are settings by name: load_data(source, 64, channels=3)
     cache_folder: where decoded images are kept and found again; None keeps nothing
-    progress: called with (done, total, what) while images are read or made
+    progress: called with (what, done, total) while images are read or made
     Raises `InputError`, before anything is trained, for any input that cannot be used.
     """
     values = (
@@ -90,7 +91,7 @@ def load_data(
     return _data(name, collection, settings, is_phantom(source))
 
 
-def _reader(source: str | Path, settings: DataSettings, progress: Progress | None):
+def _reader(source: str | Path, settings: DataSettings, progress: Progress):
     """(name, what the decoded images depend on, a function that decodes them) of a source."""
     size, channels = settings.image_size_px, settings.channels
     if is_phantom(source):
@@ -98,7 +99,9 @@ def _reader(source: str | Path, settings: DataSettings, progress: Progress | Non
     path = Path(source)
     if settings.sites != "balanced":
         raise InputError(
-            f"sites: {settings.sites!r} is for the phantom alone; {shown(path)} has the sites it has"
+            "sites",
+            f"{settings.sites!r} is for the phantom alone",
+            f"{shown(path)} has the sites it has",
         )
     decoding = {"image_size_px": size, "channels": channels}
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -111,11 +114,11 @@ def _reader(source: str | Path, settings: DataSettings, progress: Progress | Non
     if path.is_dir():
         return path.resolve().name, *_folder_reader(path, settings, progress)
     raise InputError(
-        f"{shown(path)}: no such folder or .npz file; give 'phantom', a folder of images or an .npz"
+        shown(path), "no such folder or .npz file", "give 'phantom', a folder of images or an .npz"
     )
 
 
-def _folder_reader(path: Path, settings: DataSettings, progress: Progress | None):
+def _folder_reader(path: Path, settings: DataSettings, progress: Progress):
     listed = folder.listed(path)
     splits.require_images(
         listed.labels, listed.class_names, settings.minimum_images_per_class, shown(path)
@@ -189,7 +192,7 @@ def _data(name: str, collection: Collection, settings: DataSettings, made_here: 
     mean, std = pixel_statistics(made["train"].images)
     if min(std) == 0:
         raise InputError(
-            f"{name}: all pixels of the training images are equal; give images that show something"
+            name, "all pixels of the training images are equal", "give images that show something"
         )
     return Data(
         **made,

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medddist.base.files import digest, not_writable, private_folder, read_json, write_json
+from medddist.base.errors import NotWritable
+from medddist.base.files import digest, private_folder, read_json, write_json
 from medddist.data.collection import Collection
 
 ARRAYS = ("images", "labels", "groups", "hashes", "parts", "origins")
@@ -69,7 +70,7 @@ def _keep(entry: Path, collection: Collection) -> None:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as problem:
-        raise not_writable(entry.parent, problem) from None
+        raise NotWritable(entry.parent, problem) from None
 
 
 def _write(folder: Path, collection: Collection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +12,6 @@ TRAIN, VALIDATION, TEST = (
     2,
 )  # in the order in which a group found in two parts is kept: the last one wins
 PART_NAMES = ("train", "validation", "test")
-
-Progress = Callable[[int, int, str], None]  # (done, total, what)
 
 
 @dataclass(frozen=True)

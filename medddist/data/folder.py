@@ -47,7 +47,9 @@ def _by_class_folder(folder: Path) -> Listing:
     ]
     if not images:
         raise InputError(
-            f"{shown(folder)}: its folders hold no images; put the images of each class into its folder"
+            shown(folder),
+            "its folders hold no images",
+            "put the images of each class into its folder",
         )
     remedy = "put each image into one of train, val and test, or all into none, or state the split in labels.csv"
     parts, told = given_parts([image for image, _ in images], shown(folder), remedy)
@@ -79,7 +81,9 @@ def _class_folders(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     if TRAIN not in parts or len(set(parts)) < len(parts):
         found = ", ".join(path.name for path, _ in given)
         raise InputError(
-            f"{shown(folder)}: has {shown(found)}; a given split needs one train folder, and at most one val and test"
+            shown(folder),
+            f"has {shown(found)}",
+            "a given split needs one train folder, and at most one val and test",
         )
     others = [path.name for path in inside if path.name.lower() not in PART_FOLDERS]
     notes = (

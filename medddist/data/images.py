@@ -50,22 +50,25 @@ def decoded(path: Path) -> np.ndarray:
         raise _cannot_be_read(path, "no image format is recognised in it") from None
     except MemoryError:
         raise InputError(
-            f"{shown(path)}: too large for this machine's memory; make it smaller"
+            shown(path), "too large for this machine's memory", "make it smaller"
         ) from None
     except Exception as problem:  # decoders of damaged files raise anything: IndexError, struct.error, zlib.error ...
         reason = " ".join(f"{problem}".replace(str(path), "it").split()) or type(problem).__name__
         raise _cannot_be_read(path, reason) from None
     if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
         raise InputError(
-            f"{shown(path)}: has pixels that are NaN or infinite; replace it or set data.skip_unreadable=true"
+            shown(path),
+            "has pixels that are NaN or infinite",
+            "replace it or set data.skip_unreadable=true",
         )
     return pixels
 
 
 def _cannot_be_read(path: Path, reason: str) -> InputError:
     return InputError(
-        f"{shown(path)}: cannot be read as an image ({shown(reason)}); replace it, or set data.skip_unreadable=true"
-        " (--set, or the profile) to leave it out"
+        shown(path),
+        f"cannot be read as an image ({shown(reason)})",
+        "replace it, or set data.skip_unreadable=true (--set, or the profile) to leave it out",
     )
 
 
@@ -83,11 +86,15 @@ def _decoded_by_pil(path: Path) -> np.ndarray:
 def _pixels(path: Path, image: Image.Image) -> np.ndarray:
     if image.width * image.height > MAX_PIXELS:
         raise InputError(
-            f"{shown(path)}: has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most; reduce it"
+            shown(path),
+            f"has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most",
+            "reduce it",
         )
     if getattr(image, "n_frames", 1) > 1:
         raise InputError(
-            f"{shown(path)}: has {image.n_frames} frames; save the one to use as an image of its own"
+            shown(path),
+            f"has {image.n_frames} frames",
+            "save the one to use as an image of its own",
         )
     image.load()
     if image.mode in WIDE_MODES:
@@ -132,14 +139,15 @@ def _decoded_dicom(path: Path) -> np.ndarray:
         ) from None
     if not _has_dicom_mark(path):
         raise InputError(
-            f"{shown(path)}: is named as DICOM and is not a DICOM file (no mark DICM); export it again or name it as what"
-            " it is, or set data.skip_unreadable=true to leave it out"
+            shown(path),
+            "is named as DICOM and is not a DICOM file (no mark DICM)",
+            "export it again or name it as what it is, or set data.skip_unreadable=true to leave it out",
         )
     dataset = pydicom.dcmread(path)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1 or rows * columns > MAX_PIXELS:
         raise InputError(
-            f"{shown(path)}: has several frames or more than {MAX_PIXELS} pixels; export one image"
+            shown(path), f"has several frames or more than {MAX_PIXELS} pixels", "export one image"
         )
     if dataset.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(

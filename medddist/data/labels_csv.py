@@ -37,7 +37,9 @@ def listed(folder: Path) -> Listing:
     found = listing(folder, entries, notes=notes)
     if len(found.class_names) < 2:
         raise InputError(
-            f"{NAME}: label has one value, {shown(found.class_names[0])!r}; two classes or more are needed"
+            NAME,
+            f"label has one value, {shown(found.class_names[0])!r}",
+            "two classes or more are needed",
         )
     origins, origin_names = _sites(rows)
     return replace(found, groups=_patients(rows), origins=origins, origin_names=origin_names)
@@ -57,10 +59,10 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise InputError(
-            f"{NAME}: cannot be read ({shown(problem)}); save it as comma-separated UTF-8 text"
+            NAME, f"cannot be read ({shown(problem)})", "save it as comma-separated UTF-8 text"
         ) from None
     if not rows:
-        raise InputError(f"{NAME}: has no rows; name every image in a row")
+        raise InputError(NAME, "has no rows", "name every image in a row")
     return rows
 
 
@@ -68,21 +70,25 @@ def _require_columns(header: list[str]) -> None:
     for name in ("file", "label"):
         if name not in header:
             raise InputError(
-                f"{NAME}: the column {name} is missing, there are: {shown(', '.join(header)) or 'none'}; add it"
+                NAME,
+                f"the column {name} is missing, there are: {shown(', '.join(header)) or 'none'}",
+                "add it",
             )
     if len(set(header)) < len(header):
-        raise InputError(f"{NAME}: a column is there twice: {shown(', '.join(header))}; keep one")
+        raise InputError(NAME, f"a column is there twice: {shown(', '.join(header))}", "keep one")
 
 
 def _row(number: int, header: list[str], cells: list[str]) -> Row:
     if len(cells) != len(header):
         raise InputError(
-            f"{NAME}: line {number} has {len(cells)} cells and the header {len(header)}; correct the line"
+            NAME,
+            f"line {number} has {len(cells)} cells and the header {len(header)}",
+            "correct the line",
         )
     row = dict.fromkeys(COLUMNS, "") | dict(zip(header, (cell.strip() for cell in cells)))
     for name in ("file", "label"):
         if not row[name]:
-            raise InputError(f"{NAME}: line {number}: {name} is empty; fill it or remove the line")
+            raise InputError(NAME, f"line {number}: {name} is empty", "fill it or remove the line")
     return row
 
 
@@ -91,7 +97,7 @@ def _file(folder: Path, number: int, name: str) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise InputError(
-            f"{NAME}: line {number}: file {shown(name)!r} is not a path below the folder; give one"
+            NAME, f"line {number}: file {shown(name)!r} is not a path below the folder", "give one"
         )
     try:
         there = (folder / path).is_file()
@@ -99,7 +105,9 @@ def _file(folder: Path, number: int, name: str) -> Path:
         there = False
     if not there:
         raise InputError(
-            f"{NAME}: line {number}: file {shown(name)!r} is not there; correct the name or remove the line"
+            NAME,
+            f"line {number}: file {shown(name)!r} is not there",
+            "correct the name or remove the line",
         )
     return Path(path)
 
@@ -108,7 +116,7 @@ def _require_once(files: list[Path]) -> None:
     seen: set[Path] = set()
     for file in files:
         if file in seen:
-            raise InputError(f"{NAME}: file {shown(file)!r} is named twice; keep one of the lines")
+            raise InputError(NAME, f"file {shown(file)!r} is named twice", "keep one of the lines")
         seen.add(file)
 
 
@@ -120,11 +128,13 @@ def _parts(rows: list[tuple[int, Row]], files: list[Path]) -> tuple[list[int], t
         if row["split"].lower() not in PART_FOLDERS:
             given = f"{shown(row['split'])!r} is unknown" if row["split"] else "is empty"
             raise InputError(
-                f"{NAME}: line {number}: split {given}; train, val or test is needed in every row, or in none"
+                NAME,
+                f"line {number}: split {given}",
+                "train, val or test is needed in every row, or in none",
             )
     parts = [PART_FOLDERS[row["split"].lower()] for _, row in rows]
     if TRAIN not in parts:
-        raise InputError(f"{NAME}: split never says train; a given split needs a training part")
+        raise InputError(NAME, "split never says train", "a given split needs a training part")
     return parts, ()
 
 

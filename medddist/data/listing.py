@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from medddist.base.errors import InputError, shown
-from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection, Progress
+from medddist.base.progress import Progress, silent
+from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection
 from medddist.data.images import NeedsPydicom, Prepared, decoded, is_image, prepared
 from medddist.data.splits import numbered
 
@@ -157,13 +158,13 @@ def given_parts(
             raise InputError(f"{where}: {told}; {remedy}")
         if len({PART_FOLDERS[name.lower()] for name in found}) > 1:
             raise InputError(
-                f"{where}: {shown(file.as_posix())} is in {' and in '.join(map(shown, found))}; {remedy}"
+                where,
+                f"{shown(file.as_posix())} is in {' and in '.join(map(shown, found))}",
+                remedy,
             )
     parts = [PART_FOLDERS[found[0].lower()] for found in on_the_way]
     if TRAIN not in parts:
-        raise InputError(
-            f"{where}: has {', '.join(map(shown, names))} and no train folder; {remedy}"
-        )
+        raise InputError(where, f"has {', '.join(map(shown, names))} and no train folder", remedy)
     return parts, (f"the split is the one given by the folders {', '.join(map(shown, names))}",)
 
 
@@ -227,7 +228,7 @@ def read(
     image_size_px: int,
     channels: int,
     skip_unreadable: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Collection:
     """Decode all files; raises `InputError` for the first that cannot be read, or leaves such files out and says so."""
     total = len(listed.files)
@@ -239,8 +240,8 @@ def read(
             images[k], hashes[k], sizes[k], readable[k] = one.pixels, one.hashes, one.size_px, True
         elif not skip_unreadable or isinstance(one, NeedsPydicom):
             raise one
-        if progress and ((k + 1) % 64 == 0 or k + 1 == total):
-            progress(k + 1, total, "reading images")
+        if (k + 1) % 64 == 0 or k + 1 == total:
+            progress("reading images", k + 1, total)
     return Collection(
         images=images if readable.all() else images[readable],
         labels=listed.labels[readable],
@@ -288,6 +289,6 @@ def readable_folder(folder: Path) -> Path:
         next(folder.iterdir(), None)
     except OSError as problem:
         raise InputError(
-            f"{shown(folder)}: cannot be opened ({problem.strerror}); check the path and its rights"
+            shown(folder), f"cannot be opened ({problem.strerror})", "check the path and its rights"
         ) from None
     return folder

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from medddist.base.errors import InputError, shown
-from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection, Progress
+from medddist.base.progress import Progress, silent
+from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection
 from medddist.data.images import MAX_PIXELS, Prepared, eight_bit, prepared, scaled
 from medddist.data.splits import numbered
 
@@ -39,12 +40,12 @@ class _Npz:
             self.zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as problem:
             raise InputError(
-                f"{shown(path)}: is not a readable .npz file ({problem}); save it again"
+                shown(path), f"is not a readable .npz file ({problem})", "save it again"
             ) from None
         self.names = {n.removesuffix(".npy") for n in self.zip.namelist() if n.endswith(".npy")}
 
     def refuse(self, name: str, what: str) -> InputError:
-        return InputError(f"{shown(self.path)}: {name} {what}")
+        return InputError(shown(self.path), f"{name} {what}")
 
     def array(self, name: str) -> np.ndarray:
         """Read one array by numpy's reader; the zip's check sum is compared at its end."""
@@ -75,9 +76,7 @@ class _Npz:
         return column.reshape(count)
 
 
-def read(
-    path: Path, image_size_px: int, channels: int, progress: Progress | None = None
-) -> Collection:
+def read(path: Path, image_size_px: int, channels: int, progress: Progress = silent) -> Collection:
     """Read an .npz into a `Collection`; raises `InputError` naming the file and the array."""
     npz = _Npz(path)
     with npz.zip:
@@ -88,7 +87,9 @@ def read(
         counts = [len(block) for block in blocks.values()]
         if sum(counts) * channels * image_size_px**2 > MAX_DECODED_BYTES:
             raise InputError(
-                f"{shown(path)}: {sum(counts)} images at {image_size_px} px do not fit; lower image_size_px"
+                shown(path),
+                f"{sum(counts)} images at {image_size_px} px do not fit",
+                "lower image_size_px",
             )
         known = _known(npz, parts, counts)
     images, hashes = _resized(npz, blocks, image_size_px, channels, progress)
@@ -186,9 +187,9 @@ def _origins(
 def _require_known(path: Path, what: str, values: np.ndarray, names: tuple[str, ...]) -> None:
     if len(values) and (values.min() < 0 or values.max() >= len(names)):
         raise InputError(
-            f"{shown(path)}: {what} go from {values.min()} to {values.max()}, "
-            f"{shown(path.with_suffix('.json').name)} names {len(names)} ({shown(', '.join(names))}); correct "
-            "one of them"
+            shown(path),
+            f"{what} go from {values.min()} to {values.max()}, {shown(path.with_suffix('.json').name)} names {len(names)} ({shown(', '.join(names))})",
+            "correct one of them",
         )
 
 
@@ -206,8 +207,9 @@ def _names(path: Path, classes: int) -> dict[str, tuple[str, ...]]:
             names[key] = _name_list(content[key])
     except (ValueError, AttributeError, TypeError, KeyError, OSError) as problem:
         raise InputError(
-            f"{shown(beside)}: cannot be read ({shown(problem)}); it needs class_names (a list of unequal names) and "
-            "may have origins (number to name)"
+            shown(beside),
+            f"cannot be read ({shown(problem)})",
+            "it needs class_names (a list of unequal names) and may have origins (number to name)",
         ) from None
     return names
 
@@ -227,7 +229,7 @@ def _resized(
     blocks: dict[str, np.ndarray],
     image_size_px: int,
     channels: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray]:
     """All parts' images (N, C, S, S) uint8 and their hashes (N, 2)."""
     total, done = sum(map(len, blocks.values())), 0
@@ -237,8 +239,8 @@ def _resized(
         for one in _prepared(npz, name, block, image_size_px, channels):
             images[done], hashes[done] = one.pixels, one.hashes
             done += 1
-            if progress and (done % 1024 == 0 or done == total):
-                progress(done, total, "reading images")
+            if done % 1024 == 0 or done == total:
+                progress("reading images", done, total)
     return images, hashes
 
 

@@ -43,8 +43,9 @@ def listed(folder: Path) -> Listing:
     missing = [name for name in PUBLISHED_COUNTS if not (folder / name).is_dir()]
     if missing:
         raise InputError(
-            f"{shown(folder)}: the class folders {', '.join(missing)} of the COVID-19 Radiography Database are "
-            f"missing; {HOW_TO_GET_IT}; to use other classes, name images and labels in labels.csv"
+            shown(folder),
+            f"the class folders {', '.join(missing)} of the COVID-19 Radiography Database are missing; {HOW_TO_GET_IT}",
+            "to use other classes, name images and labels in labels.csv",
         )
     entries = [
         (path.relative_to(folder), name, TRAIN)
@@ -62,13 +63,14 @@ def _images(folder: Path) -> list[Path]:
     images, masks = images_in(inner), folder / "masks"
     if not images:
         raise InputError(
-            f"{shown(inner)}: holds no images, the database was not unpacked completely; {HOW_TO_GET_IT}"
+            shown(inner), "holds no images, the database was not unpacked completely", HOW_TO_GET_IT
         )
     mask_count = len(images_in(masks)) if masks.is_dir() else 0
     if mask_count > len(images):
         raise InputError(
-            f"{shown(inner)}: holds {len(images)} images for {mask_count} masks, the database was not unpacked "
-            f"completely; {HOW_TO_GET_IT}"
+            shown(inner),
+            f"holds {len(images)} images for {mask_count} masks, the database was not unpacked completely",
+            HOW_TO_GET_IT,
         )
     return images
 

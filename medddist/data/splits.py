@@ -164,12 +164,13 @@ def require_images(
 ) -> None:
     """Raise `InputError` for fewer than two classes, or a class with fewer than `minimum` images."""
     if len(class_names) < 2:
-        raise InputError(f"{where}: has {len(class_names)} class; two or more are needed")
+        raise InputError(where, f"has {len(class_names)} class", "two or more are needed")
     for name, count in zip(class_names, np.bincount(labels, minlength=len(class_names)).tolist()):
         if count < minimum:
             raise InputError(
-                f"{where}: class {name!r} has {count} {'image' if count == 1 else 'images'}, {minimum} are needed; "
-                "add images or leave the class out"
+                where,
+                f"class {name!r} has {count} {'image' if count == 1 else 'images'}, {minimum} are needed",
+                "add images or leave the class out",
             )
 
 
@@ -182,7 +183,7 @@ def require_every_part(
         for part in (TRAIN, VALIDATION, TEST):
             if not (mine & (parts == part)).any():
                 raise InputError(
-                    f"{where}: class {name!r} has {mine.sum()} images in {len(np.unique(groups[mine]))} groups "
-                    f"and none of them is in the {PART_NAMES[part]} part; each class needs images of three groups, "
-                    "or of every part of a given split"
+                    where,
+                    f"class {name!r} has {mine.sum()} images in {len(np.unique(groups[mine]))} groups and none of them is in the {PART_NAMES[part]} part",
+                    "each class needs images of three groups, or of every part of a given split",
                 )

@@ -124,7 +124,9 @@ def _to_the_images(found: Survey, share: float) -> tuple[dict, list[str]]:
     training = int(share * found.counts[smallest] * (1 - TEST) * (1 - VALIDATION))
     if per_class < 1:
         raise InputError(
-            f"{found.source}: class {smallest!r} has {found.counts[smallest]} images, 6 are the least to start with; add images"
+            found.source,
+            f"class {smallest!r} has {found.counts[smallest]} images, 6 are the least to start with",
+            "add images",
         )
     changes: dict = {"distill.images_per_class": per_class}
     chosen = [
@@ -178,7 +180,7 @@ def write_profile(profile: Profile, path: Path, source: str, about: dict) -> Non
     """The profile as YAML that says at its top what it is for and, where that is known, what it needs and takes. Raises InputError for a file that is there already."""
     path = Path(path)
     if path.exists():
-        raise InputError(f"{path}: is there already; remove it, or name another file with --write")
+        raise InputError(path, "is there already", "remove it, or name another file with --write")
     head = [f"# {profile.name}: made by medddist for {source}."]
     if about:
         head += [

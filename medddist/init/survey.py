@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from sklearn.metrics import balanced_accuracy_score
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import InputError
+from medddist.base.progress import Progress, silent
 from medddist.base.seeds import numpy_generator
 from medddist.data import DataSettings, folder, is_phantom, load_data, splits
 from medddist.data.images import NeedsPydicom, decoded, is_dicom, prepared
@@ -32,8 +33,6 @@ THUMBNAIL_PX = 16
 FRAME_PX = 2  # of a thumbnail: an eighth of the image at each side, where there is no lung
 MOST_PROBED = 4000  # images, drawn at random: enough for a figure to two digits
 CLEARLY = 0.1  # balanced accuracy above chance, beyond three standard errors, that makes a property suspected
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,11 @@ class Survey:
         return {name: getattr(self, name) for name in names}
 
 
-def surveyed(source: str | Path, progress: Progress | None = None) -> Survey:
+def surveyed(source: str | Path, progress: Progress = silent) -> Survey:
     """Look at a source of any kind that `load_data` reads. Raises InputError for one without two classes of readable images."""
-    progress = progress or (lambda what, done, total: None)
     if not is_phantom(source) and Path(source).is_dir():
         return _of_files(folder.listed(Path(source)), Path(source).resolve().name, progress)
-    report = lambda done, total, what: progress(what, done, total)
-    data = load_data(source, DataSettings(image_size_px=PICTURE_PX), None, report)
+    data = load_data(source, DataSettings(image_size_px=PICTURE_PX), None, progress)
     parts = data.parts().values()
     columns = {
         name: np.concatenate([getattr(part, name) for part in parts])
@@ -142,7 +139,7 @@ def _of_files(listed: Listing, source: str, progress: Progress) -> Survey:
         if isinstance(one, NeedsPydicom):
             raise one
     refused = [(file, one) for file, one in zip(listed.files, found) if isinstance(one, InputError)]
-    unreadable = tuple((str(file), _reason(one, listed.folder / file)) for file, one in refused)
+    unreadable = tuple((str(file), one.reason) for file, one in refused)
     readable = np.array([isinstance(one, _Seen) for one in found], bool)
     seen = [one for one in found if isinstance(one, _Seen)]
     labels, groups = listed.labels[readable], listed.groups[readable]
@@ -155,11 +152,13 @@ def _of_files(listed: Listing, source: str, progress: Progress) -> Survey:
     ]
     if missing and not (listed.labels == listed.class_names.index(missing[0])).any():
         raise InputError(
-            f"{source}: the class {missing[0]!r} has no image; add some, or remove its folder"
+            source, f"the class {missing[0]!r} has no image", "add some, or remove its folder"
         )
     if missing:
         raise InputError(
-            f"{source}: no image of the class {missing[0]!r} can be read ({unreadable[0][1]}); replace the files"
+            source,
+            f"no image of the class {missing[0]!r} can be read ({unreadable[0][1]})",
+            "replace the files",
         )
     files = [file for file, of in zip(listed.files, readable) if of]
     columns = {
@@ -227,11 +226,6 @@ def _kind(path: Path) -> str:
         return "DICOM"  # which could be read, whatever its name
     with opened as image:
         return f"{image.format}, {image.mode}" + (", with EXIF" if "exif" in image.info else "")
-
-
-def _reason(refused: InputError, path: Path) -> str:
-    """What is wrong with a file, without its name and without the remedy, which is the profile's here."""
-    return str(refused).removeprefix(f"{shown(path)}: ").rpartition("; ")[0]
 
 
 def _prefix(name: str) -> str:

@@ -113,7 +113,9 @@ def candidates(study: Study, result: Distillation, settings: AuditSettings) -> C
     first = np.arange(len(unseen)) % fewest < fewest // 2  # of each class
     if min(len(control), len(others), first.sum()) < data.classes:
         raise InputError(
-            "audit: there are too few images of the smallest class; give more, or lower distill.images_per_class"
+            "audit",
+            "there are too few images of the smallest class",
+            "give more, or lower distill.images_per_class",
         )
     tensor = lambda indices: torch.from_numpy(np.asarray(indices, np.int64))
     drawn = (control, others, unseen[first], unseen[~first], np.flatnonzero(free))
@@ -322,12 +324,9 @@ def _attack(
         study.tensors("train"),
     )
     images_of = lambda indices: (train[indices.to(train.device)], labels[indices.to(train.device)])
-    total = 2 * settings.networks + settings.references
-    done = 0
 
     def scored(images: Tensor, targets: Tensor, networks: int, *name: int | str) -> np.ndarray:
-        nonlocal done
-        report = lambda number, _: study.progress("attacking", done + number, total)
+        what = f"attacking: networks on {name[0]} images"
         trained = trained_networks(
             network,
             images,
@@ -335,9 +334,9 @@ def _attack(
             settings.recipe,
             networks,
             (settings.seed, "attack", *name),
-            report,
+            study.progress,
+            what,
         )
-        done += networks
         return log_odds(network, trained, *images_asked(study, asked))
 
     own = scored(result.distilled.images, result.distilled.targets, settings.networks, "released")

@@ -62,8 +62,9 @@ def threshold_rank(unseen: int, false_positives: float) -> int:
     rank = math.floor(false_positives * (unseen + 1) + 1e-9)
     if rank < 1:
         raise NotApplicable(
-            f"audit.false_positives: {false_positives:g} cannot be seen with {unseen} unseen images; raise it to"
-            f" {math.ceil(1000 / (unseen + 1)) / 1000:g} or more, or give more test images of every class"
+            "audit.false_positives",
+            f"{false_positives:g} cannot be seen with {unseen} unseen images",
+            f"raise it to {math.ceil(1000 / (unseen + 1)) / 1000:g} or more, or give more test images of every class",
         )
     return rank
 
@@ -100,8 +101,9 @@ def attacked(scores: dict[str, np.ndarray], false_positives: float) -> dict[str,
     for name, of in scores.items():
         if not np.isfinite(of).all():
             raise InputError(
-                f"audit: the attack's scores of the group {name} are not finite, so that nothing can be found; raise"
-                " audit.shadows or audit.shadow_networks, or lower audit.recipe.learning_rate"
+                "audit",
+                f"the attack's scores of the group {name} are not finite, so that nothing can be found",
+                "raise audit.shadows or audit.shadow_networks, or lower audit.recipe.learning_rate",
             )
     a, b = scores["unseen_a"], scores["unseen_b"]
     at, both = threshold(a, false_positives), np.concatenate([a, b])

@@ -200,7 +200,7 @@ def majority_class(labels_train: np.ndarray, labels_test: np.ndarray, classes: i
     """
     if len(labels_train) == 0:
         raise InputError(
-            "labels_train: empty, so it has no majority class; give the training part's labels"
+            "labels_train", "empty, so it has no majority class", "give the training part's labels"
         )
     probabilities = np.zeros((1, len(labels_test), classes))
     probabilities[:, :, np.bincount(labels_train, minlength=classes).argmax()] = 1
@@ -238,30 +238,36 @@ def _checked(
     p, labels, groups = np.asarray(probabilities), np.asarray(labels), np.asarray(groups)
     if p.ndim != 3 or 0 in p.shape:
         raise InputError(
-            f"{where}: shape {p.shape}, should be (networks, images, classes), each at least 1"
+            where, f"shape {p.shape}, should be (networks, images, classes), each at least 1"
         )
     classes = p.shape[2] if classes is None else classes
     if p.shape[2] != classes or classes < 2:
         raise InputError(
-            f"{where}: {p.shape[2]} columns for {classes} classes; give one for each of 2 or more classes"
+            where,
+            f"{p.shape[2]} columns for {classes} classes",
+            "give one for each of 2 or more classes",
         )
     if not np.issubdtype(p.dtype, np.floating) or not np.isfinite(p).all():
         raise InputError(
-            f"{where}: has NaN, infinite or non-float values; look for a training run that diverged"
+            where, "has NaN, infinite or non-float values", "look for a training run that diverged"
         )
     for name, values in (("labels", labels), ("groups", groups)):
         if values.shape != p.shape[1:2]:
             raise InputError(
-                f"{name}: shape {values.shape}, should be ({p.shape[1]},); give one for each image"
+                name, f"shape {values.shape}, should be ({p.shape[1]},)", "give one for each image"
             )
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
         raise InputError(
-            f"labels: should be integers from 0 to {classes - 1}; give positions in the class names"
+            "labels",
+            f"should be integers from 0 to {classes - 1}",
+            "give positions in the class names",
         )
     names, positions = np.unique(groups, return_inverse=True)
     if len(names) < 2:
         raise InputError(
-            "groups: all test images are in one group, which gives no interval; number independent images"
+            "groups",
+            "all test images are in one group, which gives no interval",
+            "number independent images",
         )
     if not isinstance(resamples, int) or resamples < 2:
         raise InputError(f"resamples: should be an integer of 2 or more, got {resamples!r}")

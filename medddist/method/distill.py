@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from medddist.base import processes
 from medddist.base.errors import InputError
+from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
 from medddist.base.settings import HOW, LATER, Settings
 from medddist.base.tensors import load_tensors, save_tensors
@@ -123,7 +123,9 @@ def _averaged(
     """(N, A) different images of one class a row; rows are drawn without regard to one another, and may share images."""
     if settings.averaged_images > int(torch.bincount(labels.cpu(), minlength=classes).min()):
         raise InputError(
-            f"averaged_images: {settings.averaged_images} are more than the training images of the smallest class; lower it"
+            "averaged_images",
+            f"{settings.averaged_images} are more than the training images of the smallest class",
+            "lower it",
         )
     draws = [
         random_real(labels, settings.averaged_images, classes, "balanced", random)
@@ -196,7 +198,7 @@ def distill(
     evaluation: EvaluateSettings,
     checkpoint: Path,
     *,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Progress = silent,
     save_every_seconds: float = 30.0,
 ) -> Distillation:
     """Learn a distilled set from teachers' trajectories; goes on from `checkpoint` if that file is there.
@@ -223,8 +225,8 @@ def distill(
         if run.iteration == settings.iterations:
             break
         _iterate(run, network, trajectories, settings)
-        if progress:
-            progress(run.iteration, settings.iterations, run.losses[-1])
+        what = f"distilling, loss {run.losses[-1]:.3f}"
+        progress(what, run.iteration, settings.iterations)
         if processes.rank() == 0 and time.monotonic() - saved_at >= save_every_seconds:
             run.save(checkpoint)
             saved_at = time.monotonic()
@@ -236,18 +238,22 @@ def check_trajectories(
 ) -> None:
     """Raises InputError unless every trajectory fits the network and reaches as far as a segment may."""
     if not trajectories:
-        raise InputError("teachers: there are no trajectories to match; train one teacher or more")
+        raise InputError(
+            "teachers", "there are no trajectories to match", "train one teacher or more"
+        )
     needed = settings.last_epoch_read
     for trajectory in trajectories:
         if trajectory.parameter_count != network.parameter_count:
             raise InputError(
-                f"{trajectory.path}: holds {trajectory.parameter_count} parameters a snapshot and the network has"
-                f" {network.parameter_count}; train teachers with these network settings"
+                trajectory.path,
+                f"holds {trajectory.parameter_count} parameters a snapshot and the network has {network.parameter_count}",
+                "train teachers with these network settings",
             )
         if trajectory.snapshots <= needed:
             raise InputError(
-                f"max_start_epoch: {settings.max_start_epoch} and expert_epochs {settings.expert_epochs} need snapshots to epoch"
-                f" {needed}, and {trajectory.path} ends at {trajectory.snapshots - 1}; lower it or raise the teachers' kept_epochs"
+                "max_start_epoch",
+                f"{settings.max_start_epoch} and expert_epochs {settings.expert_epochs} need snapshots to epoch {needed}, and {trajectory.path} ends at {trajectory.snapshots - 1}",
+                "lower it or raise the teachers' kept_epochs",
             )
 
 
@@ -255,8 +261,9 @@ def check_processes(settings: DistillSettings) -> None:
     """Raises InputError unless there is a segment for every process."""
     if settings.segments_per_step < processes.count():
         raise InputError(
-            f"segments_per_step: {settings.segments_per_step} cannot be dealt to {processes.count()} processes; set"
-            f" distill.segments_per_step={processes.count()} or more, or start fewer processes"
+            "segments_per_step",
+            f"{settings.segments_per_step} cannot be dealt to {processes.count()} processes",
+            f"set distill.segments_per_step={processes.count()} or more, or start fewer processes",
         )
 
 
@@ -303,7 +310,7 @@ def _along_a_segment(
     start, target = (row.to(like) for row in teacher.rows(epoch, epoch + settings.expert_epochs))
     if torch.equal(start, target):
         raise InputError(
-            f"{teacher.path}: stands still after epoch {epoch}; raise the teachers' learning_rate"
+            teacher.path, f"stands still after epoch {epoch}", "raise the teachers' learning_rate"
         )
     student = segment(start, target, like, settings.batch_size, settings.student_steps, random)
     loss, gradient = matching_gradient(
@@ -328,8 +335,9 @@ def _refuse_divergence(
     else:  # nothing was learned yet at iteration 0: then the student itself diverged
         name = "learning_rate_images" if run.iteration else "step_size"
     raise InputError(
-        f"{name}: the matching loss is not finite at iteration {run.iteration} (step size {step_size:.3g}, started at"
-        f" {settings.step_size:.3g}); lower {name}"
+        name,
+        f"the matching loss is not finite at iteration {run.iteration} (step size {step_size:.3g}, started at {settings.step_size:.3g})",
+        f"lower {name}",
     )
 
 
@@ -338,8 +346,9 @@ def _refuse_step_size(run: _Run) -> None:
     step_size = run.distilled.step_size.item()
     if not 0 < step_size < math.inf:
         raise InputError(
-            f"learning_rate_log_step_size: the step size became {step_size:g} at iteration {run.iteration}; lower"
-            " learning_rate_log_step_size"
+            "learning_rate_log_step_size",
+            f"the step size became {step_size:g} at iteration {run.iteration}",
+            "lower learning_rate_log_step_size",
         )
 
 
@@ -348,8 +357,9 @@ def _refuse_what_is_not_finite(run: _Run) -> None:
     for name, value in run.learned.items():
         if not value.isfinite().all():
             raise InputError(
-                f"learning_rate_{name}: the {name} are no longer finite after iteration {run.iteration}; lower"
-                f" learning_rate_{name}"
+                f"learning_rate_{name}",
+                f"the {name} are no longer finite after iteration {run.iteration}",
+                f"lower learning_rate_{name}",
             )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from medddist.base.errors import InputError
+from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Diverged, Labelled, Recipe, predict, train, validation_scores
@@ -41,15 +40,15 @@ def trained_networks(
     recipe: Recipe,
     networks: int,
     seed: tuple[int | str, ...],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
+    what: str = "training networks",
 ) -> list[Tensor]:
     """Parameters (P,) of networks trained from scratch on images (N, C, H, W) and labels (N,) or (N, K)."""
     trained = []
     for number in range(networks):
         start = initial_parameters(network, *seed, "network", number).to(images)
         trained.append(train(network, start, images, labels, recipe, (*seed, "network", number)))
-        if progress:
-            progress(number + 1, networks)
+        progress(what, number + 1, networks)
     return trained
 
 
@@ -118,7 +117,9 @@ def random_real(
     fewest = int(torch.bincount(labels, minlength=classes).min())
     if not 1 <= images_per_class <= fewest:
         raise InputError(
-            f"images_per_class: {images_per_class} is not between 1 and {fewest}, the training images of the smallest class; change it"
+            "images_per_class",
+            f"{images_per_class} is not between 1 and {fewest}, the training images of the smallest class",
+            "change it",
         )
     if draw == "natural":
         return torch.randperm(len(labels), generator=random)[: images_per_class * classes]

@@ -37,7 +37,9 @@ class ConvNet(nn.Module):
         pooled_px = image_size_px // 2**depth
         if pooled_px < 1:
             raise InputError(
-                f"depth: {depth} blocks halve {image_size_px} px to nothing; take depth {int(math.log2(image_size_px))} or less"
+                "depth",
+                f"{depth} blocks halve {image_size_px} px to nothing",
+                f"take depth {int(math.log2(image_size_px))} or less",
             )
         inputs = [channels] + [width] * (depth - 1)
         self.convolutions = nn.ModuleList(nn.Conv2d(c, width, 3, padding=1) for c in inputs)

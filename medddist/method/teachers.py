@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from medddist.base.progress import Progress, silent
 from medddist.base.settings import LATER, Settings
 from medddist.base.tensors import load_tensors, save_tensors
 from medddist.method.networks import Network, initial_parameters
@@ -62,7 +62,7 @@ def train_teacher(
     index: int,
     folder: Path,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
     save_every_seconds: float = 20.0,
 ) -> Trajectory:
     """Teacher `index` as a file in `folder`; read if it is there, gone on with if it was interrupted.
@@ -74,7 +74,13 @@ def train_teacher(
     if path.exists():
         return open_trajectory(path)
     record = _Record(
-        network, validation, settings, path.with_suffix(".unfinished"), save_every_seconds, progress
+        network,
+        validation,
+        settings,
+        path.with_suffix(".unfinished"),
+        save_every_seconds,
+        progress,
+        f"teacher {index + 1} of {settings.teachers}",
     )
     seed = (settings.seed, "teacher", index)
     start = initial_parameters(network, *seed).to(training[0].device)
@@ -97,9 +103,10 @@ def train_teacher(
 class _Record:
     """The snapshots and the validation curve of one teacher in training, saved now and then."""
 
-    def __init__(self, network, validation, settings, partial, save_every_seconds, progress):
+    def __init__(self, network, validation, settings, partial, save_every_seconds, progress, what):
         self.network, self.validation, self.settings = network, validation, settings
         self.partial, self.save_every_seconds, self.progress = partial, save_every_seconds, progress
+        self.what = what
         self.snapshots: list[Tensor] = []
         self.curve: list[dict] = []  # accuracy and balanced accuracy by epoch, from epoch 0
         self.saved_at = time.monotonic()
@@ -119,8 +126,7 @@ class _Record:
         self.curve.append(validation_scores(self.network, snapshot, self.validation))
         if time.monotonic() - self.saved_at >= self.save_every_seconds:
             self._save(state)
-        if self.progress:
-            self.progress(state.epoch, self.settings.kept_epochs)
+        self.progress(self.what, state.epoch, self.settings.kept_epochs)
 
     def _save(self, state: TrainingState) -> None:
         tensors = {

@@ -98,7 +98,9 @@ def _epoch(
         mean += theta / len(batches)
     if not (loss.isfinite() and theta.isfinite().all()):  # the loss is that before the last step
         raise Diverged(
-            f"learning_rate: training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}; lower the learning rate"
+            "learning_rate",
+            f"training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}",
+            "lower the learning rate",
         )
     return TrainingState(state.epoch + 1, theta, velocity, mean)
 
@@ -150,7 +152,9 @@ def require_finite_answers(said: Tensor) -> None:
     """Raises Diverged unless all that networks answered is finite."""
     if not said.isfinite().all():
         raise Diverged(
-            "learning_rate: training diverged, the network's answers are not finite; lower the learning rate"
+            "learning_rate",
+            "training diverged, the network's answers are not finite",
+            "lower the learning rate",
         )
 
 

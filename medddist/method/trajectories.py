@@ -56,13 +56,17 @@ def open_trajectory(path: Path) -> Trajectory:
     with _opened(path) as file:
         if "parameters" not in file.keys():
             raise InputError(
-                f"{path}: is a safetensors file without a trajectory; delete it and run the teachers step again"
+                path,
+                "is a safetensors file without a trajectory",
+                "delete it and run the teachers step again",
             )
         parameters = file.get_slice("parameters")
         shape, kind = parameters.get_shape(), parameters.get_dtype()
         if len(shape) != 2 or kind != "F32":
             raise InputError(
-                f"{path}: parameters are {kind} of shape {shape}, not float32 (snapshots, parameters); delete it"
+                path,
+                f"parameters are {kind} of shape {shape}, not float32 (snapshots, parameters)",
+                "delete it",
             )
         about, sums = _words(file, path)
         _require(path, sums is None or (isinstance(sums, list) and len(sums) == shape[0]))

@@ -14,8 +14,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from medddist.base.errors import InputError, shown
-from medddist.base.files import not_writable, write_bytes
+from medddist.base.errors import InputError, NotWritable, shown
+from medddist.base.files import write_bytes
 from medddist.sharing.manifest import MAX_BYTES, MAX_FILES, shortened
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -40,7 +40,8 @@ class Folder:
                 about = entry.stat(follow_symlinks=False)
                 if not stat.S_ISREG(about.st_mode):
                     raise InputError(
-                        f"{shown(entry.name)}: is no plain file (a link or a folder), and is not opened"
+                        shown(entry.name),
+                        "is no plain file (a link or a folder), and is not opened",
                     )
                 _add(self.sizes, entry.name, about.st_size)
 
@@ -75,16 +76,19 @@ class Zip:
     def _require_plain(entry: zipfile.ZipInfo) -> None:
         name, kind = shown(entry.orig_filename)[:100], stat.S_IFMT(entry.external_attr >> 16)
         if entry.is_dir() or kind not in (0, stat.S_IFREG):
-            raise InputError(f"{name}: is no plain file (a link or a folder), and is not opened")
+            raise InputError(name, "is no plain file (a link or a folder), and is not opened")
         if entry.flag_bits & 0x1:
-            raise InputError(f"{name}: is encrypted; ask for a package that is not")
+            raise InputError(name, "is encrypted", "ask for a package that is not")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(
-                f"{name}: is compressed by method {entry.compress_type}; stored and deflated are read"
+                name,
+                f"is compressed by method {entry.compress_type}",
+                "stored and deflated are read",
             )
         if entry.file_size > MAX_RATIO * entry.compress_size:
             raise InputError(
-                f"{name}: unpacks {entry.compress_size} bytes to {entry.file_size}, as a zip bomb does"
+                name,
+                f"unpacks {entry.compress_size} bytes to {entry.file_size}, as a zip bomb does",
             )
 
     def read(self, name: str) -> bytes:
@@ -117,10 +121,11 @@ def _require_short_list(file: io.BufferedReader, size: int) -> None:
 def _add(sizes: dict[str, int], name: str, size: int) -> None:
     if not NAME.fullmatch(name):
         raise InputError(
-            f"{shown(name)[:100]}: is no name of a file in a package (letters, digits, - _ . and no folder)"
+            shown(name)[:100],
+            "is no name of a file in a package (letters, digits, - _ . and no folder)",
         )
     if name in sizes:
-        raise InputError(f"{name}: is there twice")
+        raise InputError(name, "is there twice")
     sizes[name] = size
     if len(sizes) > MAX_FILES or sum(sizes.values()) > MAX_BYTES:
         raise InputError(f"holds more than {MAX_FILES} files or {MAX_BYTES} bytes")
@@ -150,14 +155,14 @@ def _box(path: Path) -> Folder | Zip:
 def read(box: Folder | Zip, name: str, most: int) -> bytes:
     """A file of an open package, if it has at most so many bytes."""
     if name not in box.sizes:
-        raise InputError(f"{name}: is missing")
+        raise InputError(name, "is missing")
     if box.sizes[name] > most:
         raise InputError(
-            f"{name}: has {box.sizes[name]} bytes, {most} were announced or are the most"
+            name, f"has {box.sizes[name]} bytes, {most} were announced or are the most"
         )
     content = _tried(lambda: box.read(name), name)
     if len(content) != box.sizes[name]:
-        raise InputError(f"{name}: has not the {box.sizes[name]} bytes that are announced")
+        raise InputError(name, f"has not the {box.sizes[name]} bytes that are announced")
     return content
 
 
@@ -186,7 +191,7 @@ def write(path: Path, files: dict[str, bytes]) -> None:
         else:
             _write_folder(path, files)
     except OSError as problem:
-        raise not_writable(path, problem) from None
+        raise NotWritable(path, problem) from None
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -202,7 +207,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def _write_folder(path: Path, files: dict[str, bytes]) -> None:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise InputError(f"{shown(path)}: is there already; give another name, or remove it")
+        raise InputError(shown(path), "is there already", "give another name, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     temporary.mkdir()

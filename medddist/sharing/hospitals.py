@@ -44,7 +44,9 @@ def hospitals(data: Data, validation_fraction: float = 0.1, seed: int = 0) -> di
     """
     if data.train.origins is None or len(data.origin_names) < 2:
         raise NotApplicable(
-            f"{data.source}: does not say which of two or more hospitals its images are from; give origins (a column site)"
+            data.source,
+            "does not say which of two or more hospitals its images are from",
+            "give origins (a column site)",
         )
     return {
         name: _of_origin(data, k, name, validation_fraction, seed)
@@ -60,7 +62,7 @@ def _of_origin(data: Data, origin: int, name: str, validation_fraction: float, s
     )
     given = np.repeat([TRAIN, TRAIN, TEST], [len(at) for at in rows])
     if not len(rows[-1]):
-        raise NotApplicable(f"{name}: has no test image; leave the hospital out")
+        raise NotApplicable(name, "has no test image", "leave the hospital out")
     dealt = splits.completed(labels, groups, given, 0.2, validation_fraction, seed)
     splits_of = {what: np.flatnonzero(dealt == part) for part, what in enumerate(PART_NAMES)}
     parts = {what: Part(images[at], labels[at], groups[at]) for what, at in splits_of.items()}
@@ -68,7 +70,9 @@ def _of_origin(data: Data, origin: int, name: str, validation_fraction: float, s
         missing = np.flatnonzero(parts[what].class_counts(data.classes) == 0)
         if len(missing):
             raise NotApplicable(
-                f"{name}: has no {what} image of class {data.class_names[missing[0]]}; leave the hospital or the class out"
+                name,
+                f"has no {what} image of class {data.class_names[missing[0]]}",
+                "leave the hospital or the class out",
             )
     mean, std = pixel_statistics(parts["train"].images)
     own = replace(
@@ -91,7 +95,9 @@ def study_of(study: Study, data: Data) -> Study:
     changed = study.profile.changed(study.profile.hospitals.changes)
     if study.profile.teachers.privacy and not changed.teachers.privacy:
         raise InputError(
-            "hospitals.changes: teachers.privacy is null there, and packages would be without the profile's guarantee; take it out"
+            "hospitals.changes",
+            "teachers.privacy is null there, and packages would be without the profile's guarantee",
+            "take it out",
         )
     return study.with_(changed, data)
 
@@ -142,7 +148,7 @@ def union(packages: Sequence[Package]) -> Union:
     Labels become probabilities where any package has them so. Raises InputError for packages that do not go together.
     """
     if not packages:
-        raise InputError("packages: there is none to train on")
+        raise InputError("packages", "there is none to train on")
     first = packages[0]
     for package in packages[1:]:
         if (
@@ -150,8 +156,9 @@ def union(packages: Sequence[Package]) -> Union:
             or package.manifest.shape[1:] != first.manifest.shape[1:]
         ):
             raise InputError(
-                f"package {package.id[:12]}: its classes or the shape of its images are not those of {first.id[:12]};"
-                " leave it out"
+                f"package {package.id[:12]}",
+                f"its classes or the shape of its images are not those of {first.id[:12]}",
+                "leave it out",
             )
     scalings = [package.manifest.pixels for package in packages]
     mean, std = (
@@ -264,7 +271,14 @@ def by_packages(
             (settings.seed, "hospitals", *ids),
         )
         return trained_networks(
-            network, images, targets, one.recipe, settings.networks, seed, _report(study, way)
+            network,
+            images,
+            targets,
+            one.recipe,
+            settings.networks,
+            seed,
+            study.progress,
+            f"training: {way}",
         )
 
     trained = _kept(study, train_all, packages=ids, recipe=one.recipe.what())
@@ -346,7 +360,13 @@ def _trained(
     settings, recipe = study.profile.hospitals, study.profile.references.good_recipe
     seed = (settings.seed, "hospitals", name)
     train_all = lambda: trained_networks(
-        study.network(), *labelled(), recipe, settings.networks, seed, _report(study, name)
+        study.network(),
+        *labelled(),
+        recipe,
+        settings.networks,
+        seed,
+        study.progress,
+        f"training: {name}",
     )
     return _kept(study, train_all, name=name, hospitals=fingerprints, recipe=recipe.what())
 
@@ -379,7 +399,3 @@ def _tensors(study: Study, part: Part) -> tuple[Tensor, Tensor]:
 def _pooled(study: Study, own: Mapping[str, Data]) -> tuple[Tensor, Tensor]:
     pairs = [_tensors(study, data.train) for data in own.values()]
     return torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs])
-
-
-def _report(study: Study, way: str):
-    return lambda done, total: study.progress(f"training: {way}", done, total)

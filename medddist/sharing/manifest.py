@@ -275,12 +275,14 @@ def manifest_from(content: bytes) -> Manifest:
     values = strict_json(content, MANIFEST)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(
-            f"{MANIFEST}: is not the manifest of a {FORMAT}; ask the sender for the package"
+            MANIFEST, f"is not the manifest of a {FORMAT}", "ask the sender for the package"
         )
     if values.get("version") != VERSION or isinstance(values["version"], bool):
         version = repr(values.get("version"))[:20]
         raise InputError(
-            f"{MANIFEST}: has version {shown(version)}, and {VERSION} is known here; install a newer medddist"
+            MANIFEST,
+            f"has version {shown(version)}, and {VERSION} is known here",
+            "install a newer medddist",
         )
     try:
         return Manifest.model_validate_json(

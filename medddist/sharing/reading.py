@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medddist.base.errors import InputError, shown
+from medddist.base.progress import Progress, silent
 from medddist.method.networks import Network, convnet
 from medddist.method.training import Recipe
 from medddist.sharing import archive as container
@@ -74,7 +74,7 @@ class Package(Dataset):
         self,
         networks: int | None = None,
         device: str = "auto",
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = silent,
     ) -> Trained:
         """Networks trained on the set by its own recipe, as `receiving.Trained`; by default as many as the sender measured."""
         from medddist.sharing.receiving import trained
@@ -95,7 +95,7 @@ def open_package(
         with container.opened(path) as box:
             return _checked(box, key, expect)
     except InputError as reason:
-        raise InputError(f"{shown(path)}: {reason}") from None
+        raise InputError(shown(path), reason) from None
 
 
 def _checked(box, key, expect) -> Package:
@@ -109,7 +109,7 @@ def _checked(box, key, expect) -> Package:
     manifest = manifest_from(content)
     strangers = box.sizes.keys() - manifest.files.keys() - {MANIFEST, SIGNATURE}
     if strangers:
-        raise InputError(f"{min(strangers)}: is not in the manifest")
+        raise InputError(min(strangers), "is not in the manifest")
     files = {file: _file(box, file, manifest) for file in manifest.files}
     contents = tensors.unpacked(files[DATA], manifest)
     return Package(
@@ -142,9 +142,11 @@ def _file(box, name: str, manifest: Manifest) -> bytes:
     announced = manifest.files[name]
     content = container.read(box, name, announced.bytes)
     if len(content) != announced.bytes:
-        raise InputError(f"{name}: has {len(content)} bytes, {announced.bytes} were announced")
+        raise InputError(name, f"has {len(content)} bytes, {announced.bytes} were announced")
     if hashlib.sha256(content).hexdigest() != announced.sha256:
         raise InputError(
-            f"{name}: is not the file that the manifest describes (its SHA-256 is another); get it again"
+            name,
+            "is not the file that the manifest describes (its SHA-256 is another)",
+            "get it again",
         )
     return content

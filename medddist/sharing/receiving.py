@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medddist.base.compute import device_named, use_full_precision
 from medddist.base.errors import InputError, shown
 from medddist.base.files import replaced_atomically, write_bytes, write_json
+from medddist.base.progress import Progress, silent
 from medddist.base.settings import parsed
 from medddist.data import Data, DataSettings, load_data
 from medddist.measure import metrics
@@ -28,9 +29,7 @@ from medddist.sharing.reading import Package
 OPSET = 17  # of ONNX: what runtimes of 2022 and later know
 
 
-def trained(
-    package: Package, networks: int | None, device: str, progress: Callable[[int, int], None] | None
-) -> Trained:
+def trained(package: Package, networks: int | None, device: str, progress: Progress) -> Trained:
     """As the sender trained its own to measure the set: on one kind of machine, to the same bits."""
     use_full_precision()
     place, network = device_named(device), package.network()
@@ -44,7 +43,9 @@ def trained(
         )
     except Diverged:
         raise InputError(
-            f"package {package.id[:12]}: training on it diverges at its step size {package.step_size:.3g}; ask the sender"
+            f"package {package.id[:12]}",
+            f"training on it diverges at its step size {package.step_size:.3g}",
+            "ask the sender",
         ) from None
     return Trained(package, network, found)
 
@@ -126,7 +127,10 @@ class _FromPixels(nn.Module):
 
 
 def own_data(
-    package: Package, source: str | Path, changes: Mapping[str, Any] | None = None, progress=None
+    package: Package,
+    source: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
 ) -> Data:
     """A receiver's data at the package's size and channels, its classes in the package's order.
 
@@ -134,7 +138,9 @@ def own_data(
     """
     pixels = package.manifest.pixels
     for name in sorted({"image_size_px", "channels"} & (changes or {}).keys()):
-        raise InputError(f"data.{name}: is the package's, {getattr(pixels, name)}; leave it out")
+        raise InputError(
+            f"data.{name}", f"is the package's, {getattr(pixels, name)}", "leave it out"
+        )
     values = dict(changes or {}) | {
         "image_size_px": pixels.image_size_px,
         "channels": pixels.channels,
@@ -145,7 +151,7 @@ def own_data(
             shown(", ".join(names))[:200] for names in (package.class_names, data.class_names)
         )
         raise InputError(
-            f"{shown(source)}: its classes are {mine}, the package's are {theirs}; name them alike"
+            shown(source), f"its classes are {mine}, the package's are {theirs}", "name them alike"
         )
     order = np.array([package.class_names.index(name) for name in data.class_names])
     parts = {name: replace(part, labels=order[part.labels]) for name, part in data.parts().items()}

@@ -38,7 +38,7 @@ def make_keys(folder: Path) -> str:
     for name in (PRIVATE, PUBLIC):
         if (folder / name).exists():
             raise InputError(
-                f"{shown(folder / name)}: is there already, and is not replaced; give another folder"
+                shown(folder / name), "is there already, and is not replaced", "give another folder"
             )
     key = Ed25519PrivateKey.generate()
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,8 @@ def _loaded(path: Path, load, kind: type, wanted: str):
             else "it is no key in PEM without a password"
         )
         raise InputError(
-            f"{shown(path)}: cannot be read as a key ({reason}); give {wanted}"
+            shown(path), f"cannot be read as a key ({reason})", f"give {wanted}"
         ) from None
     if not isinstance(key, kind):
-        raise InputError(f"{shown(path)}: is another kind of key; give {wanted}")
+        raise InputError(shown(path), "is another kind of key", f"give {wanted}")
     return key

@@ -60,24 +60,24 @@ def _require_layout(content: bytes, expected: dict[str, tuple[str, list[int]]]) 
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, len(content) - 8):
         raise InputError(
-            f"{DATA}: is not a safetensors file with a header of 2 to {MAX_HEADER_BYTES} bytes"
+            DATA, f"is not a safetensors file with a header of 2 to {MAX_HEADER_BYTES} bytes"
         )
     header = strict_json(content[8 : 8 + length], f"{DATA}: its header")
     if not isinstance(header, dict) or header.keys() != expected.keys():
-        raise InputError(f"{DATA}: does not hold just {', '.join(expected)}")
+        raise InputError(DATA, f"does not hold just {', '.join(expected)}")
     ends = [0]
     for name, entry in sorted(header.items(), key=lambda item: _begin(*item)):
         ends.append(_end(name, entry, expected[name], begin=ends[-1]))
     if ends[-1] != len(content) - 8 - length:
         raise InputError(
-            f"{DATA}: its tensors take {ends[-1]} bytes and {len(content) - 8 - length} are there"
+            DATA, f"its tensors take {ends[-1]} bytes and {len(content) - 8 - length} are there"
         )
 
 
 def _begin(name: str, entry: Any) -> int:
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
     if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
-        raise InputError(f"{DATA}: {name} has no place in the file")
+        raise InputError(DATA, f"{name} has no place in the file")
     return offsets[0]
 
 
@@ -96,31 +96,27 @@ def _end(name: str, entry: dict[str, Any], expected: tuple[str, list[int]], begi
         )
     end = begin + BYTES[kind] * math.prod(shape)
     if entry["data_offsets"] != [begin, end]:
-        raise InputError(f"{DATA}: {name} does not lie where its shape says")
+        raise InputError(DATA, f"{name} does not lie where its shape says")
     return end
 
 
 def _require_values(contents: Contents, manifest: Manifest) -> None:
     images, targets, classes = contents.images, contents.targets, len(manifest.class_names)
     if not images.isfinite().all():
-        raise InputError(f"{DATA}: images have pixels that are NaN or infinite")
+        raise InputError(DATA, "images have pixels that are NaN or infinite")
     if images.abs().max() > MAX_DEVIATIONS:
-        raise InputError(
-            f"{DATA}: images have pixels beyond {MAX_DEVIATIONS:g} standard deviations"
-        )
+        raise InputError(DATA, f"images have pixels beyond {MAX_DEVIATIONS:g} standard deviations")
     if manifest.labels == "soft":
         if not (
             targets.isfinite().all()
             and (targets >= 0).all()
             and (targets.sum(1) - 1).abs().max() <= 1e-3
         ):
-            raise InputError(f"{DATA}: targets are not probabilities that sum to 1")
+            raise InputError(DATA, "targets are not probabilities that sum to 1")
         targets = targets.argmax(1)
     elif not ((targets >= 0) & (targets < classes)).all():
-        raise InputError(f"{DATA}: targets are not classes from 0 to {classes - 1}")
+        raise InputError(DATA, f"targets are not classes from 0 to {classes - 1}")
     if torch.bincount(targets, minlength=classes).tolist() != list(manifest.images):
-        raise InputError(
-            f"{DATA}: targets do not have the manifest's number of images of each class"
-        )
+        raise InputError(DATA, "targets do not have the manifest's number of images of each class")
     if contents.step_size.item() != manifest.step_size:
-        raise InputError(f"{DATA}: step_size is not the manifest's {manifest.step_size:g}")
+        raise InputError(DATA, f"step_size is not the manifest's {manifest.step_size:g}")

@@ -71,16 +71,18 @@ def write_package(
     """
     if study.profile.teachers.privacy and (measure or audit):
         raise InputError(
-            "package: scores and the audit are exact figures of the real images, which teachers.privacy does not cover; say"
-            " --no-measure, and not --audit"
+            "package",
+            "scores and the audit are exact figures of the real images, which teachers.privacy does not cover",
+            "say --no-measure, and not --audit",
         )
     result = study.distillation()
     simulated = study.data.is_phantom
     copies = copied(study, result)
     if copies != NOT_COMPARED and copies["images"] and not (simulated or allow_copies):
         raise InputError(
-            f"package: {copies['images']} of {len(result.distilled.images)} images are real ones, unchanged or nearly so (within {COPY_LEVELS}/255 of"
-            " a training image); distil longer (distill.iterations, distill.learning_rate_images), or say --allow-copies if they may be sent"
+            "package",
+            f"{copies['images']} of {len(result.distilled.images)} images are real ones, unchanged or nearly so (within {COPY_LEVELS}/255 of a training image)",
+            "distil longer (distill.iterations, distill.learning_rate_images), or say --allow-copies if they may be sent",
         )
     about = settings_of(study) | {
         "selected_iteration": result.selected_iteration,

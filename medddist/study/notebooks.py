@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from medddist.base.errors import InputError
-from medddist.base.progress import Progress
+from medddist.base.progress import Bar
 from medddist.base.settings import Settings, parsed
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def parameters(namespace: Mapping[str, Any]) -> Any:
     unknown = [name for name in injected_names(cells) if name not in declared]
     if unknown:
         raise InputError(
-            f"notebook parameters: {unknown[0]} is not a parameter; known here: {', '.join(declared)}"
+            "notebook parameters",
+            f"{unknown[0]} is not a parameter",
+            f"known here: {', '.join(declared)}",
         )
     values = {name: namespace[name] for name in declared if name in namespace}
     return parsed(_settings_of(declared), values, "notebook parameters")
@@ -56,7 +58,9 @@ def declared_types(cells: Sequence[str]) -> dict[str, type]:
         if _MARK in types:
             return {name: _type_named(name, kind) for name, kind in types.items()}
     raise InputError(
-        f"notebook parameters: no cell declares `{_MARK}: str`; run the cell tagged `parameters` first"
+        "notebook parameters",
+        f"no cell declares `{_MARK}: str`",
+        "run the cell tagged `parameters` first",
     )
 
 
@@ -116,7 +120,7 @@ def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
     profile = load_profile(
         profile_file(given.profile), changes_from(given.overrides.split()) | dict(changes or {})
     )
-    return Study(profile, given.data, artifacts_folder(given.out), progress=Progress())
+    return Study(profile, given.data, artifacts_folder(given.out), progress=Bar())
 
 
 def _cells_run(namespace: Mapping[str, Any]) -> list[str]:
@@ -146,7 +150,9 @@ def _assignments(source: str, kind: type[ast.stmt]) -> Iterator[Any]:
 def _type_named(name: str, kind: str) -> type:
     if kind not in _TYPES:
         raise InputError(
-            f"notebook parameters: {name} is declared as {kind}; use one of {', '.join(_TYPES)}"
+            "notebook parameters",
+            f"{name} is declared as {kind}",
+            f"use one of {', '.join(_TYPES)}",
         )
     return _TYPES[kind]
 

@@ -94,15 +94,17 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     )
     if not path.is_file():
         raise InputError(
-            f"profile: {name!r} is not known; use one of {', '.join(profile_names())}, or the path of a .yaml file"
+            "profile",
+            f"{name!r} is not known",
+            f"use one of {', '.join(profile_names())}, or the path of a .yaml file",
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as broken:
-        raise InputError(f"{path}: is not valid YAML ({str(broken).splitlines()[0]})") from None
+        raise InputError(path, f"is not valid YAML ({str(broken).splitlines()[0]})") from None
     if not isinstance(values, dict):
         raise InputError(
-            f"{path}: holds no settings; write one setting a line, such as `name: mine`"
+            path, "holds no settings", "write one setting a line, such as `name: mine`"
         )
     values.setdefault("name", Path(str(path)).stem)
     for setting, value in (changes or {}).items():
@@ -117,7 +119,7 @@ def _set(values: dict, setting: str, value: Any) -> None:
             values[parent] = {}
         values = values[parent]
         if not isinstance(values, dict):
-            raise InputError(f"{setting}: {parent} holds no further settings")
+            raise InputError(setting, f"{parent} holds no further settings")
     values[last] = value
 
 
@@ -128,12 +130,16 @@ def changes_from(assignments: list[str]) -> dict[str, Any]:
         name, equals, value = assignment.partition("=")
         if not equals or not name:
             raise InputError(
-                f"set: {assignment!r} is not name=value; write, for example, distill.iterations=100"
+                "set",
+                f"{assignment!r} is not name=value",
+                "write, for example, distill.iterations=100",
             )
         try:
             changes[name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise InputError(
-                f"set: {name}: {value!r} is not a value; quote text that holds special characters"
+                "set",
+                f"{name}: {value!r} is not a value",
+                "quote text that holds special characters",
             ) from None
     return changes

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from medddist.base.files import write_json
+from medddist.base.progress import Progress, silent
 from medddist.base.version import about
 from medddist.measure import metrics
 from medddist.method.private.dp_sgd import LOCAL
 from medddist.study.profile import load_profile
-from medddist.study.study import Progress, Study
+from medddist.study.study import Study
 
 
 def measure(
@@ -20,7 +21,7 @@ def measure(
     out: str | Path,
     device: str,
     folder: str | Path,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[dict, Path]:
     """Measure profile `name` in each of its variants on `source`; (the record, the file in `folder` that holds it).
 

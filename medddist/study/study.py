@@ -19,6 +19,7 @@ from medddist.base import processes
 from medddist.base.compute import device_named, use_full_precision, where_computed
 from medddist.base.errors import InputError
 from medddist.base.files import digest, private_folder, read_json, write_bytes, write_json
+from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
 from medddist.base.settings import Settings
 from medddist.base.tensors import load_tensors, save_tensors
@@ -40,7 +41,6 @@ from medddist.method.trajectories import Trajectory, open_trajectory
 from medddist.study.profile import Profile
 
 LOG = logging.getLogger("medddist")
-Progress = Callable[[str, int, int], None]  # what is being done, done, of how many
 
 # Raised by hand when what a step computes changes, so that no result of older code is taken for one of newer code;
 # tests/test_study.py reminds of it when the source of the step's modules has changed.
@@ -88,11 +88,11 @@ class Study:
         source: str | Path = "phantom",
         out: str | Path = "build/artifacts",
         device: str = "auto",
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ):
         self.profile, self.source, self.out = profile, source, Path(out)
         self.device = device_named(device)
-        self.progress = progress or (lambda what, done, total: None)
+        self.progress = progress
         self._looked_for_elsewhere: set[Path] = set()
         self._unscaled: Data | None = None  # as they were loaded or handed over
         self._scaled: Data | None = None
@@ -123,8 +123,8 @@ class Study:
         if self._scaled is None:
             private_folder(self.out)
             self._mark_local()
-            report = lambda done, total, what: self.progress(what, done, total)
-            self._use(load_data(self.source, self.profile.data, self.out / "cache", report))
+            cache = self.out / "cache"
+            self._use(load_data(self.source, self.profile.data, cache, self.progress))
         return self._scaled
 
     @data.setter
@@ -228,13 +228,12 @@ class Study:
         settings = self._teacher_settings(self.profile.seeds[0] if seed is None else seed)
         folder, found = self._teachers_folder(settings), []
         for index in processes.mine(settings.teachers):
-            report = lambda epoch, epochs: self.progress(
-                f"teacher {index + 1} of {settings.teachers}", epoch, epochs
-            )
             parts = self.tensors("train"), self.tensors("validation")
             with _timed(teacher_path(folder, index)), _section("teachers.recipe", settings.recipe):
                 found.append(
-                    train_teacher(self.network(), *parts, settings, index, folder, progress=report)
+                    train_teacher(
+                        self.network(), *parts, settings, index, folder, progress=self.progress
+                    )
                 )
         return found
 
@@ -258,9 +257,7 @@ class Study:
                     settings,
                     self.profile.evaluate,
                     path.with_name("unfinished.safetensors"),
-                    progress=lambda done, total, loss: self.progress(
-                        f"distilling, loss {loss:.3f}", done, total
-                    ),
+                    progress=self.progress,
                 )
                 if processes.rank() == 0:
                     _save_distillation(path, result)
@@ -312,7 +309,9 @@ class Study:
     def scored(self, method: str, images_per_class: int | None = None) -> Scored:
         """One of METHODS on the test part, with `images_per_class` images a class where the method has such a number."""
         if method not in METHODS:
-            raise InputError(f"method: {method!r} is not known; use one of {', '.join(METHODS)}")
+            raise InputError(
+                "method", f"{method!r} is not known", f"use one of {', '.join(METHODS)}"
+            )
         images_per_class = images_per_class or self.profile.distill.images_per_class
         folder = self.folder(
             "scores", method=method, **self._score_depends_on(method, images_per_class)
@@ -398,8 +397,9 @@ class Study:
                 said.append(self._said(trained))
             except Diverged:
                 raise InputError(
-                    f"{what}: a network diverged at the rate {rate:.3g} that was chosen on validation; lower distill.step_size for"
-                    " distilled images, or take the largest of references.learning_rates out for random ones"
+                    what,
+                    f"a network diverged at the rate {rate:.3g} that was chosen on validation",
+                    "lower distill.step_size for distilled images, or take the largest of references.learning_rates out for random ones",
                 ) from None
             self.progress(f"evaluating {what}", networks * len(said), networks * len(sets))
         return np.concatenate(said)
@@ -473,7 +473,6 @@ class Study:
         return self._full("full_good", self.profile.references.good_recipe)
 
     def _full(self, what: str, recipe: Recipe) -> tuple[np.ndarray, dict]:
-        report = lambda done, total: self.progress(f"training on {METHODS[what]}", done, total)
         networks = self.profile.references.full_networks
         trained = trained_networks(
             self.network(),
@@ -481,7 +480,8 @@ class Study:
             recipe,
             networks,
             (self.profile.evaluate.seed, what),
-            report,
+            self.progress,
+            f"training on {METHODS[what]}",
         )
         return self._said(trained), {"learning_rates": [recipe.learning_rate]}
 
@@ -539,8 +539,8 @@ def _section(name: str, settings: Settings):
     try:
         yield
     except InputError as mistake:
-        if str(mistake).partition(":")[0] in type(settings).model_fields:
-            raise InputError(f"{name}.{mistake}") from None
+        if mistake.subject in type(settings).model_fields:
+            raise mistake.within(name) from None
         raise
 
 

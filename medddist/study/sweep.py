@@ -18,10 +18,11 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from medddist.base.errors import InputError
+from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings, parsed
 from medddist.measure import metrics
 from medddist.study.profile import changes_from, load_profile
-from medddist.study.study import METHODS, Progress, Study
+from medddist.study.study import METHODS, Study
 
 WITHOUT_SIZE = (
     "full_teacher",
@@ -72,20 +73,24 @@ def load_sweep(path: str | Path, data: str) -> Sweep:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"sweep: there is no file {path}; give the name of one in workflow/sweeps, or a path"
+            "sweep",
+            f"there is no file {path}",
+            "give the name of one in workflow/sweeps, or a path",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as broken:
-        raise InputError(f"{path}: is not valid YAML ({str(broken).splitlines()[0]})") from None
+        raise InputError(path, f"is not valid YAML ({str(broken).splitlines()[0]})") from None
     if not isinstance(values, dict):
         raise InputError(
-            f"{path}: holds no settings; write one setting a line, such as `profile: demo`"
+            path, "holds no settings", "write one setting a line, such as `profile: demo`"
         )
     values["data"] = values.get("data") or [data]
     sweep = parsed(Sweep, values, f"sweep {Path(path).stem}")
     names = [name_of_data(source) for source in sweep.data]
     if len(set(names)) < len(names):
         raise InputError(
-            f"sweep {Path(path).stem}: data: two sources have one name ({', '.join(names)}); rename one"
+            f"sweep {Path(path).stem}",
+            f"data: two sources have one name ({', '.join(names)})",
+            "rename one",
         )
     load_profile(sweep.profile, changes_from(sweep.overrides.split()))
     return sweep
@@ -119,7 +124,7 @@ def study_at(
     sweep: Sweep,
     out: str | Path,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Study:
     profile = load_profile(
         sweep.profile,

@@ -137,7 +137,7 @@ def test_images_that_show_nothing_are_refused(npz_arrays, save_npz):
 def test_progress_reaches_the_total(class_folders):
     seen = []
     load_data(
-        class_folders, 16, progress=lambda done, total, what: seen.append((done, total, what))
+        class_folders, 16, progress=lambda what, done, total: seen.append((done, total, what))
     )
     assert seen[-1] == (40, 40, "reading images")
 

@@ -138,5 +138,7 @@ def test_the_picture_shows_every_group_of_every_row(kept):
     axes = figures.leakage(kept[1], "balanced_accuracy").axes[0]
     assert len(axes.containers) == sum(len(row["found"]) for row in kept[1]) == 6
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert {"distilled from averages of 4", "random real images", "2 images per class"} <= set(labels)
+    assert {"distilled from averages of 4", "random real images", "2 images per class"} <= set(
+        labels
+    )
     figures.plt.close(axes.figure)

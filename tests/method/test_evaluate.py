@@ -44,7 +44,7 @@ def test_networks_are_fresh_and_named_by_seed_and_number():
         tiny_recipe(),
         3,
         ("a", 1),
-        lambda done, total: told.append((done, total)),
+        lambda what, done, total: told.append((done, total)),
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert not torch.equal(trained[0], trained[1]) and not torch.equal(trained[1], trained[2])

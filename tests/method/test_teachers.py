@@ -133,7 +133,7 @@ def test_progress_and_saving_by_time(tmp_path, monkeypatch):
         teachers, "save_tensors", lambda path, tensors, about: saved.append(about["epoch"])
     )
 
-    def tick(epoch, epochs):
+    def tick(what, epoch, epochs):
         told.append((epoch, epochs))
         clock[0] += 4.0
 
@@ -248,14 +248,14 @@ def test_killed_equals_uninterrupted_to_the_bit(tmp_path, names):
 
 
 def test_an_interrupted_teacher_goes_on_and_does_not_start_again(tmp_path):
-    def stopped(epoch, epochs):
+    def stopped(what, epoch, epochs):
         if epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "a", progress=stopped, save_every_seconds=0.0)
     told = []
-    resumed = trained(tmp_path / "a", progress=lambda epoch, epochs: told.append(epoch))
+    resumed = trained(tmp_path / "a", progress=lambda what, epoch, epochs: told.append(epoch))
     assert told == [4]
     assert resumed.path.read_bytes() == trained(tmp_path / "b").path.read_bytes()
 

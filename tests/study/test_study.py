@@ -29,6 +29,7 @@ import medddist
 from medddist.base.compute import where_computed
 from medddist.base.errors import InputError
 from medddist.base.files import read_json, write_json
+from medddist.base.progress import silent
 from medddist.base.seeds import generator
 from medddist.data.parts import Data, Part
 from medddist.method import evaluate, teachers
@@ -99,7 +100,7 @@ def changed(one: Profile, changes: dict) -> Profile:
     return Profile(**values)
 
 
-def tiny_study(out: Path, data: Data | None = None, progress=None, **changes) -> Study:
+def tiny_study(out: Path, data: Data | None = None, progress=silent, **changes) -> Study:
     found = Study(profile(**changes), "made up", out, "cpu", progress)
     found.data = data or made_up()
     return found

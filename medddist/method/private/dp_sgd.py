@@ -216,7 +216,9 @@ def _epoch(
         mean += theta / steps
     if not theta.isfinite().all():  # not the loss, which was not paid for
         raise Diverged(
-            f"learning_rate: training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}; lower the learning rate"
+            "learning_rate",
+            f"training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}",
+            "lower the learning rate",
         )
     return TrainingState(state.epoch + 1, theta, velocity, mean)
 
@@ -273,5 +275,5 @@ def _opacus(part: str):
         return importlib.import_module(f"opacus.{part}")
     except ImportError:
         raise InputError(
-            "teachers.privacy: needs Opacus; pip install 'medddist[privacy]'"
+            "teachers.privacy", "needs Opacus", "pip install 'medddist[privacy]'"
         ) from None
