@@ -155,7 +155,7 @@ def given_parts(
         if not found:
             folders = " or ".join(map(shown, names))
             told = f"some images are in {folders} and others, such as {shown(file.as_posix())}, in none of them"
-            raise InputError(f"{where}: {told}; {remedy}")
+            raise InputError(where, told, remedy)
         if len({PART_FOLDERS[name.lower()] for name in found}) > 1:
             raise InputError(
                 where,

@@ -130,7 +130,7 @@ def paired_differences(
     """`paired_difference` of `a` to each of `others`, by metric: the same figures, for which `a` is resampled once."""
     unknown = [metric for metric in wanted if metric not in METRICS]
     if unknown:
-        raise InputError(f"metric: {unknown[0]!r} is not known; take one of {', '.join(METRICS)}")
+        raise InputError("metric", f"{unknown[0]!r} is not known", f"take one of {', '.join(METRICS)}")
     first = _checked(a, labels, groups, None, resamples, "a", sets[0])
     ours, found = _estimates(first, wanted, resamples, seed), []
     for b, sets_of_b in zip(others, sets[1] or [None] * len(others), strict=True):
@@ -270,7 +270,7 @@ def _checked(
             "number independent images",
         )
     if not isinstance(resamples, int) or resamples < 2:
-        raise InputError(f"resamples: should be an integer of 2 or more, got {resamples!r}")
+        raise InputError("resamples", f"should be an integer of 2 or more, got {resamples!r}")
     return _Test(p, labels, positions, len(names), _shares(sets, len(p)))
 
 
@@ -279,7 +279,7 @@ def _shares(sets: np.ndarray | None, networks: int) -> np.ndarray:
     units = np.zeros(networks) if sets is None else np.asarray(sets)
     if units.shape != (networks,):
         raise InputError(
-            f"sets: shape {units.shape}, should be ({networks},); give the training set of each network"
+            "sets", f"shape {units.shape}, should be ({networks},)", "give the training set of each network"
         )
     member = np.unique(units, return_inverse=True)[1]
     belongs = np.eye(networks) if member.max() == 0 else np.eye(member.max() + 1)[member]
