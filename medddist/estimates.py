@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from medddist import costs
 from medddist.base import machine
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
@@ -27,7 +26,7 @@ from medddist.comparison.tables import OF_THE_STUDY, Comparison, one_of_its_name
 from medddist.data import Data
 from medddist.leaks.audit import attacks_left, result_path
 from medddist.method.matching import Distilled, matching_gradient, segment
-from medddist.method.networks import Network, convnet, initial_parameters
+from medddist.method.networks import Network, NetworkSettings, convnet, initial_parameters
 from medddist.method.teachers import teacher_path
 from medddist.method.training import Recipe, predict, train
 from medddist.study.profile import Profile
@@ -55,7 +54,7 @@ LEAST_SECONDS = 0.2  # that a measurement takes, if one call does not take longe
 
 SMALLER_MEMORY = {  # by step, what to lower where memory is short; what changes no result comes first
     "teachers": ("teachers.recipe.batch_size", "data.images", "data.image_size_px"),
-    "distill": ("distill.kept_steps", "distill.batch_size", "data.images", "data.image_size_px"),
+    "distill": ("distill.batch_size", "data.images", "data.image_size_px"),
     "evaluate": ("references.good_recipe.batch_size", "data.images", "data.image_size_px"),
     "audit": ("data.images", "data.image_size_px"),
     "compare": ("compare.pretrain.batch_size", "data.images", "data.image_size_px"),
@@ -140,15 +139,17 @@ def memory_bytes(profile: Profile, shape: Shape, step: str, at_rest: int) -> int
 def _sweep_bytes(profile: Profile, shape: Shape, block: int, parameters: int) -> float:
     settings = profile.distill
     batch = min(settings.batch_size, settings.images_per_class * shape.classes)
-    steps, of_step = settings.student_steps, (profile.network, shape.image_size_px, batch)
+    steps = settings.student_steps
     if settings.gradient == "difference":
-        return (
-            SWEEP * block * batch
-            + steps * costs.noted_bytes(*of_step)
-            + (2 * steps + 3) * parameters
-        )
-    kept = min(settings.kept_steps, steps) * costs.activation_bytes(*of_step)
-    return SWEEP * block * batch + kept + (steps + 3) * parameters
+        masks = mask_bytes(profile.network, shape.image_size_px, batch)
+        return SWEEP * block * batch + steps * masks + (2 * steps + 3) * parameters
+    return SWEEP * block * batch + (steps + 3) * parameters
+
+
+def mask_bytes(network: NetworkSettings, image_size_px: int, batch_size: int) -> int:
+    """Count the bytes of one student step's frozen ReLU masks: one for each window of the pooling."""
+    sizes = [image_size_px >> block + 1 for block in range(network.depth)]
+    return sum(size * size for size in sizes) * network.width * batch_size
 
 
 def disk_bytes(profile: Profile, shape: Shape, step: str) -> int:
@@ -246,11 +247,8 @@ class Speeds:
         distilled = Distilled(
             images, labels, torch.tensor(math.log(settings.step_size)).to(self.device)
         )
-        kept = round(
-            steps * min(settings.kept_steps, settings.student_steps) / settings.student_steps
-        )
         call = lambda: matching_gradient(
-            network, distilled, run, settings.augmentation, way=settings.gradient, kept_steps=kept
+            network, distilled, run, settings.augmentation, way=settings.gradient
         )
         return self._seconds(call) / steps * batch / count
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from test_mistakes import pictures
 
-from medddist import benchmarks, cli
+from medddist import cli
 from medddist.base.errors import NotWritable
 from medddist.study.profile import load_profile
 
@@ -216,91 +215,6 @@ def test_a_fault_of_ours_is_one_line_and_exit_code_one(capsys, monkeypatch):
 def test_help_is_there(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0 and "--profile" in out
-
-
-def test_benchmarks_are_rows_of_ratios(capsys, tmp_path, monkeypatch):
-    tiny = benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2)
-    for name in ("SMALL", "MIDDLE", "PAPER_FEW", "PAPER"):
-        monkeypatch.setattr(benchmarks, name, tiny)
-    if benchmarks.MEMORY.exists():
-        assert benchmarks.peak_mib(tiny, "sweep")[1] > 100
-    monkeypatch.setattr(
-        benchmarks, "peak_mib", lambda case, way, device: (1.0, 2.0, 3.0)
-    )  # each takes a process of its own
-    code, out, _ = run(
-        capsys, "bench", "gradient", "--pairs", "2", "--json", "--save", str(tmp_path)
-    )
-    rows = json.loads(out)
-    assert code == 0 and rows == json.loads((tmp_path / "bench-gradient.json").read_text())["rows"]
-    assert all(
-        {"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"} <= row.keys()
-        for row in rows
-    )
-    assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows)
-    assert [row["float64_difference"] < 1e-9 for row in rows if "float64_difference" in row] == [
-        True
-    ]
-
-
-def test_a_made_up_problem_is_on_the_device_asked_for():
-    meta = torch.device("meta")  # a device without arithmetic: what is left elsewhere shows
-    network, distilled, run, _ = benchmarks.Case(
-        width=4, depth=2, image_size_px=8, images=4, student_steps=2
-    ).problem(device=meta)
-    tensors = [
-        run.start,
-        run.target,
-        *run.batches,
-        *(one.uniform for one in run.draws),
-        distilled.labels,
-        *distilled.learned().values(),
-    ]
-    assert {one.device for one in [*tensors, *network.module.parameters()]} == {meta}
-
-
-def test_whole_distillations_by_differences_are_held_against_exact_ones(capsys, tmp_path):
-    code, out, _ = run(
-        capsys, "gradients", *options(tmp_path / "out"), "--save", str(tmp_path), "--json"
-    )
-    rows, record = (
-        json.loads(out),
-        json.loads((tmp_path / "gradients-smoke-phantom.json").read_text()),
-    )
-    assert code == 0 and record["rows"] == rows and record["settings"]["distill"]["iterations"] == 2
-    assert [(row["metric"], row["way"]) for row in rows] == [
-        ("accuracy", "difference"),
-        ("balanced_accuracy", "difference"),
-    ]
-    assert all(row["low"] <= row["difference"] <= row["high"] for row in rows)
-    assert (
-        len(list((tmp_path / "out" / "distill").glob("*/result.safetensors"))) == 2
-        and len(list((tmp_path / "out" / "teacher").iterdir())) == 1
-    )
-    code, out, _ = run(capsys, "gradients", *options(tmp_path / "out"))
-    assert code == 0 and out.count(" by difference, ") == 2
-
-
-def test_every_way_to_the_gradient_points_the_same_way_but_teslas(monkeypatch):
-    monkeypatch.setattr(
-        benchmarks,
-        "SMALL",
-        benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=4),
-    )
-    rows = {row["setting"]["way"]: row["cosine"] for row in benchmarks.ways(pairs=1)}
-    tesla, coarse = rows.pop("TESLA's approximation"), rows.pop("sweep, convolutions in bfloat16")
-    assert len(rows) == 5 and all(cosine == pytest.approx(1, abs=1e-5) for cosine in rows.values())
-    assert 0.9 < coarse < 1 and tesla < 1
-
-
-def test_two_processes_and_several_teachers_are_measured(monkeypatch):
-    monkeypatch.setattr(
-        benchmarks,
-        "SMALL",
-        benchmarks.Case(width=4, depth=2, image_size_px=8, images=4, student_steps=2),
-    )
-    monkeypatch.setattr(benchmarks, "TEACHER_IMAGES", 8)
-    assert benchmarks._two_processes(1, None)["setting"] == {"processes": 2}
-    assert benchmarks._several_teachers(1, None)["ratio"] > 1
 
 
 def test_the_steps_from_the_command_line(capsys, tmp_path):

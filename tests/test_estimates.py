@@ -9,6 +9,8 @@ import time
 import pytest
 import torch
 
+from benchmarks.measuring import peak
+from benchmarks.problems import Problem
 from medddist import estimates
 from medddist.base import machine
 from medddist.base.errors import InputError
@@ -22,6 +24,9 @@ from medddist.estimates import (
     teacher_seconds,
     told_before,
 )
+from medddist.method.fast.derivatives import slopes
+from medddist.method.matching import matching_gradient
+from medddist.method.networks import NetworkSettings, convnet, initial_parameters
 from medddist.method.training import Recipe
 from medddist.study.profile import load_profile
 from medddist.study.study import METHODS, Study
@@ -130,12 +135,12 @@ def test_short_disk_is_refused(study, monkeypatch):
         told_before(study, "distill")
 
 
-def test_activations_that_are_kept_go_first(monkeypatch):
-    profile = load_profile("demo", {"distill.iterations": 1})
-    with_kept = memory_bytes(profile, SHAPE, "distill", 0)
-    without = memory_bytes(profile.changed({"distill.kept_steps": 0}), SHAPE, "distill", 0)
-    assert without < with_kept
-    assert estimates.SMALLER_MEMORY["distill"][0] == "distill.kept_steps"
+def test_frozen_relu_masks_are_as_large_as_counted():
+    settings = NetworkSettings(width=5, depth=3)
+    network, images = convnet(settings, 1, 4, 21), torch.zeros(3, 1, 21, 21)
+    first = slopes(network, initial_parameters(network, 0), images, torch.tensor([0, 1, 2]))
+    bytes_of_masks = sum(mask.numel() * mask.element_size() for mask in first.open)
+    assert bytes_of_masks == estimates.mask_bytes(settings, 21, 3)
 
 
 def test_more_images_than_there_are_is_said_before_teachers_are_trained(tmp_path):
@@ -150,32 +155,11 @@ def test_more_images_than_there_are_is_said_before_teachers_are_trained(tmp_path
     assert not list(tmp_path.rglob("teacher_*"))
 
 
-PEAK = """
-import sys
-from pathlib import Path
-import torch
-from medddist import machine
-from medddist.benchmarks import Case, _as_a_study_runs, _status_mib
-from medddist.matching import matching_gradient
-_as_a_study_runs()
-case = Case(width=32, depth=3, image_size_px=32, images=160, student_steps=8)
-matching_gradient(*case.few().problem())
-arguments = case.problem()
-Path("/proc/self/clear_refs").write_text("5")
-before = machine.resident_bytes()
-matching_gradient(*arguments)
-print(_status_mib("VmHWM") * 2**20 - before)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not machine.MEMORY_INFO.exists(), reason="only Linux tells a process's peak")
 def test_the_sweeps_memory_is_within_a_factor_of_two():
-    measured = float(
-        subprocess.run(
-            [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True
-        ).stdout
-    )
+    problem = Problem(width=32, depth=3, image_size_px=32, images=160, student_steps=8)
+    measured = peak(matching_gradient, problem).above_rest_mib * 2**20
     counted = estimates.SWEEP * 4 * 32 * 32**2 * 160
     assert measured / 2 < counted < 2 * measured
 

@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medddist import figures
-from medddist.base.progress import Progress
-from medddist.benchmarks import SMALL
-from medddist.costs import (
+from benchmarks.flops import (
     DIFFERENCE_PASSES,
-    activation_bytes,
     forward_flops,
     iteration_flops,
     training_flops,
 )
+from benchmarks.problems import SMALL
+from medddist import figures
+from medddist.base.progress import Progress
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
 from workflow import audit_page, comparison_page, leakage_page, reliability_page
@@ -261,7 +260,7 @@ def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
     return "\n".join(told)
 
 
-# what `medddist bench scaling` changes alone, and from where
+# what `python -m benchmarks growth` changes alone, and from where
 GROWING = {
     name: getattr(SMALL, name) for name in ("student_steps", "images", "image_size_px", "width")
 }
@@ -281,8 +280,8 @@ def costs() -> str:
     profile = load_profile("paper")
     train = 16_933 - 1_693  # the database's training part without its validation images
     lines = [
-        "| | teachers, PFLOP | distillation, PFLOP | by differences | GPU hours | $ | activations of all steps kept, GB |",
-        "|---" * 7 + "|",
+        "| | teachers, PFLOP | distillation, PFLOP | by differences | GPU hours | $ |",
+        "|---" * 6 + "|",
     ]
     for name, times in SCALES.items():
         size = round(profile.data.image_size_px * times.get("image_size_px", 1))
@@ -299,14 +298,12 @@ def costs() -> str:
             for passes in ((), (DIFFERENCE_PASSES,))
         )
         hours = (teachers + distillation) / (ASSUMED["GPU, TFLOP/s"] * 1e12) / 3600
-        kept = activation_bytes(profile.network, size, d.batch_size) * steps / 1e9
         cells = [
             f"{teachers / 1e15:,.0f}",
             f"{distillation / 1e15:,.0f}",
             f"{by_differences / 1e15:,.0f}",
             f"{hours:,.1f}",
             f"{hours * ASSUMED['price, $ an hour']:,.0f}",
-            f"{kept:,.1f}",
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     p = profile
@@ -346,13 +343,21 @@ def gradients() -> str:
         for path in sorted((ROOT / "results").glob("gradients-*.json"))
     ]
     for record in records:
-        lines += [
-            f"| {record['profile']}, {Path(record['source']).stem} | {row['way']} | {row['metric'].replace('_', ' ')} | {row['by_way']:.3f} | {row['by_exact']:.3f}"
-            f" | {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] |"
-            for row in record["rows"]
-        ]
+        measured = f"{record['profile']}, {Path(record['source']).stem}"
+        lines += [f"| {measured} | {_of_worth(row)} |" for row in record["rows"]]
     marked = next(filter(None, map(mark, records)), [])
     return "\n".join([*lines, "", *marked]).rstrip("\n") + "\n"
+
+
+def _of_worth(row: dict) -> str:
+    if "metric" in row:  # as records of version 0.1.0 have it
+        names = {"what": row["metric"], "ours": row["by_way"], "reference": row["by_exact"]}
+        row = row | names | {"setting": {"way": row["way"]}}
+    cells = f"{row['setting']['way']} | {row['what'].replace('_', ' ')}"
+    cells += f" | {row['ours']:.3f} | {row['reference']:.3f}"
+    if "difference" not in row:
+        return f"{cells} |"
+    return f"{cells} | {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
 def _of_bench(row: dict) -> str:
@@ -370,7 +375,10 @@ def _of_bench(row: dict) -> str:
         ratio += f"; cosine {row['cosine']:.6f}"
     if "float64_difference" in row:
         ratio += f"; in float64 the two differ by {row['float64_difference']:.0e}"
-    return f"| {row['what']} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
+    what = row["what"].replace(
+        "seconds an iteration", "seconds per iteration"
+    )  # in 0.1.0's records
+    return f"| {what} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
 
 
 def write_records() -> None:

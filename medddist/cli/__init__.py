@@ -39,8 +39,6 @@ SECTIONS = {  # headings of `medddist --help`, and what each command is for in a
     },
     "Figures of record": {
         "results": "measure a profile in all its variants, as JSON",
-        "bench": "speed and memory, as ratios to a reference",
-        "gradients": "what distillations by a fast gradient are worth",
     },
 }
 

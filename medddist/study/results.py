@@ -68,13 +68,6 @@ def audit_record(
     return path
 
 
-def gradients_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
-    """`gradients.worth`'s rows as a file in `folder`, with all that is needed to measure them again."""
-    path = Path(folder) / f"gradients-{study.profile.name}-{Path(study.source).stem}.json"
-    write_json(path, _of_study(study, device, rows=rows))
-    return path
-
-
 def leakage_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
     """`leakage.leakage`'s rows as a file in `folder`, with all that is needed to measure them again."""
     path = Path(folder) / f"leakage-{study.profile.name}-{Path(study.source).stem}.json"

@@ -6,23 +6,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medddist.costs import (
+from benchmarks.flops import (
     DIFFERENCE_PASSES,
     SWEEP_PASSES,
-    activation_bytes,
     forward_flops,
     iteration_flops,
-    noted_bytes,
     training_flops,
 )
-from medddist.method.fast.derivatives import gradient_and_kept, slopes
 from medddist.method.networks import NetworkSettings, convnet, initial_parameters
 
 SHAPES = [(8, 3, 1, 32), (6, 2, 3, 17), (4, 1, 1, 8)]  # width, depth, channels, size
-
-
-def bytes_of(tensors) -> int:
-    return sum(one.numel() * one.element_size() for one in tensors)
 
 
 def counted(call) -> int:
@@ -45,25 +38,6 @@ def test_a_training_step_is_three_passes_but_for_the_derivative_in_the_images():
     theta, x = initial_parameters(network, 0).requires_grad_(), torch.zeros(2, 1, 32, 32)
     found = counted(lambda: network(theta, x).sum().backward())
     assert found == pytest.approx(training_flops(forward_flops(settings, 1, 4, 32), 2, 1), rel=0.05)
-
-
-def test_what_is_kept_is_as_large_as_stated():
-    settings = NetworkSettings(width=5, depth=3)
-    network = convnet(settings, 1, 4, 20)
-    *_, kept = gradient_and_kept(
-        network, initial_parameters(network, 0), torch.zeros(3, 1, 20, 20), torch.tensor([0, 1, 2])
-    )
-    held = [*kept.convolved[1:], *kept.by_output]
-    assert bytes_of(held) == activation_bytes(settings, 20, 3)
-
-
-def test_what_is_noted_is_as_large_as_stated():
-    settings = NetworkSettings(width=5, depth=3)
-    network = convnet(settings, 1, 4, 21)
-    found = slopes(
-        network, initial_parameters(network, 0), torch.zeros(3, 1, 21, 21), torch.tensor([0, 1, 2])
-    )
-    assert bytes_of(found.open) == noted_bytes(settings, 21, 3)
 
 
 def test_an_iteration_counts_its_steps_and_its_batch():

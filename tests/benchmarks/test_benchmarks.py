@@ -1,0 +1,142 @@
+"""Benchmarks: rows of one format, made-up problems, the command line and its records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from benchmarks import gradient, growth, measuring, paper, teachers
+from benchmarks.__main__ import app
+from benchmarks.problems import Problem
+from medddist import figures
+from medddist.method.matching import matching_gradient
+from workflow import overview
+
+KEYS = {"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"}
+TINY = Problem(width=4, depth=2, image_size_px=8, images=4, student_steps=4)
+TINY_STUDY = [
+    "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2",
+    "teachers.kept_epochs=2", "distill.iterations=2", "distill.select_every=2",
+    "distill.student_steps=2", "distill.max_start_epoch=1", "distill.images_per_class=2",
+    "evaluate.recipe.epochs=2",
+]  # fmt: skip
+
+
+def run(*arguments: str) -> list[dict]:
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert all(KEYS <= row.keys() for row in rows)
+    ratios = [row for row in rows if row["reference"] is not None]
+    assert all(row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in ratios)
+    return rows
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Small problems, and no processes of their own for peaks of memory."""
+    monkeypatch.setattr(gradient, "SMALL", TINY)
+    monkeypatch.setattr(gradient, "MIDDLE", replace(TINY, images=5))
+    monkeypatch.setattr(gradient, "PAPER_FEW", replace(TINY, images=6))
+    monkeypatch.setattr(growth, "SMALL", TINY)
+    monkeypatch.setattr(growth, "VALUES", {"student_steps": (8,), "images": (8,)})
+    monkeypatch.setattr(teachers, "TEACHERS", 4)
+    monkeypatch.setattr(teachers, "IMAGES", 8)
+    for question in (gradient, growth, paper):
+        monkeypatch.setattr(question, "peak", lambda *_: measuring.Peak(1.0, 2.0, 3.0))
+
+
+def test_every_way_points_in_the_exact_direction_but_teslas(tiny, tmp_path):
+    rows = run("gradient", "--pairs", "2", "--save", str(tmp_path))
+    assert rows == json.loads((tmp_path / "bench-gradient.json").read_text())["rows"]
+    assert [row["float64_difference"] < 1e-9 for row in rows if "float64_difference" in row] == [
+        True
+    ]
+    cosines = {
+        (row["setting"]["way"], row["setting"]["images"]): row["cosine"]
+        for row in rows
+        if "cosine" in row
+    }
+    tesla = cosines.pop((gradient.TESLA, 4))
+    assert set(cosines) == {
+        (way, images) for way in (gradient.EXACT, gradient.DIFFERENCE) for images in (4, 5, 6)
+    } | {(gradient.BY_AUTOGRAD, 4)}
+    assert (
+        all(cosine == pytest.approx(1, abs=1e-5) for cosine in cosines.values()) and tesla < 0.9999
+    )
+
+
+def test_growth_is_measured_and_drawn(tiny):
+    rows = run("growth", "--pairs", "1")
+    assert [row["setting"] for row in rows[-2:]] == [{"teachers": 4}, {"processes": 2}]
+    panels = figures.growth(rows, {"student_steps": 4, "images": 4}).axes
+    drawn = [len(line.get_xdata()) for panel in panels for line in panel.lines]
+    assert drawn == ([2] * 4 if measuring.CLEAR_PEAK.exists() else [2, 2, 1, 1])
+    figures.plt.close(panels[0].figure)
+
+
+def test_teachers_and_the_papers_iteration_are_measured(tiny):
+    (row,) = run("teachers", "--pairs", "2")
+    assert row["setting"]["teachers"] == 4
+    assert [row["ratio"] for row in run("paper")] == [None] * 3
+
+
+def test_plain_training_is_the_librarys_training(tiny):
+    (training,), (plain_training,) = (
+        teachers.trainings(1, way) for way in (teachers.train, teachers.plain_training)
+    )
+    _, start, *_ = training.args
+    ours, plain = training(), plain_training()
+    assert (ours - plain).norm() < 0.01 * (ours - start).norm()
+
+
+@pytest.mark.skipif(not measuring.CLEAR_PEAK.exists(), reason="only Linux reports a process's peak")
+def test_the_peak_is_that_of_a_fresh_process():
+    assert measuring.peak(matching_gradient, TINY).whole_mib > 100
+
+
+def test_a_made_up_problem_is_on_the_device_asked_for():
+    meta = torch.device("meta")  # a device without arithmetic: what is left elsewhere shows
+    network, distilled, run, _ = TINY.arguments(device=meta)
+    tensors = [
+        run.start,
+        run.target,
+        *run.batches,
+        *(draw.uniform for draw in run.draws),
+        distilled.labels,
+        *distilled.learned().values(),
+        *network.module.parameters(),
+    ]
+    assert {tensor.device for tensor in tensors} == {meta}
+
+
+def test_whole_distillations_by_differences_are_compared_with_exact_ones(tmp_path, monkeypatch):
+    options = [
+        "--profile",
+        "smoke",
+        "--out",
+        str(tmp_path / "out"),
+        "--save",
+        str(tmp_path / "results"),
+    ]
+    rows = run("worth", *options, *(word for change in TINY_STUDY for word in ("--set", change)))
+    record = json.loads((tmp_path / "results" / "gradients-smoke-phantom.json").read_text())
+    assert record["rows"] == rows and record["settings"]["distill"]["iterations"] == 2
+    *scores, difference, tesla = rows
+    assert [row["what"] for row in scores] == ["accuracy", "balanced_accuracy"]
+    assert all(row["low"] <= row["difference"] <= row["high"] for row in scores)
+    assert difference["ours"] > 0.999 and difference["ours"] > tesla["ours"]
+    assert len(list((tmp_path / "out" / "distill").glob("*/result.safetensors"))) == 2
+    assert len(list((tmp_path / "out" / "teacher").iterdir())) == 1
+    monkeypatch.setattr(overview, "ROOT", tmp_path)
+    page = overview.gradients()
+    assert page.count("| smoke, phantom | difference | ") == 3 and "| balanced accuracy | " in page
+
+
+def test_a_refused_input_is_one_line_and_exit_code_two():
+    done = CliRunner().invoke(app, ["paper", "--device", "abacus"])
+    assert done.exit_code == 2 and "abacus" in done.stderr and done.stderr.count("\n") == 1
