@@ -17,7 +17,7 @@ from medddist.base import processes
 from medddist.base.errors import InputError
 from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
-from medddist.base.settings import HOW, LATER, Settings
+from medddist.base.settings import LATER, Settings
 from medddist.base.tensors import load_tensors, save_tensors
 from medddist.method.augment import AugmentSettings
 from medddist.method.evaluate import EvaluateSettings, random_real, tried_on_validation
@@ -52,9 +52,6 @@ class DistillSettings(Settings):
     gradient: Way = (
         "exact"  # difference: half the digits, faster; the others: see `matching.matching_gradient`
     )
-    kept_steps: int = Field(
-        0, ge=0, json_schema_extra=HOW
-    )  # last student steps whose activations are kept: time for memory
     initial_images: Literal["real", "average", "noise"] = (
         "real"  # noise has the training pixels' mean and spread
     )
@@ -314,12 +311,7 @@ def _along_a_segment(
         )
     student = segment(start, target, like, settings.batch_size, settings.student_steps, random)
     loss, gradient = matching_gradient(
-        network,
-        run.distilled,
-        student,
-        settings.augmentation,
-        way=settings.gradient,
-        kept_steps=settings.kept_steps,
+        network, run.distilled, student, settings.augmentation, way=settings.gradient
     )
     return torch.tensor(loss, dtype=torch.float64), gradient
 

@@ -26,7 +26,7 @@ from medddist.method.augment import AugmentSettings, Draws, augment, draw
 from medddist.method.fast.derivatives import (
     directional,
     directional_by_difference,
-    gradient_and_kept,
+    gradient,
     slopes,
 )
 from medddist.method.networks import Network
@@ -145,7 +145,6 @@ def matching_gradient(
     augmentation: AugmentSettings,
     *,
     way: Way = "exact",
-    kept_steps: int = 0,
 ) -> tuple[float, dict[str, Tensor]]:
     """The same by a sweep back over the student's steps, in memory that hardly grows with their number.
 
@@ -160,30 +159,25 @@ def matching_gradient(
         bfloat16    exact but for convolutions, which are in that type
         tesla       exact but that lambda stays lambda_N: what later steps owe to earlier ones is left out (Cui et al., ICML 2023)
 
-    Of the last `kept_steps` steps the activations are kept too, where `derivatives` can: time for memory, and the same result. A
-    difference keeps its steps' first derivatives and a bit for each ReLU, and no activations. Raises ValueError for another way.
+    A difference keeps its steps' first derivatives and a bit for each ReLU. Raises ValueError for another way.
     """
     if way not in get_args(Way):
         raise ValueError(f"way: {way!r} is not known; use one of {', '.join(get_args(Way))}")
     leaves, bfloat16 = distilled.leaves(), way == "bfloat16"
     alpha = distilled.step_size.detach()
-    steps, kept = len(run.batches), []
+    steps, taken = len(run.batches), []
     # One piece for all of them: small ones between a step's large tensors would keep the holes of these from being filled again.
     thetas = run.start.new_empty(steps + 1, run.start.numel())  # (N + 1, P)
     thetas[0] = run.start
     for number, (batch, draws) in enumerate(zip(run.batches, run.draws)):
         x = augment(distilled.images[batch], draws, augmentation).detach()
+        at = network, thetas[number], x, distilled.targets[batch]
         if way == "difference":
-            found = slopes(network, thetas[number], x, distilled.targets[batch])
-            g = found.by_theta
+            taken.append(slopes(*at))
+            g = taken[-1].by_theta
         else:
-            _, g, found = gradient_and_kept(
-                network, thetas[number], x, distilled.targets[batch], bfloat16=bfloat16
-            )
-            found = found if number >= steps - kept_steps else None
+            g = gradient(*at, bfloat16=bfloat16)[1]
         torch.sub(thetas[number], alpha * g, out=thetas[number + 1])
-        kept.append(found)
-        del found  # or it would lie there beside the next step's
     missed, distance = thetas[steps] - run.target, (run.start - run.target).square().sum()
     slope, towards = torch.zeros_like(alpha), 2 * missed / distance
     for number, batch, draws in zip(
@@ -192,9 +186,9 @@ def matching_gradient(
         x, y = augment(leaves.images[batch], draws, augmentation), leaves.targets[batch]
         at = network, thetas[number], x.detach(), y.detach(), towards
         step = (
-            directional_by_difference(*at, kept.pop())
+            directional_by_difference(*at, taken.pop())
             if way == "difference"
-            else directional(*at, kept=kept.pop(), bfloat16=bfloat16)
+            else directional(*at, bfloat16=bfloat16)
         )
         slope = slope - step.slope
         outputs = [(x, step.by_images)] + (

@@ -230,7 +230,6 @@ CHANGES = [
     ({"resamples": 200}, set()),
     ({"name": "other"}, set()),
     ({"images_per_class": [1]}, set()),
-    ({"distill.kept_steps": 3}, set()),
     ({"distill.iterations": 5}, {DISTILL, DISTILLED}),
     ({"distill.learning_rate_images": 2.0}, {DISTILL, DISTILLED}),
     ({"distill.augmentation.shift": 0.1}, {DISTILL, DISTILLED}),

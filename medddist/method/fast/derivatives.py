@@ -31,15 +31,6 @@ class Directional(NamedTuple):
     by_targets: Tensor | None  # (N, K); None for classes
 
 
-class Kept(NamedTuple):
-    """What the gradient of a step leaves for the directional pass over the same step, by block; None for the first's z."""
-
-    convolved: tuple[Tensor | None, ...]  # (N, width, h, w) z, before normalisation
-    by_output: tuple[
-        Tensor, ...
-    ]  # (N, width, h / 2, w / 2) the loss's derivative in the block's output
-
-
 class Slopes(NamedTuple):
     """First derivatives of the mean cross-entropy, and which ReLUs were open for them."""
 
@@ -51,25 +42,18 @@ class Slopes(NamedTuple):
     ]  # by block, whether the ReLU lets pass; as `kernels` notes it, or (N, width, h, w) of booleans
 
 
+@shared_threads()
 def gradient(
     network: Network, theta: Tensor, x: Tensor, targets: Tensor, *, bfloat16: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy () of a batch and its gradient (P,); x (N, C, H, W), targets (N,) classes or (N, K) probabilities."""
-    return gradient_and_kept(network, theta, x, targets, bfloat16=bfloat16)[:2]
-
-
-@shared_threads()
-def gradient_and_kept(
-    network: Network, theta: Tensor, x: Tensor, targets: Tensor, *, bfloat16: bool = False
-) -> tuple[Tensor, Tensor, Kept | None]:
-    """`gradient`, and what `directional` need not compute again; None where autograd does it, which keeps nothing."""
     if written_out(network, theta, x):
-        loss, found, kept = _first_order(network, theta, x, targets, _convolution(x, bfloat16))
-        return loss, found.by_theta, kept
+        loss, found = _first_order(network, theta, x, targets, _convolution(x, bfloat16))
+        return loss, found.by_theta
     theta = theta.detach().requires_grad_()
     with _convolutions(x, bfloat16):
         loss = F.cross_entropy(network(theta, x), targets)
-    return loss.detach(), torch.autograd.grad(loss, theta)[0], None
+    return loss.detach(), torch.autograd.grad(loss, theta)[0]
 
 
 @shared_threads()
@@ -80,12 +64,11 @@ def directional(
     targets: Tensor,
     v: Tensor,
     *,
-    kept: Kept | None = None,
     bfloat16: bool = False,
 ) -> Directional:
-    """The slope of the mean cross-entropy along v (P,) at theta (P,), and its derivatives; `kept` of the same arguments saves time."""
+    """The slope of the mean cross-entropy along v (P,) at theta (P,), and its derivatives."""
     if written_out(network, theta, x):
-        return _directional(network, theta, x, targets, v, kept, bfloat16)
+        return _directional(network, theta, x, targets, v, bfloat16)
     return directional_by_autograd(network, theta, x, targets, v, bfloat16=bfloat16)
 
 
@@ -136,8 +119,7 @@ def directional_by_difference(
 
     A ReLU that opens or closes on the way would add a jump, which is no part of the derivative and is larger than it; with those of
     theta held there is none. What is left is the rounding of the two and the curvature between them: with a way of the
-    square root of the type's precision, relative to theta, each about that. It is three passes' worth of work, where `directional` has six
-    or, without what the gradient kept, eight.
+    square root of the type's precision, relative to theta, each about that. It is three passes' worth of work, where `directional` has eight.
     """
     little = torch.finfo(theta.dtype)
     way = little.eps**0.5 * theta.norm() / v.norm().clamp_min(little.tiny)
@@ -267,11 +249,11 @@ class _Convolution(NamedTuple):
         return F.conv2d(a.to(self.kind), w.to(self.kind), padding=1).to(a.dtype).contiguous()
 
     def backward(
-        self, g: Tensor, a: Tensor, w: Tensor, towards_a: bool = True, towards_w: bool = True
+        self, g: Tensor, a: Tensor, w: Tensor, towards_w: bool = True
     ) -> list[Tensor | None]:
-        """The derivatives in a and in w, given that in the output; None for the one that is not asked for."""
+        """The derivatives in a and in w, given that in the output; the latter is None if not asked for."""
         cast = (tensor.to(self.kind) for tensor in (g, a, w))
-        mask = [towards_a, towards_w, False]
+        mask = [True, towards_w, False]
         found = torch.ops.aten.convolution_backward(
             *cast, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
         )[:2]
@@ -298,7 +280,7 @@ def _first_order(
     convolution: _Convolution,
     noting: bool = False,
     held: tuple[Tensor, ...] | None = None,
-) -> tuple[Tensor, Slopes, Kept]:
+) -> tuple[Tensor, Slopes]:
     """The loss and its first derivatives; those in x only if which ReLUs are open is noted or held."""
     p, out = _Parameters(network, theta), torch.zeros_like(theta)
     to, padded, n = _Parameters(network, out), _padded(x), len(x)
@@ -308,7 +290,6 @@ def _first_order(
     to.linear.copy_(e.T @ a)
     to.offset.copy_(e.sum(0))
     g = (e @ p.linear).view(passed[-1].output.shape)
-    by_output = [g]
     for k in range(len(p.later), 0, -1):
         (w, scale, shift), (_, z, stats, open) = p.later[k - 1], passed[k]
         z_bar, sums = torch.empty_like(z), torch.empty_like(stats)
@@ -317,7 +298,6 @@ def _first_order(
         else:
             kernels.derivative_held(*_arrays(z, *stats, scale, open, g, z_bar, *sums))
         g, by_weight = convolution.backward(z_bar, passed[k - 1].output, w)
-        by_output.append(g)
         _put(to.later[k - 1], by_weight, sums)
     (w, scale, shift), (_, _, stats, open), by_images = p.first, passed[0], None
     sums, by_weight = torch.empty_like(stats), theta.new_empty(n, *w.shape)
@@ -330,8 +310,7 @@ def _first_order(
         )
     _put(to.first, by_weight.sum(0), sums)
     by_targets = -log_p / n if targets.is_floating_point() else None
-    found = Slopes(out, by_images, by_targets, tuple(one.open for one in passed))
-    return loss, found, Kept(tuple(one.z for one in passed), tuple(reversed(by_output)))
+    return loss, Slopes(out, by_images, by_targets, tuple(one.open for one in passed))
 
 
 def _turned(w: Tensor) -> Tensor:
@@ -352,7 +331,6 @@ def _directional(
     x: Tensor,
     targets: Tensor,
     v: Tensor,
-    kept: Kept | None,
     bfloat16: bool,
 ) -> Directional:
     p, t, out = _Parameters(network, theta), _Parameters(network, v), torch.zeros_like(theta)
@@ -367,10 +345,7 @@ def _directional(
     )
     passed = [(pair, None, stats)]
     for k, ((w, scale, shift), (wt, scale_t, shift_t)) in enumerate(zip(p.later, t.later)):
-        if kept:
-            z = kept.convolved[k + 1], convolution(pair[1], w)
-        else:
-            z = convolution(pair.flatten(0, 1), w).unflatten(0, (2, n))
+        z = convolution(pair.flatten(0, 1), w).unflatten(0, (2, n))
         more = convolution(pair[0], wt)
         pair, stats = pair.new_empty(2, *_halved(z[0]).shape), pair.new_empty(4, n, len(w))
         kernels.value_tangent(*_arrays(*z, more, scale, shift, scale_t, shift_t, *pair, stats))
@@ -395,14 +370,8 @@ def _directional(
             *_arrays(*z, stats, scale, shift, scale_t, g[1], g[0], more, z_bar[1], z_bar[0], *sums)
         )
         before = passed[-1][0]
-        if kept:
-            _, by_weight = convolution.backward(
-                z_bar.flatten(0, 1), before.flatten(0, 1), w, towards_a=False
-            )
-            g = convolution.backward(z_bar[0], before[0], w, towards_w=False)[0], kept.by_output[k]
-        else:
-            g, by_weight = convolution.backward(z_bar.flatten(0, 1), before.flatten(0, 1), w)
-            g = g.unflatten(0, (2, n))
+        g, by_weight = convolution.backward(z_bar.flatten(0, 1), before.flatten(0, 1), w)
+        g = g.unflatten(0, (2, n))
         more, _ = convolution.backward(z_bar[1], before[0], wt, towards_w=False)
         _put(to.later[k], by_weight, sums)
     (w, scale, shift), (wt, scale_t, _), (_, _, stats) = p.first, t.first, passed.pop()
