@@ -49,9 +49,7 @@ class DistillSettings(Settings):
     segments_per_step: int = Field(
         1, ge=1
     )  # segments whose gradients are averaged in one iteration
-    gradient: Way = (
-        "exact"  # difference: half the digits, faster; the others: see `matching.matching_gradient`
-    )
+    gradient: Way = "exact"  # difference: faster, half the digits
     initial_images: Literal["real", "average", "noise"] = (
         "real"  # noise has the training pixels' mean and spread
     )

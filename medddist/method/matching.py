@@ -32,9 +32,7 @@ from medddist.method.fast.derivatives import (
 from medddist.method.networks import Network
 from medddist.threads import shared_threads
 
-Way = Literal[
-    "exact", "difference", "bfloat16", "tesla"
-]  # to the gradient; see `matching_gradient`
+Way = Literal["exact", "difference"]  # to the gradient; see `matching_gradient`
 
 
 @dataclass(frozen=True)
@@ -156,15 +154,12 @@ def matching_gradient(
 
         exact       `derivatives.directional`: the derivatives of the slope <g_i, lambda_{i+1}>, written out
         difference  `derivatives.directional_by_difference`: of two first derivatives with the same ReLUs open; faster, half the digits
-        bfloat16    exact but for convolutions, which are in that type
-        tesla       exact but that lambda stays lambda_N: what later steps owe to earlier ones is left out (Cui et al., ICML 2023)
 
     A difference keeps its steps' first derivatives and a bit for each ReLU. Raises ValueError for another way.
     """
     if way not in get_args(Way):
         raise ValueError(f"way: {way!r} is not known; use one of {', '.join(get_args(Way))}")
-    leaves, bfloat16 = distilled.leaves(), way == "bfloat16"
-    alpha = distilled.step_size.detach()
+    leaves, alpha = distilled.leaves(), distilled.step_size.detach()
     steps, taken = len(run.batches), []
     # One piece for all of them: small ones between a step's large tensors would keep the holes of these from being filled again.
     thetas = run.start.new_empty(steps + 1, run.start.numel())  # (N + 1, P)
@@ -176,7 +171,7 @@ def matching_gradient(
             taken.append(slopes(*at))
             g = taken[-1].by_theta
         else:
-            g = gradient(*at, bfloat16=bfloat16)[1]
+            g = gradient(*at)[1]
         torch.sub(thetas[number], alpha * g, out=thetas[number + 1])
     missed, distance = thetas[steps] - run.target, (run.start - run.target).square().sum()
     slope, towards = torch.zeros_like(alpha), 2 * missed / distance
@@ -186,9 +181,7 @@ def matching_gradient(
         x, y = augment(leaves.images[batch], draws, augmentation), leaves.targets[batch]
         at = network, thetas[number], x.detach(), y.detach(), towards
         step = (
-            directional_by_difference(*at, taken.pop())
-            if way == "difference"
-            else directional(*at, bfloat16=bfloat16)
+            directional_by_difference(*at, taken.pop()) if way == "difference" else directional(*at)
         )
         slope = slope - step.slope
         outputs = [(x, step.by_images)] + (
@@ -197,8 +190,7 @@ def matching_gradient(
         torch.autograd.backward(
             [tensor for tensor, _ in outputs], [-alpha * by for _, by in outputs]
         )
-        if way != "tesla":
-            towards = towards - alpha * step.by_theta
+        towards = towards - alpha * step.by_theta
     found = {name: leaf.grad for name, leaf in leaves.learned().items()} | {
         "log_step_size": alpha * slope
     }

@@ -4,9 +4,6 @@
 loss along a direction v in the parameters, and its own derivatives, H v in the parameters, and those in images and targets. It is
 one forward-over-reverse pass. For a ConvNet both are written out over the kernels of `kernels`; for every other network autograd does it.
 `directional_by_difference` takes the same from the first derivatives, `slopes`, at two places: faster, and to half of the digits.
-
-With `bfloat16` convolutions multiply numbers of 8 significant bits and add in float32; everything between them stays as it is
-(where autograd does it, torch's autocast takes the last layer too).
 """
 
 from __future__ import annotations
@@ -43,33 +40,24 @@ class Slopes(NamedTuple):
 
 
 @shared_threads()
-def gradient(
-    network: Network, theta: Tensor, x: Tensor, targets: Tensor, *, bfloat16: bool = False
-) -> tuple[Tensor, Tensor]:
+def gradient(network: Network, theta: Tensor, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy () of a batch and its gradient (P,); x (N, C, H, W), targets (N,) classes or (N, K) probabilities."""
     if written_out(network, theta, x):
-        loss, found = _first_order(network, theta, x, targets, _convolution(x, bfloat16))
+        loss, found = _first_order(network, theta, x, targets)
         return loss, found.by_theta
     theta = theta.detach().requires_grad_()
-    with _convolutions(x, bfloat16):
-        loss = F.cross_entropy(network(theta, x), targets)
+    loss = F.cross_entropy(network(theta, x), targets)
     return loss.detach(), torch.autograd.grad(loss, theta)[0]
 
 
 @shared_threads()
 def directional(
-    network: Network,
-    theta: Tensor,
-    x: Tensor,
-    targets: Tensor,
-    v: Tensor,
-    *,
-    bfloat16: bool = False,
+    network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor
 ) -> Directional:
     """The slope of the mean cross-entropy along v (P,) at theta (P,), and its derivatives."""
     if written_out(network, theta, x):
-        return _directional(network, theta, x, targets, v, bfloat16)
-    return directional_by_autograd(network, theta, x, targets, v, bfloat16=bfloat16)
+        return _directional(network, theta, x, targets, v)
+    return directional_by_autograd(network, theta, x, targets, v)
 
 
 @shared_threads()
@@ -82,7 +70,7 @@ def slopes(
 ) -> Slopes:
     """First derivatives of a ConvNet's mean cross-entropy in theta (P,), x and targets; with `held`, its ReLUs let pass what that says."""
     if written_out(network, theta, x):
-        return _first_order(network, theta, x, targets, _convolution(x), held is None, held)[1]
+        return _first_order(network, theta, x, targets, held is None, held)[1]
     return slopes_by_autograd(network, theta, x, targets, held)
 
 
@@ -129,21 +117,14 @@ def directional_by_difference(
 
 
 def directional_by_autograd(
-    network: Network,
-    theta: Tensor,
-    x: Tensor,
-    targets: Tensor,
-    v: Tensor,
-    *,
-    bfloat16: bool = False,
+    network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor
 ) -> Directional:
     """`directional` by differentiating twice: for any network, and the reference for what is written out."""
     soft = targets.is_floating_point()
     leaves = [
         tensor.detach().requires_grad_() for tensor in ([theta, x, targets] if soft else [theta, x])
     ]
-    with _convolutions(x, bfloat16):
-        loss = F.cross_entropy(network(*leaves[:2]), leaves[2] if soft else targets)
+    loss = F.cross_entropy(network(*leaves[:2]), leaves[2] if soft else targets)
     (g,) = torch.autograd.grad(loss, leaves[0], create_graph=True)
     slope = g @ v
     found = torch.autograd.grad(slope, leaves)
@@ -157,7 +138,7 @@ def logits(network: Network, theta: Tensor, x: Tensor) -> Tensor:
         if not written_out(network, theta, x):
             return network(theta, x)
         p = _Parameters(network, theta)
-        a = _forward(p, _padded(x), _convolution(x))[-1].output.flatten(1)
+        a = _forward(p, _padded(x))[-1].output.flatten(1)
         return torch.addmm(p.offset, a, p.linear.T)
 
 
@@ -168,10 +149,6 @@ def written_out(network: Network, *tensors: Tensor) -> bool:
         {("cpu", torch.float32)},
         {("cpu", torch.float64)},
     )
-
-
-def _convolutions(x: Tensor, bfloat16: bool):
-    return torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16)
 
 
 # ---- the ConvNet, written out ----------------------------------------------------------------------------------------
@@ -218,14 +195,13 @@ class _Passed(NamedTuple):
 def _forward(
     p: _Parameters,
     padded: Tensor,
-    convolution: _Convolution,
     noting: bool = False,
     held: tuple[Tensor, ...] | None = None,
 ) -> list[_Passed]:
     """Every block's value; which ReLUs let pass is noted, or held, or neither."""
     passed, (n, _, height, width) = [], padded.shape
     for k, (w, scale, shift) in enumerate([p.first, *p.later]):
-        z = convolution(passed[-1].output, w) if k else None
+        z = _convolved(passed[-1].output, w) if k else None
         out = _halved(z) if k else padded.new_empty(n, len(w), (height - 2) // 2, (width - 2) // 2)
         stats, open = out.new_empty(2, n, len(w)), held[k] if held else None
         if noting:
@@ -240,28 +216,18 @@ def _forward(
     return passed
 
 
-class _Convolution(NamedTuple):
-    """Of 3x3, in numbers of the given kind; what goes in and comes out has its own."""
-
-    kind: torch.dtype
-
-    def __call__(self, a: Tensor, w: Tensor) -> Tensor:
-        return F.conv2d(a.to(self.kind), w.to(self.kind), padding=1).to(a.dtype).contiguous()
-
-    def backward(
-        self, g: Tensor, a: Tensor, w: Tensor, towards_w: bool = True
-    ) -> list[Tensor | None]:
-        """The derivatives in a and in w, given that in the output; the latter is None if not asked for."""
-        cast = (tensor.to(self.kind) for tensor in (g, a, w))
-        mask = [True, towards_w, False]
-        found = torch.ops.aten.convolution_backward(
-            *cast, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
-        )[:2]
-        return [one if one is None else one.to(g.dtype) for one in found]
+def _convolved(a: Tensor, w: Tensor) -> Tensor:
+    return F.conv2d(a, w, padding=1).contiguous()
 
 
-def _convolution(x: Tensor, bfloat16: bool = False) -> _Convolution:
-    return _Convolution(torch.bfloat16 if bfloat16 else x.dtype)
+def _convolution_backward(
+    g: Tensor, a: Tensor, w: Tensor, by_weights: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """The derivatives in a and in w, given g, that in the output; None for w where not asked for."""
+    mask = [True, by_weights, False]
+    return torch.ops.aten.convolution_backward(
+        g, a, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
+    )[:2]
 
 
 def _errors(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -277,14 +243,13 @@ def _first_order(
     theta: Tensor,
     x: Tensor,
     targets: Tensor,
-    convolution: _Convolution,
     noting: bool = False,
     held: tuple[Tensor, ...] | None = None,
 ) -> tuple[Tensor, Slopes]:
     """The loss and its first derivatives; those in x only if which ReLUs are open is noted or held."""
     p, out = _Parameters(network, theta), torch.zeros_like(theta)
     to, padded, n = _Parameters(network, out), _padded(x), len(x)
-    passed = _forward(p, padded, convolution, noting, held)
+    passed = _forward(p, padded, noting, held)
     a = passed[-1].output.flatten(1)
     loss, log_p, e = _errors(torch.addmm(p.offset, a, p.linear.T), targets)
     to.linear.copy_(e.T @ a)
@@ -297,7 +262,7 @@ def _first_order(
             kernels.derivative(*_arrays(z, *stats, scale, shift, g, z_bar, *sums))
         else:
             kernels.derivative_held(*_arrays(z, *stats, scale, open, g, z_bar, *sums))
-        g, by_weight = convolution.backward(z_bar, passed[k - 1].output, w)
+        g, by_weight = _convolution_backward(z_bar, passed[k - 1].output, w)
         _put(to.later[k - 1], by_weight, sums)
     (w, scale, shift), (_, _, stats, open), by_images = p.first, passed[0], None
     sums, by_weight = torch.empty_like(stats), theta.new_empty(n, *w.shape)
@@ -331,10 +296,8 @@ def _directional(
     x: Tensor,
     targets: Tensor,
     v: Tensor,
-    bfloat16: bool,
 ) -> Directional:
     p, t, out = _Parameters(network, theta), _Parameters(network, v), torch.zeros_like(theta)
-    convolution = _convolution(x, bfloat16)
     to, padded, n = _Parameters(network, out), _padded(x), len(x)
     # Forward. A pair (2, N, C, H, W) holds a block's output and its tangent, so that one convolution serves both.
     (w, scale, shift), (wt, scale_t, shift_t) = p.first, t.first
@@ -345,8 +308,8 @@ def _directional(
     )
     passed = [(pair, None, stats)]
     for k, ((w, scale, shift), (wt, scale_t, shift_t)) in enumerate(zip(p.later, t.later)):
-        z = convolution(pair.flatten(0, 1), w).unflatten(0, (2, n))
-        more = convolution(pair[0], wt)
+        z = _convolved(pair.flatten(0, 1), w).unflatten(0, (2, n))
+        more = _convolved(pair[0], wt)
         pair, stats = pair.new_empty(2, *_halved(z[0]).shape), pair.new_empty(4, n, len(w))
         kernels.value_tangent(*_arrays(*z, more, scale, shift, scale_t, shift_t, *pair, stats))
         passed.append((pair, z, stats))
@@ -370,9 +333,9 @@ def _directional(
             *_arrays(*z, stats, scale, shift, scale_t, g[1], g[0], more, z_bar[1], z_bar[0], *sums)
         )
         before = passed[-1][0]
-        g, by_weight = convolution.backward(z_bar.flatten(0, 1), before.flatten(0, 1), w)
+        g, by_weight = _convolution_backward(z_bar.flatten(0, 1), before.flatten(0, 1), w)
         g = g.unflatten(0, (2, n))
-        more, _ = convolution.backward(z_bar[1], before[0], wt, towards_w=False)
+        more, _ = _convolution_backward(z_bar[1], before[0], wt, by_weights=False)
         _put(to.later[k], by_weight, sums)
     (w, scale, shift), (wt, scale_t, _), (_, _, stats) = p.first, t.first, passed.pop()
     sums, by_weight, by_images = (
