@@ -14,7 +14,7 @@ from benchmarks import growth, paper, teachers, worth
 from medddist.base.compute import device_named
 from medddist.base.errors import InputError
 from medddist.base.files import write_json
-from medddist.base.progress import Progress
+from medddist.base.progress import Bar
 from medddist.base.version import about
 from medddist.study.profile import changes_from
 
@@ -104,7 +104,7 @@ def growth_(pairs: int, device: str, save: str | None, as_json: bool) -> None:
 @JSON
 def worth_(profile, data, out, device, changes, save, as_json) -> None:
     """Compare whole distillations by finite differences with exact ones, on test."""
-    progress = Progress()
+    progress = Bar()
     try:
         both = worth.studies(profile, changes_from(changes), data, out, device, progress)
         rows = worth.measure(*both)
@@ -120,7 +120,7 @@ def answer(
     name: str, measure: Callable, device: str, save: str | None, as_json: bool, **options
 ) -> None:
     """Measure with progress on standard error, show the rows, and write them where asked to."""
-    where, progress = device_named(device), Progress()
+    where, progress = device_named(device), Bar()
     if where.type == "cuda":
         torch.cuda.set_device(where)  # the device that `synchronize` waits for
     try:

@@ -56,9 +56,13 @@ def direction(study: Study) -> list[dict]:
     settings, distilled = study.profile.distill, study.distillation().distilled.to(torch.float64)
     start, target = study.teachers()[0].rows(0, settings.expert_epochs)
     run = segment(
-        start, target, distilled.images, settings.batch_size, settings.student_steps,
+        start,
+        target,
+        distilled.images,
+        settings.batch_size,
+        settings.student_steps,
         generator("bench"),
-    )  # fmt: skip
+    )
     images = lambda way: way(study.network(), distilled, run, settings.augmentation)[1]["images"]
     exact = images(matching_gradient)
     ways = {"difference": partial(matching_gradient, way="difference"), TESLA: tesla_gradient}

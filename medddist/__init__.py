@@ -1,6 +1,8 @@
-"""Dataset distillation for medical dataset sharing: a study that can be re-run, and the small library under it.
+"""Dataset distillation for medical dataset sharing: a study that can be re-run, and the small
+library under it.
 
-The public names are those of `__all__`; they keep their meaning as CONTRIBUTING.md says. All else may change in any release.
+The public names are those of `__all__`; they keep their meaning as CONTRIBUTING.md says. All else
+may change in any release.
 
     from medddist import Study, load_profile
     study = Study(load_profile("demo", {"distill.iterations": 50}), "phantom")
@@ -33,7 +35,9 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public name is imported when it is first asked for: `medddist --help` need not wait for torch."""
+    """A public name is imported when it is first asked for: `medddist --help` need not wait for
+    torch.
+    """
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,9 +1,10 @@
 """Time, memory and disk of a study's steps, before they start.
 
-Time: a few real steps are measured on this machine, on noise of the data's shape, and multiplied by how many there will be; what is
-kept already costs nothing. Memory and disk are counted: arrays whose sizes the profile fixes, and for what a step holds while it
-computes a measured multiple of its first block's output (`TRAINING`, `SWEEP`, `PREDICTION`). Meant to be within a factor of two
-on a machine that stays as busy as it is.
+Time: a few real steps are measured on this machine, on noise of the data's shape, and multiplied by
+    how many there will be; what is kept already costs nothing. Memory and disk are counted: arrays
+    whose sizes the profile fixes, and for what a step holds while it computes a measured multiple
+    of its first block's output (`TRAINING`, `SWEEP`, `PREDICTION`). Meant to be within a factor of
+    two on a machine that stays as busy as it is.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ NEEDS = {  # the steps that a command computes
 }
 STEPS = ("teachers", "distill", "evaluate", "audit", "compare")
 
-# Peak memory of a step in units of the first block's output, its largest array: 1.8 to 2.3, 5.1 to 7.0 and 1.0 were measured
-# for widths 32 to 128 at 32 to 112 px.
+# Peak memory of a step in units of the first block's output, its largest array: 1.8 to 2.3, 5.1 to
+# 7.0 and 1.0 were measured for widths 32 to 128 at 32 to 112 px.
 TRAINING, SWEEP, PREDICTION = 2.2, 6.5, 1.1
 PREDICTED_AT_ONCE = 512  # images, as `training.predict` does
 CLEARLY = 1.5  # memory is clearly short where the estimate is so many times what is free
@@ -52,7 +53,8 @@ MEASURED_NUMBERS = (
 AT_ONCE_SECONDS = 1  # of work that needs no word before
 LEAST_SECONDS = 0.2  # that a measurement takes, if one call does not take longer
 
-SMALLER_MEMORY = {  # by step, what to lower where memory is short; what changes no result comes first
+# by step, what to lower where memory is short; what changes no result comes first
+SMALLER_MEMORY = {
     "teachers": ("teachers.recipe.batch_size", "data.images", "data.image_size_px"),
     "distill": ("distill.batch_size", "data.images", "data.image_size_px"),
     "evaluate": ("references.good_recipe.batch_size", "data.images", "data.image_size_px"),
@@ -91,7 +93,9 @@ class Shape:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one step: seconds that are left of it, bytes of memory of the whole process at its peak, and bytes that it keeps on disk."""
+    """Of one step: seconds that are left of it, bytes of memory of the whole process at its peak,
+    and bytes that it keeps on disk.
+    """
 
     step: str
     seconds: float
@@ -99,11 +103,13 @@ class Estimate:
     disk_bytes: int
 
 
-# ---- memory and disk ---------------------------------------------------------------------------------------------------
+# ---- memory and disk -----------------------------------------------------------------------------
 
 
 def memory_bytes(profile: Profile, shape: Shape, step: str, at_rest: int) -> int:
-    """Peak of the process that computes `step`, of which `at_rest` bytes are there before images are."""
+    """Peak of the process that computes `step`, of which `at_rest` bytes are there before images
+    are.
+    """
     parameters = (
         4
         * convnet(
@@ -183,11 +189,13 @@ def disk_bytes(profile: Profile, shape: Shape, step: str) -> int:
     )  # rows of the comparison; networks of its pretraining are small
 
 
-# ---- time --------------------------------------------------------------------------------------------------------------
+# ---- time ----------------------------------------------------------------------------------------
 
 
 class Speeds:
-    """Seconds that this machine takes for one of each of a study's steps, each measured once, when asked for."""
+    """Seconds that this machine takes for one of each of a study's steps, each measured once, when
+    asked for.
+    """
 
     def __init__(self, profile: Profile, shape: Shape, device: torch.device):
         self.profile, self.shape, self.device = profile, shape, device
@@ -396,7 +404,9 @@ def audit_seconds(
 def compare_seconds(
     speeds: Speeds, profile: Profile, shape: Shape, comparison: Comparison
 ) -> float:
-    """Of all rows but those of the study, which are `evaluate_seconds`; the linear probes and what origins give away included roughly."""
+    """Of all rows but those of the study, which are `evaluate_seconds`; the linear probes and what
+    origins give away included roughly.
+    """
     settings, recipe = profile.compare, comparison.recipe
     small = profile.distill.images_per_class * shape.classes
     total = 0.0
@@ -442,11 +452,13 @@ def _preparing_seconds(
     return 0.0
 
 
-# ---- of a study --------------------------------------------------------------------------------------------------------
+# ---- of a study ----------------------------------------------------------------------------------
 
 
 def estimates(study: Study, steps: Iterable[str] = STEPS) -> list[Estimate]:
-    """What is left of each of these steps; the data are read for it, and steps of it measured for some seconds."""
+    """What is left of each of these steps; the data are read for it, and steps of it measured for
+    some seconds.
+    """
     profile, shape = study.profile, Shape.of(study.data)
     speeds, at_rest = Speeds(profile, shape, study.device), machine.resident_bytes()
     found = []
@@ -458,7 +470,11 @@ def estimates(study: Study, steps: Iterable[str] = STEPS) -> list[Estimate]:
 
 
 def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
-    """Seconds; 0 where all of it is kept already. An audit's scores that are kept count nothing; whatever else was stopped half-way counts whole."""
+    """Seconds;
+
+    0 where all of it is kept already. An audit's scores that are kept count nothing; whatever else
+    was stopped half-way counts whole.
+    """
     profile = study.profile
     if step == "teachers":
         missing = sum(
@@ -487,8 +503,8 @@ def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
 def told_before(study: Study, command: str) -> str:
     """One line on what a command is about to compute; "" where it only reads, or is done at once.
 
-    Raises InputError, naming a setting that would fit, where memory or disk are clearly short; and, before teachers are trained, what
-    would be refused after them.
+    Raises InputError, naming a setting that would fit, where memory or disk are clearly short; and,
+    before teachers are trained, what would be refused after them.
     """
     study.network()
     if "distill" in NEEDS[command]:
@@ -505,7 +521,8 @@ def _require_enough_images(study: Study) -> None:
     if wanted > counts[smallest]:
         raise InputError(
             "distill.images_per_class",
-            f"{wanted} is more than the {counts[smallest]} training images of the class {smallest!r}",
+            f"{wanted} is more than the {counts[smallest]} training images of the class "
+            f"{smallest!r}",
             "lower it",
         )
 
@@ -520,7 +537,8 @@ def require_room(study: Study, found: list[Estimate]) -> None:
             )
             raise InputError(
                 one.step,
-                f"needs about {machine.told_bytes(one.memory_bytes)} of memory and {machine.told_bytes(free)} are free",
+                f"needs about {machine.told_bytes(one.memory_bytes)} of memory and "
+                f"{machine.told_bytes(free)} are free",
                 _what_fits(study, SMALLER_MEMORY[one.step], needs, free),
             )
     needed, free = sum(one.disk_bytes for one in found), machine.free_disk_bytes(study.out)
@@ -528,7 +546,8 @@ def require_room(study: Study, found: list[Estimate]) -> None:
         needs = lambda profile, shape: sum(disk_bytes(profile, shape, one.step) for one in found)
         raise InputError(
             "out",
-            f"{study.out} has {machine.told_bytes(free)} of disk free and about {machine.told_bytes(needed)} are needed",
+            f"{study.out} has {machine.told_bytes(free)} of disk free and about "
+            f"{machine.told_bytes(needed)} are needed",
             f"give another --out, or {_what_fits(study, SMALLER_DISK, needs, free)}",
         )
 
@@ -566,13 +585,17 @@ def warning_line(found: list[Estimate]) -> str:
         return ""
     each = ", ".join(f"{one.step} {machine.told_time(one.seconds)}" for one in left)
     return (
-        f"about {machine.told_time(sum(one.seconds for one in left))} ({each}), {machine.told_bytes(max(one.memory_bytes for one in left))} of"
-        f" memory and {machine.told_bytes(sum(one.disk_bytes for one in left))} of disk, by a few steps measured here"
+        f"about {machine.told_time(sum(one.seconds for one in left))} ({each}), "
+        f"{machine.told_bytes(max(one.memory_bytes for one in left))} of"
+        f" memory and {machine.told_bytes(sum(one.disk_bytes for one in left))} of disk, by a "
+        "few steps measured here"
     )
 
 
 def as_rows(study: Study, found: list[Estimate]) -> dict:
-    """{steps: [{step, seconds, memory_bytes, disk_bytes}], machine: {threads, free_memory_bytes, free_disk_bytes}}, for JSON."""
+    """{steps: [{step, seconds, memory_bytes, disk_bytes}], machine: {threads, free_memory_bytes,
+    free_disk_bytes}}, for JSON.
+    """
     return {
         "steps": [asdict(one) for one in found],
         "machine": {
@@ -593,7 +616,8 @@ def estimate_lines(study: Study, found: list[Estimate]) -> list[str]:
         for one in found
     ]
     return lines + [
-        f"evaluate, audit and compare need teachers and distill before them; measured on {study.device} with {torch.get_num_threads()} threads",
+        "evaluate, audit and compare need teachers and distill before them; measured on "
+        f"{study.device} with {torch.get_num_threads()} threads",
         f"free here: {machine.told_bytes(machine.free_memory_bytes(study.device))} of memory,"
         f" {machine.told_bytes(machine.free_disk_bytes(study.out))} of disk",
     ]

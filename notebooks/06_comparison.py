@@ -117,7 +117,7 @@ def told(row):
         "distilled images are": f"{lead['verdict']} ({lead['difference']:+.3f})" if lead else "", "released": row["released"],
         "bytes": f"{row['bytes_released']:,}", "real images leave": "yes" if row["real_images_leave"] else "no",
         "seconds": "" if row["seconds"] is None else f"{row['seconds']:.0f}",
-    }  # fmt: skip
+    }
 
 
 # %% [markdown]
@@ -219,7 +219,7 @@ by_origin = {
     f"{found['class']}, {found['origin']} ({found['images']})": {method: f"{one['sensitivity']['mean']:.3f}" for method, each in origins["by_origin"].items() for one in each
         if (one["class"], one["origin"]) == (found["class"], found["origin"])}
     for found in next(iter(origins["by_origin"].values()))
-}  # fmt: skip
+}
 pd.DataFrame.from_dict(by_origin, orient="index") if by_origin else print(
     "this data does not name several origins of a class"
 )

@@ -1,6 +1,7 @@
 """What every test file may ask for, and how the tests are shared among several processes.
 
-`make test` runs them with pytest-xdist, in as many workers as there are cores; `pytest` alone runs them in one process.
+`make test` runs them with pytest-xdist, in as many workers as there are cores; `pytest` alone runs
+them in one process.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ os.environ.setdefault(
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...; "" where there are no workers
 THREADS = (
-    "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
-)  # fmt: skip
+    "OMP_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 if WORKER:  # one thread each, set before anything imports numpy, numba or torch
     for name in THREADS:
         os.environ.setdefault(name, "1")
@@ -50,7 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory) -> Callable[[str, Callable[[Path], Any]], Any]:
-    """Make something expensive once for all workers: `once(name, make)` is what `make(folder)` returned.
+    """Make something expensive once for all workers: `once(name, make)` is what `make(folder)`
+    returned.
 
     make: called in one worker while the others that ask for this name wait; its result is kept as
         JSON. `folder` is empty, and every worker finds it under the same path.
@@ -71,7 +76,8 @@ def once(tmp_path_factory) -> Callable[[str, Callable[[Path], Any]], Any]:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels(once) -> None:
-    """Compile the kernels before the first test, each by one worker only; numba's cache hands them on.
+    """Compile the kernels before the first test, each by one worker only; numba's cache hands them
+    on.
 
     Even workers begin with single precision and odd ones with double. In one process each kernel is
     compiled when a test first calls it.
@@ -127,8 +133,11 @@ def strict(once) -> tuple[subprocess.CompletedProcess, Path]:
         command += ["--path-output", output, "book"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         return {
-            "output": str(output), "code": done.returncode, "out": done.stdout, "err": done.stderr,
-        }  # fmt: skip
+            "output": str(output),
+            "code": done.returncode,
+            "out": done.stdout,
+            "err": done.stderr,
+        }
 
     made = once("book", build)
     done = subprocess.CompletedProcess([], made["code"], made["out"], made["err"])

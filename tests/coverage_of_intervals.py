@@ -1,9 +1,11 @@
-"""How often intervals hold the truth where the truth is known: `python tests/coverage_of_intervals.py --save results`.
+"""How often intervals hold the truth where the truth is known: `python
+tests/coverage_of_intervals.py --save results`.
 
-Simulated networks answer simulated test images. What an answer depends on is drawn anew in each repetition: how good a
-network is (and how good the set that it was trained on), how hard an image is for all networks, and what suits one network
-and not another. The true score is the mean over all networks that could be trained on all images that could be drawn.
-Beside today's interval stands the former one, the percentile bootstrap of test groups crossed with networks.
+Simulated networks answer simulated test images. What an answer depends on is drawn anew in each
+repetition: how good a network is (and how good the set that it was trained on), how hard an image
+is for all networks, and what suits one network and not another. The true score is the mean over all
+networks that could be trained on all images that could be drawn. Beside today's interval stands the
+former one, the percentile bootstrap of test groups crossed with networks.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ NETWORKS, IMAGES, BOTH = (
 
 @dataclass(frozen=True)
 class Side:
-    """Networks trained on `sets` sets, so many on each; spreads are standard deviations of the signal."""
+    """Networks trained on `sets` sets, so many on each; spreads are standard deviations of the
+    signal.
+    """
 
     sets: int = 1
     networks_per_set: int = 5
@@ -48,7 +52,9 @@ class Side:
         return self.sets * self.networks_per_set
 
     def drawn(self, draw: np.random.Generator) -> np.ndarray:
-        """(R,) the signal of each network; the spread of a single set is its networks' (nothing is known of other sets)."""
+        """(R,) the signal of each network; the spread of a single set is its networks' (nothing is
+        known of other sets).
+        """
         sets = draw.normal(0, self.sets_spread if self.sets > 1 else 0, self.sets)
         return (
             self.signal
@@ -63,7 +69,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One set's score, or with `other` the paired difference to that, on `images` test images in groups of `group_size`."""
+    """One set's score, or with `other` the paired difference to that, on `images` test images in
+    groups of `group_size`.
+    """
 
     name: str
     side: Side
@@ -71,14 +79,18 @@ class Scenario:
     metric: str = "balanced_accuracy"
     images: int = 400
     group_size: int = 1
-    shared: float = 0.8  # share of an answer's noise that is the image's, the same for all networks; the rest is one network's
+    # share of an answer's noise that is the image's, the same for all networks; the rest is one
+    # network's
+    shared: float = 0.8
     of_group: float = 0.0  # share of the image's noise that is its group's
 
 
 def probabilities(
     signals: np.ndarray, labels: np.ndarray, noise: np.ndarray, own: np.ndarray, shared: float
 ) -> np.ndarray:
-    """(R, N, K): signals (R,), labels (N,), noise (N, K) of the images, own (R, N, K) of each network on them."""
+    """(R, N, K): signals (R,), labels (N,), noise (N, K) of the images, own (R, N, K) of each
+    network on them.
+    """
     logits = np.sqrt(shared) * noise + np.sqrt(1 - shared) * own
     logits[:, np.arange(len(labels)), labels] += signals[:, None]
     odds = np.exp(logits)
@@ -88,7 +100,9 @@ def probabilities(
 def test_part(
     scenario: Scenario, draw: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels (N,), groups (N,) and the noise of the images (N, K); a group has one class, as a patient has."""
+    """Labels (N,), groups (N,) and the noise of the images (N, K); a group has one class, as a
+    patient has.
+    """
     count, size = scenario.images // scenario.group_size, scenario.group_size
     labels = np.repeat(draw.choice(len(CLASSES), size=count, p=CLASSES), size)
     of_group = np.repeat(draw.normal(size=(count, len(CLASSES))), size, axis=0)
@@ -99,7 +113,10 @@ def test_part(
 
 @cache
 def curve(metric: str, images: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
-    """A network's score on all images by its signal, at a row of signals. An image's noise is one normal draw, whoever shares it."""
+    """A network's score on all images by its signal, at a row of signals.
+
+    An image's noise is one normal draw, whoever shares it.
+    """
     draw, signals = np.random.default_rng(99), np.linspace(0, 4.5, 46)
     labels, noise = (
         draw.choice(len(CLASSES), size=images, p=CLASSES),
@@ -107,8 +124,19 @@ def curve(metric: str, images: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
     )
     scores = []
     for signal in signals:
-        test = metrics._checked(probabilities(signals=np.array([signal]), labels=labels, noise=noise, own=np.zeros((1, 1, 1)), shared=1.0),
-                                labels, np.arange(images), len(CLASSES), 2)  # fmt: skip
+        test = metrics._checked(
+            probabilities(
+                signals=np.array([signal]),
+                labels=labels,
+                noise=noise,
+                own=np.zeros((1, 1, 1)),
+                shared=1.0,
+            ),
+            labels,
+            np.arange(images),
+            len(CLASSES),
+            2,
+        )
         if metric == "auroc":  # one class against the others, by ranks
             ranks, own = (
                 stats.rankdata(test.probabilities[0], axis=0),
@@ -163,7 +191,9 @@ def holds(scenario: Scenario, *seed: int | str) -> tuple[bool, bool]:
 
 
 def scenarios() -> list[Scenario]:
-    """One set's score and paired differences, over 3, 5 and 15 networks, and where networks are nested in seeds or draws."""
+    """One set's score and paired differences, over 3, 5 and 15 networks, and where networks are
+    nested in seeds or draws.
+    """
     found = []
     for what, (networks, sets) in {
         "networks dominate": NETWORKS,
@@ -251,12 +281,21 @@ def main() -> int:
         )
         counts = " to ".join(str(side.networks) for side in sides if side)
         print(
-            f"{scenario.name}, {counts} networks, {scenario.metric}: {now:.3f} (former {before:.3f})",
+            f"{scenario.name}, {counts} networks, {scenario.metric}: {now:.3f} (former "
+            f"{before:.3f})",
             file=sys.stderr,
         )
     if asked.save:
-        record = {"asked": ASKED, "interval": metrics.INTERVAL, "former": metrics.FORMER, "resamples": RESAMPLES, "seed": asked.seed,
-                  "rows": rows, "seconds": round(time.monotonic() - began), "about": about("cpu")}  # fmt: skip
+        record = {
+            "asked": ASKED,
+            "interval": metrics.INTERVAL,
+            "former": metrics.FORMER,
+            "resamples": RESAMPLES,
+            "seed": asked.seed,
+            "rows": rows,
+            "seconds": round(time.monotonic() - began),
+            "about": about("cpu"),
+        }
         write_json(Path(asked.save) / "interval-coverage.json", record)
     return int(not all(ASKED[0] <= row["now"]["coverage"] <= ASKED[1] for row in rows))
 

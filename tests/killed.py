@@ -1,8 +1,8 @@
 """Runs that are killed by SIGKILL at chosen moments and started again, until one of them ends.
 
-`python killed.py` reads scenarios as JSON from standard input. Each attempt is a forked process that kills itself, or is
-killed by its parent after some time; torch is imported once, and the forking process itself computes nothing, since threads
-do not survive a fork.
+`python killed.py` reads scenarios as JSON from standard input. Each attempt is a forked process
+that kills itself, or is killed by its parent after some time; torch is imported once, and the
+forking process itself computes nothing, since threads do not survive a fork.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def distillation_run(folder: Path, settings: dict, **saving) -> None:
         checkpoint,
         **saving,
     )
-    # The progress of the last iteration, the last candidate and the choice are behind; what counts is kept as one file.
+    # The progress of the last iteration, the last candidate and the choice are behind; what counts
+    # is kept as one file.
     with files.replaced_atomically(folder / "result.pt") as temporary:
         torch.save(result, temporary)
 

@@ -1,4 +1,6 @@
-"""Problems so small that a test can afford them: networks of a few hundred parameters, images of 8 px."""
+"""Problems so small that a test can afford them: networks of a few hundred parameters, images of 8
+px.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ def tiny_network(channels: int = 1, *, width: int = 4, depth: int = 2) -> Networ
 
 
 def softmax_network(pixels: int, classes: int) -> Network:
-    """Multinomial logistic regression: small enough for derivatives by hand. theta is the weights by row, then the biases."""
+    """Multinomial logistic regression:
+
+    small enough for derivatives by hand. theta is the weights by row, then the biases.
+    """
     return Network(nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes)))
 
 
@@ -95,7 +100,9 @@ def tiny_evaluation(**changes) -> EvaluateSettings:
 
 
 def killed_and_resumed(scenarios: list[dict]) -> list[dict]:
-    """`killed.py` on these scenarios, one thread everywhere so that bits can be compared; what became of each."""
+    """`killed.py` on these scenarios, one thread everywhere so that bits can be compared; what
+    became of each.
+    """
     threads = dict.fromkeys(
         ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
     )
@@ -104,9 +111,13 @@ def killed_and_resumed(scenarios: list[dict]) -> list[dict]:
         [str(top.parent), str(top), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     done = subprocess.run(
-        [sys.executable, str(top / "killed.py")], input=json.dumps(scenarios), capture_output=True, text=True,
-        env=os.environ | threads | {"PYTHONPATH": path}, timeout=500,
-    )  # fmt: skip
+        [sys.executable, str(top / "killed.py")],
+        input=json.dumps(scenarios),
+        capture_output=True,
+        text=True,
+        env=os.environ | threads | {"PYTHONPATH": path},
+        timeout=500,
+    )
     assert done.returncode == 0, done.stderr
     ends = json.loads(done.stdout)
     for scenario, end in zip(scenarios, ends, strict=True):

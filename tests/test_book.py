@@ -21,7 +21,9 @@ PINS = dict(
 
 
 def make(*arguments: str, **options) -> subprocess.CompletedProcess:
-    """`make` as a person calls it: not as a part of a running make, nor with a test worker's one thread."""
+    """`make` as a person calls it: not as a part of a running make, nor with a test worker's one
+    thread.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -169,7 +171,8 @@ def test_the_books_links_are_relative(name):
     assert os.readlink(ROOT / "book" / name) == f"../{name}"
 
 
-# --- what is installed ---------------------------------------------------------------------------------------------
+# --- what is installed
+# ---------------------------------------------------------------------------------------------
 
 
 def test_the_lock_has_exact_public_versions_and_no_address():
@@ -229,7 +232,9 @@ def test_a_changed_workflow_is_what_runs(tmp_path):
 
 
 def test_a_notebook_may_use_all_cores():
-    """snakemake tells a step's libraries to use as many threads as the rule says: one, where it says nothing."""
+    """snakemake tells a step's libraries to use as many threads as the rule says: one, where it
+    says nothing.
+    """
     for name in ("Snakefile", "sweep.smk"):
         rules = re.split(
             r"^rule ", (ROOT / "workflow" / name).read_text(encoding="utf-8"), flags=re.MULTILINE
@@ -242,7 +247,8 @@ def test_a_notebook_may_use_all_cores():
     assert "--cores 1" not in (ROOT / "Makefile").read_text()
 
 
-# --- make ----------------------------------------------------------------------------------------------------------
+# --- make -----------------------------------------------------------------------------------------
+# -----------------
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
-"""The committed book in a real browser, from files and without a network: every page, as wide as a desk and as a phone.
+"""The committed book in a real browser, from files and without a network: every page, as wide as a
+desk and as a phone.
 
-Where chromium is installed (Debian: `apt-get install chromium-driver`). Screenshots for whoever wants to look: build/screenshots/.
+Where chromium is installed (Debian: `apt-get install chromium-driver`). Screenshots for whoever
+wants to look: build/screenshots/.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ const style = document.head.appendChild(document.createElement('style'));
 style.textContent = '*, *::before, *::after { transition: none !important }';
 """
 
-# Texts whose contrast with what lies behind them is too low: [ratio, text]. Colours with transparency are laid over one another.
+# Texts whose contrast with what lies behind them is too low: [ratio, text]. Colours with
+# transparency are laid over one another.
 FAINT = """
 const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return n.length > 3 ? n : [...n, 1]; };
 const over = (a, b) => [0, 1, 2].map(k => a[k] * a[3] + b[k] * (1 - a[3])).concat(1);
@@ -85,7 +88,8 @@ while (texts.nextNode()) {
 return faint;
 """
 
-# What the keyboard is at, "" once it has left the page's links and buttons, and whether one sees it there.
+# What the keyboard is at, "" once it has left the page's links and buttons, and whether one sees it
+# there.
 FOCUS = """
 const e = document.activeElement, style = getComputedStyle(e);
 const name = e === document.body ? '' : e.innerText || e.title || e.ariaLabel || e.querySelector('img')?.alt || e.className || e.tagName;
@@ -118,7 +122,9 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(strict) -> dict[str, Path]:
-    """Name to file of every page of the committed book; index.html, which only leads to the first one, among them."""
+    """Name to file of every page of the committed book; index.html, which only leads to the first
+    one, among them.
+    """
     _, html = strict
     found = sorted(page for page in html.rglob("*.html") if "_static" not in page.parts)
     return {page.relative_to(html).with_suffix("").as_posix(): page for page in found}
@@ -126,7 +132,9 @@ def pages(strict) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def seen(browser, pages) -> dict[tuple[str, int], dict]:
-    """Each page at each width: what it shows, what it asked for, what the console said, and which texts are faint by theme."""
+    """Each page at each width: what it shows, what it asked for, what the console said, and which
+    texts are faint by theme.
+    """
     shots = ROOT / "build" / "screenshots"
     shots.mkdir(parents=True, exist_ok=True)
     found = {}
@@ -188,8 +196,10 @@ def test_every_page_was_looked_at(seen, pages, capsys):
     counts = {what: sum(shown[what] for shown in once) for what in ("figures", "equations")}
     with capsys.disabled():
         print(
-            f"\nbrowser: {len(pages)} pages at {len(WIDTHS_PX)} widths, {sum(len(shown['links']) for shown in once)} links,"
-            f" {counts['figures']} figures, {counts['equations']} equations, {sum(len(shown['console']) for shown in once)} errors"
+            f"\nbrowser: {len(pages)} pages at {len(WIDTHS_PX)} widths, "
+            f"{sum(len(shown['links']) for shown in once)} links,"
+            f" {counts['figures']} figures, {counts['equations']} equations, "
+            f"{sum(len(shown['console']) for shown in once)} errors"
         )
     assert (
         len(seen) == len(WIDTHS_PX) * len(pages) and len(pages) > 15 and min(counts.values()) > 20

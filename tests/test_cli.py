@@ -19,12 +19,26 @@ from medddist.base.errors import NotWritable
 from medddist.study.profile import load_profile
 
 TINY = [
-    "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2", "teachers.kept_epochs=2",
-    "distill.iterations=2", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=2",
-    "distill.images_per_class=2", "evaluate.recipe.epochs=2", "references.good_recipe.epochs=1",
-    "compare.evaluation_seeds=2", "compare.epochs=1", "compare.learning_rates=[0.03]", "compare.unseen_networks=[mlp]",
-    "compare.pretrain.inside_steps=2", "compare.pretrain.released_steps=1", "compare.resamples=100",
-]  # fmt: skip
+    "data.images=240",
+    "network.width=4",
+    "teachers.teachers=1",
+    "teachers.recipe.epochs=2",
+    "teachers.kept_epochs=2",
+    "distill.iterations=2",
+    "distill.select_every=2",
+    "distill.student_steps=2",
+    "distill.max_start_epoch=2",
+    "distill.images_per_class=2",
+    "evaluate.recipe.epochs=2",
+    "references.good_recipe.epochs=1",
+    "compare.evaluation_seeds=2",
+    "compare.epochs=1",
+    "compare.learning_rates=[0.03]",
+    "compare.unseen_networks=[mlp]",
+    "compare.pretrain.inside_steps=2",
+    "compare.pretrain.released_steps=1",
+    "compare.resamples=100",
+]
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -152,9 +166,9 @@ def test_ctrl_c_in_a_study_exits_130_with_one_line_on_what_is_kept_and_how_to_go
     code, out, err = run(capsys, "teachers", *options(tmp_path))
     (line,) = [line for line in err.splitlines() if line and ": about " not in line]
     assert (code, out) == (130, "")
-    assert (
-        line
-        == f"medddist: interrupted; finished steps and the last checkpoint are kept under {tmp_path}; run the same command again to continue"
+    assert line == (
+        "medddist: interrupted; finished steps and the last checkpoint are kept under "
+        f"{tmp_path}; run the same command again to continue"
     )
 
 
@@ -258,7 +272,9 @@ def own_options(images, out) -> list[str]:
 def test_unchanged_images_are_called_so_and_not_proposed_for_a_package(
     capsys, tmp_path, images_of_ones_own, still
 ):
-    """Where no candidate is better on validation than the start; held still here by a rate of 0, or moved and the last one taken."""
+    """Where no candidate is better on validation than the start; held still here by a rate of 0, or
+    moved and the last one taken.
+    """
     changes = (
         ["--set", "distill.learning_rate_images=0"]
         if still
@@ -287,9 +303,9 @@ def test_the_longer_distillation_that_is_proposed_is_the_same_command_with_one_s
     words = longer(
         "distill", "my images.yaml", "d", "o", ("distill.iterations=500", "seeds=[1, 2]"), 500
     )
-    assert (
-        words
-        == "medddist distill --profile 'my images.yaml' --data d --out o --set 'seeds=[1, 2]' --set distill.iterations=2000"
+    assert words == (
+        "medddist distill --profile 'my images.yaml' --data d --out o --set 'seeds=[1, "
+        "2]' --set distill.iterations=2000"
     )
 
 

@@ -1,9 +1,9 @@
-"""Estimates: counted memory and disk against what is measured, time by counting steps, and a refusal that names what fits."""
+"""Estimates: counted memory and disk against what is measured, time by counting steps, and a
+refusal that names what fits.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 
 import pytest
@@ -33,10 +33,21 @@ from medddist.study.study import METHODS, Study
 
 SHAPE = Shape(train=400, validation=50, test=100, classes=4, channels=1, image_size_px=32)
 TINY = {
-    "data.images": 120, "network.width": 4, "network.depth": 2, "teachers.teachers": 1, "teachers.recipe.epochs": 2, "teachers.kept_epochs": 2,
-    "distill.iterations": 2, "distill.max_start_epoch": 2, "distill.images_per_class": 2, "evaluate.recipe.epochs": 1,
-    "references.good_recipe.epochs": 1, "references.draws": 1, "references.tuning_networks": 1, "data.image_size_px": 16,
-}  # fmt: skip
+    "data.images": 120,
+    "network.width": 4,
+    "network.depth": 2,
+    "teachers.teachers": 1,
+    "teachers.recipe.epochs": 2,
+    "teachers.kept_epochs": 2,
+    "distill.iterations": 2,
+    "distill.max_start_epoch": 2,
+    "distill.images_per_class": 2,
+    "evaluate.recipe.epochs": 1,
+    "references.good_recipe.epochs": 1,
+    "references.draws": 1,
+    "references.tuning_networks": 1,
+    "data.image_size_px": 16,
+}
 
 
 class OneEach(Speeds):

@@ -1,4 +1,5 @@
-"""The likeliest mistakes, made: exit code 2 and one line each, and the page that shows them is what happens.
+"""The likeliest mistakes, made: exit code 2 and one line each, and the page that shows them is what
+happens.
 
 `python tests/test_mistakes.py` writes the page anew.
 """
@@ -38,7 +39,9 @@ MISTAKES = {  # what: the command, in a folder that `made` has filled
     "a value of another type": "distill --set distill.iterations=many",
     "a value out of range": "distill --set distill.step_size=-0.01",
     "a setting without a value": "distill --set iterations",
-    "settings that contradict each other": "distill --profile smoke --set distill.max_start_epoch=30",
+    "settings that contradict each other": (
+        "distill --profile smoke --set distill.max_start_epoch=30"
+    ),
     "a device that is none": "prepare --device gpu",
     "a path that is not there": "prepare --data xrays",
     "a single picture as data": "prepare --data one.png",
@@ -52,7 +55,9 @@ MISTAKES = {  # what: the command, in a folder that `made` has filled
     "an .npz without a part": "prepare --data no_test.npz",
     "an .npz with pixels from 0 to 255 as floats": "prepare --data floats.npz",
     "more blocks than the images can be halved": "teachers --data good --set network.depth=6",
-    "more distilled images a class than there are": "distill --data good --profile smoke --set distill.images_per_class=50",
+    "more distilled images a class than there are": (
+        "distill --data good --profile smoke --set distill.images_per_class=50"
+    ),
     "a profile with an unknown setting": "teachers --profile mine.yaml",
     "a profile written over": "init good --write mine.yaml",
     "a class folder without images": "init hollow",

@@ -178,9 +178,12 @@ def test_pages_mark_intervals_on_record_that_are_of_the_former_kind(root, record
         "high": 0.1,
     }
     for name, of in {
-        "real-x": real_record(), "sweep-x-a": {}, "compare-x": {"rows": [], "settings": settings, "origins": origins},
-        "gradients-x": {"profile": "p", "source": "s", "rows": [gradient]}, "leakage-x": {"rows": [leak]},
-    }.items():  # fmt: skip
+        "real-x": real_record(),
+        "sweep-x-a": {},
+        "compare-x": {"rows": [], "settings": settings, "origins": origins},
+        "gradients-x": {"profile": "p", "source": "s", "rows": [gradient]},
+        "leakage-x": {"rows": [leak]},
+    }.items():
         (results / f"{name}.json").write_text(json.dumps(of | record))
     pages = [overview.sweep_pages(overview.sweeps()), overview.answer(), overview.gradients()]
     pages += [page.text(page.records(results)) for page in (comparison_page, leakage_page)]

@@ -65,7 +65,9 @@ def test_hints_are_marked_as_such_and_every_function_says_what_it_returns():
 
 
 def public_functions(path: Path) -> list[ast.FunctionDef]:
-    """Of a module and of its classes; numba compiles those of `kernels` and infers what they return."""
+    """Of a module and of its classes; numba compiles those of `kernels` and infers what they
+    return.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
     return [

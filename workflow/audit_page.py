@@ -27,14 +27,16 @@ def text(found: dict[str, dict]) -> str:
         []
         if found
         else [
-            "Not measured yet: `medddist audit --profile lira --save results` does, and goes on where it was stopped.",
+            "Not measured yet: `medddist audit --profile lira --save results` does, and goes "
+            "on where it was stopped.",
             "",
         ]
     )
     for name, record in found.items():
         settings = record["audit"]["settings"]
         told += [
-            f"False positives {settings['false_positives']:g}, {settings['shadows']} shadow distillations (`{name}`):",
+            f"False positives {settings['false_positives']:g}, {settings['shadows']} shadow "
+            f"distillations (`{name}`):",
             "",
         ]
         told += [
@@ -67,9 +69,15 @@ def text(found: dict[str, dict]) -> str:
 
 def _row(attack: str, said: str, row: dict) -> str:
     hits, area = row["true_positives"], row["auc"]
-    share = f"{hits['count']} of {hits['of']}: {hits['share']:.3f} [{hits['low']:.3f}, {hits['high']:.3f}]"
+    share = (
+        f"{hits['count']} of {hits['of']}: {hits['share']:.3f} [{hits['low']:.3f}, "
+        f"{hits['high']:.3f}]"
+    )
     low, high = row["by_chance"]
-    return f"| {attack} | {said} | {share} | {low} to {high} | {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}] |"
+    return (
+        f"| {attack} | {said} | {share} | {low} to {high} | {area['auc']:.3f} "
+        f"[{area['low']:.3f}, {area['high']:.3f}] |"
+    )
 
 
 def pictures(found: dict[str, dict]) -> dict:

@@ -1,4 +1,5 @@
-"""The book as HTML from a copy of its sources and the notebooks just executed, so that no tracked file changes.
+"""The book as HTML from a copy of its sources and the notebooks just executed, so that no tracked
+file changes.
 
 python workflow/book.py build/demo/notebooks build/demo/html
 """
@@ -22,7 +23,9 @@ FOLDERS = ("book", "results")
 
 
 def copy_of_the_sources(folder: Path, notebooks: Path) -> None:
-    """`folder`, anew: the tree as the book sees it, links included, with `notebooks` in the place of the committed ones."""
+    """`folder`, anew: the tree as the book sees it, links included, with `notebooks` in the place
+    of the committed ones.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in TOP_LEVEL:

@@ -1,4 +1,6 @@
-"""The page of the comparison's figures of record: its text and its pictures, from results/compare-*.json."""
+"""The page of the comparison's figures of record: its text and its pictures, from
+results/compare-*.json.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,21 @@ def text(records: dict[str, dict]) -> str:
         compare, pretrain = settings["compare"], settings["compare"]["pretrain"]
         lists = {what: ", ".join(map(str, compare[what])) for what in ("learning_rates", "grid")}
         told += [
-            f"## {name}", "",
-            f"{settings['distill']['images_per_class']} labelled images a class; {compare['evaluation_seeds']} evaluation seeds; {compare['epochs']} epochs in batches of"
-            f" {compare['batch_size']}; learning rates {lists['learning_rates']}; factors of a method's own learning rate {lists['grid']}. A preparation"
-            f" processes at most {2 * pretrain['released_steps'] * pretrain['batch_size']:,} images in (a) and"
-            f" {2 * pretrain['inside_steps'] * pretrain['batch_size']:,} in (b).", "",
-            *("\n".join(f"- {line}." for line in verdict_lines(rows)).splitlines()), "", *mark(record),
-        ]  # fmt: skip
+            f"## {name}",
+            "",
+            f"{settings['distill']['images_per_class']} labelled images a class; "
+            f"{compare['evaluation_seeds']} evaluation seeds; {compare['epochs']} epochs in "
+            "batches of"
+            f" {compare['batch_size']}; learning rates {lists['learning_rates']}; factors of "
+            f"a method's own learning rate {lists['grid']}. A preparation"
+            f" processes at most {2 * pretrain['released_steps'] * pretrain['batch_size']:,} "
+            "images in (a) and"
+            f" {2 * pretrain['inside_steps'] * pretrain['batch_size']:,} in (b).",
+            "",
+            *("\n".join(f"- {line}." for line in verdict_lines(rows)).splitlines()),
+            "",
+            *mark(record),
+        ]
         for table, title in TABLES.items():
             told += [
                 f"### {title}",
@@ -81,7 +91,8 @@ def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
 
 def _compared(rows: list[dict]) -> list[str]:
     lines = [
-        "| method | network | accuracy | balanced accuracy | distilled images are | bytes | real images leave | seconds |",
+        "| method | network | accuracy | balanced accuracy | distilled images are | bytes | "
+        "real images leave | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -91,7 +102,8 @@ def _compared(rows: list[dict]) -> list[str]:
             continue
         lead = row.get("distilled_lead", {}).get("balanced_accuracy")
         ahead = (
-            f"{lead['verdict']}, {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"
+            f"{lead['verdict']}, {lead['difference']:+.3f} [{lead['low']:+.3f}, "
+            f"{lead['high']:+.3f}]"
             if lead
             else ""
         )
@@ -121,7 +133,8 @@ def _probes(rows: list[dict]) -> list[str]:
         )
         collapsed = ("yes" if row["chosen"]["collapsed"] else "no") if lead else ""
         lines.append(
-            f"| {row['label']} | {ARCHITECTURES[row['network']]} | {with_interval(row['balanced_accuracy'])} | {over} | {collapsed} |"
+            f"| {row['label']} | {ARCHITECTURES[row['network']]} | "
+            f"{with_interval(row['balanced_accuracy'])} | {over} | {collapsed} |"
         )
     return lines
 
@@ -130,13 +143,16 @@ def _origins(found: dict) -> list[str]:
     lines = ["### How far the class is the origin", ""]
     if found["class_from_origin"] is not None:
         lines += [
-            f"Who knows an image's origin alone has balanced accuracy {found['class_from_origin']:.3f}.",
+            "Who knows an image's origin alone has balanced accuracy "
+            f"{found['class_from_origin']:.3f}.",
             "",
         ]
     for probe in found["probes"]:
         of = "all images" if probe["class"] is None else probe["class"]
         lines.append(
-            f"- A linear probe on 16 px thumbnails tells {len(probe['origins'])} origins apart in {of}: {with_interval(probe['balanced_accuracy'])}, chance {probe['chance']:.3f}."
+            f"- A linear probe on 16 px thumbnails tells {len(probe['origins'])} origins "
+            f"apart in {of}: {with_interval(probe['balanced_accuracy'])}, chance "
+            f"{probe['chance']:.3f}."
         )
     each = {
         (one["class"], one["origin"], one["images"]): {}
@@ -163,11 +179,13 @@ def _origins(found: dict) -> list[str]:
     for row in found["confounding"]:
         lost = row.get("lost", {}).get("balanced_accuracy")
         change = (
-            f"; {lost['difference']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}] lost against its own version"
+            f"; {lost['difference']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}] lost "
+            "against its own version"
             if lost
             else ""
         )
         lines.append(
-            f"- On the phantom, trained where sites are {row['trained_on']}, tested where they are {row['tested_on']}: {with_interval(row['balanced_accuracy'])}{change}."
+            f"- On the phantom, trained where sites are {row['trained_on']}, tested where "
+            f"they are {row['tested_on']}: {with_interval(row['balanced_accuracy'])}{change}."
         )
     return [*lines, ""]

@@ -23,7 +23,8 @@ def text(found: dict[str, dict]) -> str:
         []
         if found
         else [
-            "Not measured yet: `medddist leakage --profile demo --data phantom --save results` does, and goes on where it was stopped.",
+            "Not measured yet: `medddist leakage --profile demo --data phantom --save "
+            "results` does, and goes on where it was stopped.",
             "",
         ]
     )
@@ -36,7 +37,8 @@ def text(found: dict[str, dict]) -> str:
             "",
         ]
         told += [
-            f"| `{name}` | images a class | balanced accuracy | images started from: found, AUC | other training images: found, AUC |",
+            f"| `{name}` | images a class | balanced accuracy | images started from: found, "
+            "AUC | other training images: found, AUC |",
             "|---" * 5 + "|",
         ]
         told += [*(_of_leakage(row) for row in record["rows"]), ""]
@@ -56,8 +58,13 @@ def text(found: dict[str, dict]) -> str:
                 else ["All controls were as they have to be.", ""]
             )
         ]
-        told += [f"Guaranteed: epsilon {p['epsilon']:.3g} at delta {p['delta']:g} for one {p['unit']}, teachers together: {p['composed']['teachers']}, with"
-                 f" {p['composed']['steps']:,} steps ({p['accountant']})." for p in _guarantees(record)] + [""]  # fmt: skip
+        told += [
+            f"Guaranteed: epsilon {p['epsilon']:.3g} at delta {p['delta']:g} for one "
+            f"{p['unit']}, teachers together: {p['composed']['teachers']}, with"
+            f" {p['composed']['steps']:,} steps "
+            f"({p['accountant']})."
+            for p in _guarantees(record)
+        ] + [""]
     return "\n".join(told)
 
 
@@ -69,7 +76,8 @@ def _of_leakage(row: dict) -> str:
             continue
         hits, area = of["true_positives"], of["auc"]
         cells.append(
-            f"{hits['count']} of {hits['of']}, by chance {of['by_chance'][0]} to {of['by_chance'][1]}; {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]"
+            f"{hits['count']} of {hits['of']}, by chance {of['by_chance'][0]} to "
+            f"{of['by_chance'][1]}; {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]"
         )
     return (
         f"| {figures.leakage_name(row)} | {row['images_per_class']} | {with_interval(score)} | "

@@ -1,9 +1,11 @@
-"""One notebook from its percent script: executed with papermill, whole or absent, and the same bytes for the same results.
+"""One notebook from its percent script: executed with papermill, whole or absent, and the same
+bytes for the same results.
 
-    python workflow/notebook.py execute notebooks/01_data.py build/demo/notebooks/01_data.ipynb --set profile=demo
-    python workflow/notebook.py publish build/demo/notebooks notebooks
+    python workflow/notebook.py execute notebooks/01_data.py build/demo/notebooks/01_data.ipynb
+    --set profile=demo python workflow/notebook.py publish build/demo/notebooks notebooks
 
-`execute` ends with 2 and one line where the notebook refused what it was given, with 1 and the traceback for anything else.
+`execute` ends with 2 and one line where the notebook refused what it was given, with 1 and the
+traceback for anything else.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ KERNEL = {
 
 
 def from_script(script: Path) -> nbformat.NotebookNode:
-    """The notebook that a percent script stands for, not executed; cells are numbered so that no identity is random."""
+    """The notebook that a percent script stands for, not executed; cells are numbered so that no
+    identity is random.
+    """
     notebook = jupytext.read(script)
     notebook.metadata.update(nbformat.from_dict(KERNEL))
     for number, cell in enumerate(notebook.cells):
@@ -48,7 +52,9 @@ def repository_url() -> str:
 
 
 def execute(script: Path, output: Path, given: dict[str, str]) -> None:
-    """Run `script` with the parameters that differ from its defaults; `output` appears when all of it ran."""
+    """Run `script` with the parameters that differ from its defaults; `output` appears when all of
+    it ran.
+    """
     notebook = from_script(script)
     declared = defaults(notebook)
     typed = {name: _like(declared.get(name, ""), text) for name, text in given.items()}
@@ -78,7 +84,9 @@ def execute(script: Path, output: Path, given: dict[str, str]) -> None:
 
 
 def left_out(notebook: nbformat.NotebookNode, reason: str) -> nbformat.NotebookNode:
-    """The notebook up to the cell that found its question not to apply to these data, and the reason in place of the rest."""
+    """The notebook up to the cell that found its question not to apply to these data, and the
+    reason in place of the rest.
+    """
     cells = [
         cell
         for cell in notebook.cells
@@ -104,7 +112,9 @@ def defaults(notebook: nbformat.NotebookNode) -> dict[str, object]:
 
 
 def _like(default: object, text: str) -> object:
-    """The text as a value of the default's type; as it is where it is none, so that the notebook refuses it in its own words."""
+    """The text as a value of the default's type; as it is where it is none, so that the notebook
+    refuses it in its own words.
+    """
     if isinstance(default, str):
         return text
     value = yaml.safe_load(text)
@@ -114,7 +124,9 @@ def _like(default: object, text: str) -> object:
 def without_volatile(
     notebook: nbformat.NotebookNode, given: dict[str, str]
 ) -> nbformat.NotebookNode:
-    """Without times, paths, versions and progress lines (standard error was shown while it ran), and with what was asked."""
+    """Without times, paths, versions and progress lines (standard error was shown while it ran),
+    and with what was asked.
+    """
     shown = {"profile": given.get("profile"), "phantom": given.get("data") == "phantom"}
     notebook.metadata = nbformat.from_dict({**KERNEL, "medddist": shown})
     for number, cell in enumerate(notebook.cells):
@@ -129,7 +141,9 @@ def without_volatile(
 
 
 def publish(executed: Path, published: Path) -> int:
-    """Copy the executed notebooks beside their scripts, if they all show the default profile on the phantom."""
+    """Copy the executed notebooks beside their scripts, if they all show the default profile on the
+    phantom.
+    """
     scripts = sorted(published.glob("[0-9]*.py"))
     for script in scripts:
         made = executed / f"{script.stem}.ipynb"
@@ -150,7 +164,10 @@ def reason_against(script: Path, made: Path) -> str:
     notebook = nbformat.read(made, as_version=4)
     shown = notebook.metadata.get("medddist", {})
     if shown.get("profile") != "demo" or not shown.get("phantom"):
-        return "made with another profile or other data than the phantom, whose pictures may not be shown"
+        return (
+            "made with another profile or other data than the phantom, whose pictures may "
+            "not be shown"
+        )
     return (
         ""
         if sources(notebook) == sources(from_script(script))

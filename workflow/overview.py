@@ -1,7 +1,8 @@
-"""What pages show of the default study and of the figures of record: pictures, tables and sentences with numbers.
+"""What pages show of the default study and of the figures of record: pictures, tables and sentences
+with numbers.
 
-python -m workflow.overview            # all; the default study is computed where it is not there yet
-python -m workflow.overview records    # what comes from results/ alone, in seconds
+python -m workflow.overview            # all; the default study is computed where it is not there
+yet python -m workflow.overview records    # what comes from results/ alone, in seconds
 """
 
 from __future__ import annotations
@@ -64,9 +65,12 @@ def found(study: Study) -> str:
     lead = rows["random_balanced"]["distilled_lead"]["balanced_accuracy"]
     value = lambda method: f"{rows[method]['balanced_accuracy']['mean']:.3f}"
     return (
-        f"On the phantom (`demo`), networks trained on {4 * study.profile.distill.images_per_class} distilled images reach a balanced"
-        f" accuracy of {value('distilled')} on test, on as many random real images {value('random_balanced')}, on all images"
-        f" {value('full_good')}. The lead over random real images is {lead['difference']:+.3f}, 95 % interval"
+        "On the phantom (`demo`), networks trained on "
+        f"{4 * study.profile.distill.images_per_class} distilled images reach a balanced"
+        f" accuracy of {value('distilled')} on test, on as many random real images "
+        f"{value('random_balanced')}, on all images"
+        f" {value('full_good')}. The lead over random real images is "
+        f"{lead['difference']:+.3f}, 95 % interval"
         f" [{lead['low']:+.3f}, {lead['high']:+.3f}].\n"
     )
 
@@ -74,7 +78,10 @@ def found(study: Study) -> str:
 ANSWERED = ("distilled", "random_balanced", "random_natural", "full_good", "majority")
 ANSWER = {
     "head": ("trained on", "images", "balanced accuracy", "accuracy"),
-    "note": "Real radiographs (`results/{file}`, {variant} teachers), {test:,} test images, 95 % intervals.",
+    "note": (
+        "Real radiographs (`results/{file}`, {variant} teachers), {test:,} test images, 95 % "
+        "intervals."
+    ),
     "former": FORMER,
 }
 ANSWER_JA = {
@@ -90,7 +97,9 @@ ANSWER_JA = {
 
 
 def answer(words: dict = ANSWER) -> str:
-    """The first variant of each record on real radiographs in one short table: what is trained on, and what it is worth."""
+    """The first variant of each record on real radiographs in one short table: what is trained on,
+    and what it is worth.
+    """
     told = []
     for path, record in real_records():
         variant, measured = next(iter(record["variants"].items()))
@@ -107,7 +116,8 @@ def answer(words: dict = ANSWER) -> str:
                 with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy")
             )
             told.append(
-                f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} | {scores} |"
+                f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} "
+                f"| {scores} |"
             )
         told += [
             "",
@@ -134,19 +144,31 @@ def real_results() -> str:
                 *_results_of_variant(f"{path.stem}, variant {variant}", measured),
                 *mark(record),
             ]
-            told += ["```{image} " + f"assets/{_confusions_of(path, variant)}.png", f":alt: Confusion matrices on {path.stem}, variant {variant}: rows are"
-                     " true classes, columns predicted ones, as shares of the row", ":width: 100%", "```", ""]  # fmt: skip
+            told += [
+                "```{image} " + f"assets/{_confusions_of(path, variant)}.png",
+                f":alt: Confusion matrices on {path.stem}, variant {variant}: rows are"
+                " true classes, columns predicted ones, as shares of the "
+                "row",
+                ":width: 100%",
+                "```",
+                "",
+            ]
     return "\n".join(told)
 
 
 def _results_of_variant(name: str, measured: dict) -> list[str]:
     counts, metric = measured["data"]["counts"], measured["metric"]
     lines = [
-        f"## {name}", "",
-        f"{sum(counts['train']):,} training, {sum(counts['validation']):,} validation and {sum(counts['test']):,} test images; choices by"
-        f" {metric.replace('_', ' ')} on validation; seeds {', '.join(measured['by_seed'])}.", "",
-        f"| trained on | accuracy | balanced accuracy | AUROC | lead in {metric.replace('_', ' ')} |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+        f"## {name}",
+        "",
+        f"{sum(counts['train']):,} training, {sum(counts['validation']):,} validation and "
+        f"{sum(counts['test']):,} test images; choices by"
+        f" {metric.replace('_', ' ')} on validation; seeds {', '.join(measured['by_seed'])}.",
+        "",
+        "| trained on | accuracy | balanced accuracy | AUROC | lead in "
+        f"{metric.replace('_', ' ')} |",
+        "|---|---|---|---|---|",
+    ]
     for row in measured["rows"]:
         lead = row.get("distilled_lead", {}).get(metric)
         told = (
@@ -155,12 +177,14 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
             else ""
         )
         lines.append(
-            f"| {row['label']} | {with_interval(row['accuracy'])} | {with_interval(row['balanced_accuracy'])} | {with_interval(row['auroc'])} | {told} |"
+            f"| {row['label']} | {with_interval(row['accuracy'])} | "
+            f"{with_interval(row['balanced_accuracy'])} | {with_interval(row['auroc'])} | {told} |"
         )
     share = measured["summary"]["share_of_full_good"]
     lines += [
         "",
-        f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all images by the good recipe do.",
+        f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all "
+        "images by the good recipe do.",
     ]
     minutes = [
         (s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60
@@ -169,7 +193,8 @@ def _results_of_variant(name: str, measured: dict) -> list[str]:
     each = ", ".join(f"{one[metric]:.3f}" for one in measured["by_seed"].values())
     lines += [
         "",
-        f"By seed, the distilled images: {each}. Teachers and distillation of a seed took {min(minutes):.0f} to {max(minutes):.0f} minutes.",
+        f"By seed, the distilled images: {each}. Teachers and distillation of a seed took "
+        f"{min(minutes):.0f} to {max(minutes):.0f} minutes.",
         "",
     ]
     return lines
@@ -180,7 +205,11 @@ def _confusions_of(path: Path, variant: str) -> str:
 
 
 def record_pictures() -> dict[str, figures.Shown]:
-    """By file name: each sweep, the confusion matrices of each variant of a record, and how cost grows. Numbers alone, no radiograph."""
+    """By file name:
+
+    each sweep, the confusion matrices of each variant of a record, and how cost grows. Numbers
+    alone, no radiograph.
+    """
     drawn = {
         name: figures.show(figures.images_per_class(rows, "balanced_accuracy"), "")
         for name, rows in sweeps().items()
@@ -265,7 +294,8 @@ GROWING = {
     name: getattr(SMALL, name) for name in ("student_steps", "images", "image_size_px", "width")
 }
 
-# name, profile's network and counts: teachers, kept epochs, real training images, iterations, images a step, student steps
+# name, profile's network and counts: teachers, kept epochs, real training images, iterations,
+# images a step, student steps
 SCALES = {
     "the poster's study": {},
     "ten times the real images": {"real_images": 10},
@@ -276,7 +306,9 @@ ASSUMED = {"GPU, TFLOP/s": 20.0, "price, $ an hour": 2.5}
 
 
 def costs() -> str:
-    """The paper profile in operations, hours and money, and larger ones; every factor is in the table or in its note."""
+    """The paper profile in operations, hours and money, and larger ones; every factor is in the
+    table or in its note.
+    """
     profile = load_profile("paper")
     train = 16_933 - 1_693  # the database's training part without its validation images
     lines = [
@@ -309,15 +341,21 @@ def costs() -> str:
     p = profile
     lines += [
         "",
-        f"The `paper` profile: {p.teachers.teachers} teachers of {p.teachers.kept_epochs} epochs on {train:,} images, {p.distill.iterations:,} iterations of"
-        f" {p.distill.student_steps} student steps on {p.distill.batch_size} images, width {p.network.width}, depth {p.network.depth}, {p.data.image_size_px} px."
-        f" Assumed: {ASSUMED['GPU, TFLOP/s']:g} TFLOP/s sustained and ${ASSUMED['price, $ an hour']:g} an hour; put your own in their place. Hours and money are of exact gradients.",
+        f"The `paper` profile: {p.teachers.teachers} teachers of {p.teachers.kept_epochs} "
+        f"epochs on {train:,} images, {p.distill.iterations:,} iterations of"
+        f" {p.distill.student_steps} student steps on {p.distill.batch_size} images, width "
+        f"{p.network.width}, depth {p.network.depth}, {p.data.image_size_px} px."
+        f" Assumed: {ASSUMED['GPU, TFLOP/s']:g} TFLOP/s sustained and "
+        f"${ASSUMED['price, $ an hour']:g} an hour; put your own in their place. Hours and "
+        "money are of exact gradients.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def performance(names: tuple[str, ...]) -> str:
-    """The rows of results/bench-NAME.json, and of bench-NAME-cuda.json, as tables, with the machine that they were measured on."""
+    """The rows of results/bench-NAME.json, and of bench-NAME-cuda.json, as tables, with the machine
+    that they were measured on.
+    """
     tables = []
     for path in filter(
         Path.exists,

@@ -14,7 +14,8 @@
 # %% [markdown]
 # # One point of a sweep
 #
-# **Shows** one method with one number of images a class and one seed, computed where it is not there yet. **Costs** what the profile says.
+# **Shows** one method with one number of images a class and one seed, computed where it is not
+# there yet. **Costs** what the profile says.
 
 # %% tags=["parameters"]
 profile: str = (
@@ -24,8 +25,10 @@ data: str = (
     "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
 )
 out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
-overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
-method: str = "distilled"  # distilled, initial, random_balanced, random_natural, full_teacher, full_good or majority
+# settings to change in the profile: name and value joined by an equals sign, separated by spaces
+overrides: str = ""
+# distilled, initial, random_balanced, random_natural, full_teacher, full_good or majority
+method: str = "distilled"
 images_per_class: int = 1  # 0 for a method that has no such number
 seed: int = 0  # of everything that is random at this point
 

@@ -48,8 +48,14 @@ def text(found: dict[str, dict]) -> str:
             + " |"
         )
     about = record["about"]
-    lines += ["", f"{sum(of['tried'] for of in record['kinds'].values()):,} faults in {sum(of['seconds'] for of in record['kinds'].values()) / 60:.0f} minutes, seed {record['seed']}, commit"
-              f" `{about['commit']}`, {about['machine']['processor']}, Python {about['python']}, torch {about['packages']['torch']}."]  # fmt: skip
+    lines += [
+        "",
+        f"{sum(of['tried'] for of in record['kinds'].values()):,} faults in "
+        f"{sum(of['seconds'] for of in record['kinds'].values()) / 60:.0f} minutes, seed "
+        f"{record['seed']}, commit"
+        f" `{about['commit']}`, {about['machine']['processor']}, Python "
+        f"{about['python']}, torch {about['packages']['torch']}.",
+    ]
     return "\n".join(lines) + "\n"
 
 

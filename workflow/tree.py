@@ -1,4 +1,6 @@
-"""What the workflows see of the clone and of the data: the files that a step is made anew for when they change."""
+"""What the workflows see of the clone and of the data: the files that a step is made anew for when
+they change.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def under_root(*patterns: str) -> list[str]:
-    """Files of the clone by pattern, sorted; those of the book without what it builds and without its links."""
+    """Files of the clone by pattern, sorted; those of the book without what it builds and without
+    its links.
+    """
     found = (path for pattern in patterns for path in ROOT.glob(pattern))
     return sorted(str(path) for path in found if path.is_file() and "_build" not in path.parts)
 
 
 def state_of(data: str) -> str:
-    """What is seen of `data` without reading it: the names, sizes and times of its files. Changes when it does."""
+    """What is seen of `data` without reading it:
+
+    the names, sizes and times of its files. Changes when it does.
+    """
     start = ROOT / data
     if data == "phantom" or not start.exists():
         return data

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 FORMER = (
-    "*These intervals are of the former kind (percentile bootstrap) until they are measured anew: where networks vary more than test"
-    " images, they hold the truth in 87 to 90 % of cases with five networks, in fewer with three networks or seeds, instead of 95 %.*"
+    "*These intervals are of the former kind (percentile bootstrap) until they are measured "
+    "anew: where networks vary more than test"
+    " images, they hold the truth in 87 to 90 % of cases with five networks, in fewer with "
+    "three networks or seeds, instead of 95 %.*"
 )
 FORMER_JA = (
     "*この区間は以前の方法（パーセンタイル・ブートストラップ法）によるもので、再測定までそのまま示します。ネットワーク間のばらつきが"
@@ -13,7 +15,9 @@ FORMER_JA = (
 
 
 def mark(record: dict, words: str = FORMER) -> list[str]:
-    """Lines that say so where a record's intervals are of the former kind: it does not name its kind."""
+    """Lines that say so where a record's intervals are of the former kind: it does not name its
+    kind.
+    """
     return [] if "interval" in record else [words, ""]
 
 

@@ -36,18 +36,23 @@ def device_named(name: str) -> torch.device:
     if device.type == "cuda" and device.index >= torch.cuda.device_count():
         raise InputError(
             "device",
-            f"{name} was asked for and there are {torch.cuda.device_count()} GPUs, counted from cuda:0",
+            f"{name} was asked for and there are {torch.cuda.device_count()} GPUs, counted "
+            "from cuda:0",
         )
     return device
 
 
 def where_computed(device: torch.device) -> dict[str, str]:
-    """What a result's last digits, and with them longer runs, depend on beside its settings: torch's version and the kind of device."""
+    """What a result's last digits, and with them longer runs, depend on beside its settings:
+    torch's version and the kind of device.
+    """
     return {"torch": str(torch.__version__), "device": device.type}
 
 
 def use_full_precision() -> None:
-    """No TF32 on a GPU: convolutions would keep ten bits, and the gradient through many steps would no longer be exact."""
+    """No TF32 on a GPU: convolutions would keep ten bits, and the gradient through many steps would
+    no longer be exact.
+    """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -57,7 +62,8 @@ def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory instead of handing it back; without glibc nothing happens.
 
     For the whole process and for good: the command and the notebooks do so, a library may not.
-    A training step frees and takes the same tens of megabytes again, and each round trip through the kernel costs page faults.
+    A training step frees and takes the same tens of megabytes again, and each round trip through
+    the kernel costs page faults.
     """
     if sys.platform != "linux":
         return

@@ -30,7 +30,9 @@ class InputError(ValueError):
         return f"{text}; {self.remedy}" if self.remedy else text
 
     def within(self, section: str) -> InputError:
-        """Return the same error about a setting of `section`: `momentum` becomes `distill.momentum`."""
+        """Return the same error about a setting of `section`: `momentum` becomes
+        `distill.momentum`.
+        """
         return type(self)(f"{section}.{self.subject}", self.reason, self.remedy)
 
 
@@ -52,7 +54,9 @@ class NotWritable(InputError):
 
 
 def remedy(number: int | None, choice: str) -> str:
-    """Name what to do about error `number` of the file system; `choice` is what the user may change."""
+    """Name what to do about error `number` of the file system; `choice` is what the user may
+    change.
+    """
     if number in READ_ONLY:
         return f"choose another {choice} or make it writable"
     return (

@@ -30,10 +30,12 @@ MAX_NAME_BYTES = (
 
 @contextmanager
 def replaced_atomically(path: Path, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and takes `path`'s name.
+    """Yield a temporary path beside `path`; on success it is flushed to disk and takes `path`'s
+    name.
 
-    A reader sees the old file or the new one, whole; after an exception or a kill, the old one. The file's mode is the one
-    that the umask gives, or with `private`, for images of patients, 0600. Raises NotWritable where the file system
+    A reader sees the old file or the new one, whole; after an exception or a kill, the old one. The
+    file's mode is the one that the umask gives, or with `private`, for images of patients, 0600.
+    Raises NotWritable where the file system
     refuses: a full disk, a folder that is read-only or was removed.
     """
     try:
@@ -65,7 +67,9 @@ def _replaced(path: Path, most: int):
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that its owner alone may open (0700), and those above it as usual; one that exists is left as it is."""
+    """Make a folder that its owner alone may open (0700), and those above it as usual; one that
+    exists is left as it is.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +95,9 @@ def read_json(path: Path) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Sixteen hexadecimal digits that name a JSON value: equal values, equal names, whatever the order of keys."""
+    """Sixteen hexadecimal digits that name a JSON value: equal values, equal names, whatever the
+    order of keys.
+    """
     canonical = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -99,11 +105,13 @@ def digest(value: Any) -> str:
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
-    """A file's name, without ending, for each of these unequal names: safe in any folder, and no two are one file.
+    """A file's name, without ending, for each of these unequal names: safe in any folder, and no
+    two are one file.
 
-    Letters and digits of any script, dots, hyphens and underscores stay, and spaces become hyphens. Eight digits that are
-    the name's own are added where anything else was replaced, or where two would be one file (also where capitals do not
-    count). The result does not depend on the order of names.
+    Letters and digits of any script, dots, hyphens and underscores stay, and spaces become hyphens.
+    Eight digits that are the name's own are added where anything else was replaced, or where two
+    would be one file (also where capitals do not count). The result does not depend on the order of
+    names.
     """
     stems = {name: _stem(name) for name in names}
     while clashes := _clashing(stems):

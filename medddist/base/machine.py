@@ -20,7 +20,9 @@ MEMORY_LIMITS = (  # of a container: what it may use, and what it uses
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Memory that a process can still take: of the GPU, or of the machine and of the container that it may be."""
+    """Memory that a process can still take: of the GPU, or of the machine and of the container that
+    it may be.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if MEMORY_INFO.exists():
@@ -41,7 +43,9 @@ def _left(limit: Path, used: Path) -> list[int]:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now; Linux tells it, elsewhere it is the most that it ever held."""
+    """Memory that this process holds now; Linux tells it, elsewhere it is the most that it ever
+    held.
+    """
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

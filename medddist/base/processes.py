@@ -1,7 +1,9 @@
-"""Several processes at work on one study, as torchrun starts them: who does what, and what they share.
+"""Several processes at work on one study, as torchrun starts them: who does what, and what they
+share.
 
-They find each other's results as files, so they need one file system; what is exchanged besides goes over gloo. A process that was
-started without torchrun is the first and only one, and none of this does anything.
+They find each other's results as files, so they need one file system; what is exchanged besides
+goes over gloo. A process that was started without torchrun is the first and only one, and none of
+this does anything.
 """
 
 from __future__ import annotations

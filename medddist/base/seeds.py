@@ -1,7 +1,8 @@
 """Random numbers by name: the same parts, the same stream, wherever and whenever it is asked for.
 
-Iteration 17 of a distillation draws from `generator(seed, "iteration", 17)`. Nothing but the name decides what comes, so
-a run that was killed and resumed draws what an undisturbed one does, and no generator's state is ever stored.
+Iteration 17 of a distillation draws from `generator(seed, "iteration", 17)`. Nothing but the name
+decides what comes, so a run that was killed and resumed draws what an undisturbed one does, and no
+generator's state is ever stored.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ def seed_of(*parts: int | str) -> int:
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A torch generator on the CPU; draws are moved to the device, so that devices see the same numbers."""
+    """A torch generator on the CPU; draws are moved to the device, so that devices see the same
+    numbers.
+    """
     return torch.Generator().manual_seed(seed_of(*parts))
 
 

@@ -18,7 +18,10 @@ LATER = {
 
 
 class Settings(pydantic.BaseModel):
-    """Base of every step's settings. Equal settings have equal digests; an unknown name is an error."""
+    """Base of every step's settings.
+
+    Equal settings have equal digests; an unknown name is an error.
+    """
 
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
@@ -28,7 +31,9 @@ class Settings(pydantic.BaseModel):
         return digest(self.model_dump(mode="json"))
 
     def what(self) -> dict[str, Any]:
-        """All that decides what is computed, ready for JSON; settings made by HOW, and by LATER at their default, are left out."""
+        """All that decides what is computed, ready for JSON; settings made by HOW, and by LATER at
+        their default, are left out.
+        """
         marked = {
             name: field.json_schema_extra or {} for name, field in type(self).model_fields.items()
         }
@@ -49,7 +54,9 @@ S = TypeVar("S", bound=pydantic.BaseModel)
 
 
 def parsed(kind: type[S], values: dict[str, Any], where: str) -> S:
-    """`kind(**values)`; the first mistake becomes an `InputError` of one line that starts with `where`."""
+    """`kind(**values)`; the first mistake becomes an `InputError` of one line that starts with
+    `where`.
+    """
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as invalid:

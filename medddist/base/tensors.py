@@ -17,12 +17,17 @@ from torch import Tensor
 from medddist.base.errors import InputError
 from medddist.base.files import replaced_atomically
 
-# The one entry of a file's metadata: safetensors writes several in any order, and the same result is the same bytes.
+# The one entry of a file's metadata: safetensors writes several in any order, and the same result
+# is the same bytes.
 CHECKED = "checked"
 
 
-# Of values that are not finite: a network that diverged says nothing, and what is computed from it less.
-REFUSED = "is not written, since its values are not finite; lower the learning rate that it was computed with"
+# Of values that are not finite: a network that diverged says nothing, and what is computed from it
+# less.
+REFUSED = (
+    "is not written, since its values are not finite; lower the learning rate that it was "
+    "computed with"
+)
 
 
 KEPT = (
@@ -121,7 +126,8 @@ def _save(
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
-    """Tensors and a JSON value in one file, atomically: a checkpoint can not be half of one and half of the next.
+    """Tensors and a JSON value in one file, atomically: a checkpoint can not be half of one and
+    half of the next.
 
     Raises InputError where a value is not finite.
     """
@@ -133,7 +139,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """What `save_tensors` wrote, on the CPU. Raises InputError when missing, damaged or not finite."""
+    """What `save_tensors` wrote, on the CPU.
+
+    Raises InputError when missing, damaged or not finite.
+    """
     with _opened(Path(path)) as file:
         about, sums = _words(file, path)
         tensors = {name: file.get_tensor(name) for name in file.keys()}

@@ -42,9 +42,11 @@ def version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of medddist's own clone, with '+' behind it when the library there differs from it.
+    """The commit of medddist's own clone, with '+' behind it when the library there differs from
+    it.
 
-    None elsewhere: a repository that medddist is installed in, by a virtual environment, is not medddist's.
+    None elsewhere: a repository that medddist is installed in, by a virtual environment, is not
+        medddist's.
     """
     here = Path(__file__).resolve().parents[2]
     own = {

@@ -1,9 +1,11 @@
-"""Other networks than the study's own: what the comparison trains, and what a distilled set has to serve though it never saw them.
+"""Other networks than the study's own: what the comparison trains, and what a distilled set has to
+serve though it never saw them.
 
-Each is a module with `features` (N, C, H, W) -> (N, D) or (N, D, h, w) and one `linear` layer to the logits, so that a
-pretrained network is its features under a fresh `linear`. None keeps running statistics, which would live outside the flat
-theta of `networks.Network`: where the original normalises over the batch, these normalise over groups of channels of one
-image, and where it has no normalisation (AlexNet), over one channel. That is a change, and the tables say so.
+Each is a module with `features` (N, C, H, W) -> (N, D) or (N, D, h, w) and one `linear` layer to
+the logits, so that a pretrained network is its features under a fresh `linear`. None keeps running
+statistics, which would live outside the flat theta of `networks.Network`: where the original
+normalises over the batch, these normalise over groups of channels of one image, and where it has no
+normalisation (AlexNet), over one channel. That is a change, and the tables say so.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from medddist.method.networks import ConvNet, Network, NetworkSettings
 
 
 class ArchitectureSettings(Settings):
-    """Sizes; the defaults are the originals' where they have one, and a study on two cores takes less."""
+    """Sizes; the defaults are the originals' where they have one, and a study on two cores takes
+    less.
+    """
 
     width: int = Field(64, ge=4)  # channels of the first block of ResNet-18, VGG-11 and AlexNet
     vit_width: int = Field(192, ge=4)  # of a token; a multiple of 4 and of the heads
@@ -35,9 +39,11 @@ class ArchitectureSettings(Settings):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 (He et al., CVPR 2016) with a 3x3 stem for small images; torchvision's blocks, group norm for batch norm.
+    """ResNet-18 (He et al., CVPR 2016) with a 3x3 stem for small images; torchvision's blocks,
+    group norm for batch norm.
 
-    The stem halves twice, as the original's does, so the last maps are 1/32 of the image's side, and at least 1 px.
+    The stem halves twice, as the original's does, so the last maps are 1/32 of the image's side,
+    and at least 1 px.
     """
 
     def __init__(self, width: int, channels: int, classes: int):
@@ -77,7 +83,9 @@ class ResNet18(nn.Module):
 
 
 class Plain(nn.Module):
-    """Convolution, norm and ReLU a layer, max pooling where the plan says so and the map is still larger than 1 px."""
+    """Convolution, norm and ReLU a layer, max pooling where the plan says so and the map is still
+    larger than 1 px.
+    """
 
     def __init__(
         self,
@@ -113,7 +121,9 @@ class Plain(nn.Module):
 
 
 def vgg11(width: int, channels: int, classes: int, image_size_px: int) -> Plain:
-    """VGG-11 (Simonyan & Zisserman, ICLR 2015) with group norm and one linear layer, as distillation's literature uses it."""
+    """VGG-11 (Simonyan & Zisserman, ICLR 2015) with group norm and one linear layer, as
+    distillation's literature uses it.
+    """
     one, two, four, eight = ((width * factor, 3) for factor in (1, 2, 4, 8))
     plan = [
         one,
@@ -134,7 +144,9 @@ def vgg11(width: int, channels: int, classes: int, image_size_px: int) -> Plain:
 
 
 def alexnet(width: int, channels: int, classes: int, image_size_px: int) -> Plain:
-    """AlexNet as DC's code has it for small images (128, 192, 256, 192, 192 channels at width 64), with instance norm added."""
+    """AlexNet as DC's code has it for small images (128, 192, 256, 192, 192 channels at width 64),
+    with instance norm added.
+    """
     first, second, third = (width * factor // 2 for factor in (4, 6, 8))
     plan = [(first, 5), "pool", (second, 5), "pool", (third, 3), (second, 3), (second, 3), "pool"]
     return Plain(plan, lambda c: nn.GroupNorm(c, c), channels, classes, image_size_px)
@@ -164,8 +176,8 @@ class MLP(nn.Module):
 class Attention(nn.Module):
     """A transformer's block, norms first: (N, T, D) -> (N, T, D).
 
-    Not torch's own layer, whose projections are bare parameters that `initial_parameters` cannot draw from a seed; nor its
-    fused attention, which has no second derivative on a CPU.
+    Not torch's own layer, whose projections are bare parameters that `initial_parameters` cannot
+    draw from a seed; nor its fused attention, which has no second derivative on a CPU.
     """
 
     def __init__(self, width: int, heads: int):
@@ -187,7 +199,9 @@ class Attention(nn.Module):
 
 
 class ViT(nn.Module):
-    """A small vision transformer (Dosovitskiy et al., ICLR 2021): fixed sine positions, no class token, mean of the tokens."""
+    """A small vision transformer (Dosovitskiy et al., ICLR 2021): fixed sine positions, no class
+    token, mean of the tokens.
+    """
 
     def __init__(
         self,
@@ -203,7 +217,8 @@ class ViT(nn.Module):
         if image_size_px % patches_per_side or width % heads or width % 4:
             raise InputError(
                 "vit_patches_per_side",
-                f"{patches_per_side} does not divide {image_size_px} px, or vit_width {width} is no multiple of 4 and of {heads} heads",
+                f"{patches_per_side} does not divide {image_size_px} px, or vit_width {width} "
+                f"is no multiple of 4 and of {heads} heads",
                 "change them",
             )
         self.patch_px = image_size_px // patches_per_side
@@ -229,7 +244,9 @@ class ViT(nn.Module):
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """(side^2, width): a quarter each of sine and cosine of row and column, wavelengths from 2 pi to 2 pi 10,000 (MAE's)."""
+    """(side^2, width): a quarter each of sine and cosine of row and column, wavelengths from 2 pi
+    to 2 pi 10,000 (MAE's).
+    """
     frequency = torch.exp(-math.log(10000) * torch.arange(width // 4) / max(width // 4, 1))
     phase = torch.arange(side)[:, None] * frequency  # (side, width / 4)
     waves = torch.cat([phase.sin(), phase.cos()], 1)  # (side, width / 2)
@@ -264,7 +281,8 @@ def architecture(
     classes: int,
     image_size_px: int,
 ) -> Network:
-    """One of ARCHITECTURES for images (N, channels, H, H); those called convnet are the study's own, `own`, or a change of it.
+    """One of ARCHITECTURES for images (N, channels, H, H); those called convnet are the study's
+    own, `own`, or a change of it.
 
     Raises InputError for an unknown name, and where the image is too small for the network.
     """

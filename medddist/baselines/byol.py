@@ -1,4 +1,6 @@
-"""BYOL (Grill et al., NeurIPS 2020): predict what a slowly following network makes of the other view."""
+"""BYOL (Grill et al., NeurIPS 2020): predict what a slowly following network makes of the other
+view.
+"""
 
 from __future__ import annotations
 
@@ -55,5 +57,8 @@ class BYOL(Method):
 
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """BYOL, eq. 2: 2 - 2 cos(prediction, target) of (N, D), mean over N; no gradient to the target."""
+    """BYOL, eq.
+
+    2: 2 - 2 cos(prediction, target) of (N, D), mean over N; no gradient to the target.
+    """
     return (2 - 2 * F.cosine_similarity(prediction, target.detach(), dim=1)).mean()

@@ -1,4 +1,6 @@
-"""The outer loop that gradient matching and distribution matching share: images moved to lower a loss against real batches."""
+"""The outer loop that gradient matching and distribution matching share: images moved to lower a
+loss against real batches.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ from torch import Tensor
 from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
 from medddist.base.settings import Settings
+from medddist.base.threads import shared_threads
 from medddist.method.augment import AugmentSettings, Draws, augment, draw
 from medddist.method.fast.derivatives import gradient
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Diverged, Labelled
-from medddist.threads import shared_threads
 
 # (network, theta, a class's synthetic images, a class's real images, class) -> ()
 Loss = Callable[[Network, Tensor, Tensor, Tensor, int], Tensor]
@@ -51,9 +53,10 @@ def condense(
 ) -> Tensor:
     """Images (M, C, H, W) that start at `initial`'s, whose labels they keep.
 
-    Real and synthetic images of a class go through one and the same augmentation (siamese: Zhao & Bilen, ICML 2021).
-    Between iterations with the same network it takes a step on the synthetic images (none where network_every is 1).
-    Raises Diverged when the loss or the images are no longer finite.
+    Real and synthetic images of a class go through one and the same augmentation (siamese: Zhao &
+    Bilen, ICML 2021). Between iterations with the same network it takes a step on the synthetic
+    images (none where network_every is 1). Raises Diverged when the loss or the images are no
+    longer finite.
     """
     images, labels = initial[0].clone(), initial[1]
     velocity, members = (

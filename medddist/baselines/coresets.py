@@ -1,4 +1,8 @@
-"""Coresets: real images chosen, not made, so that few stand for many. Both look at features (N, D) and classes (N,)."""
+"""Coresets:
+
+real images chosen, not made, so that few stand for many. Both look at features (N, D) and classes
+(N,).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from sklearn.cluster import KMeans
 def herding(
     features: np.ndarray, labels: np.ndarray, images_per_class: int, classes: int
 ) -> np.ndarray:
-    """Indices, class by class: each next image brings the mean of the chosen nearest to the mean of the class.
+    """Indices, class by class: each next image brings the mean of the chosen nearest to the mean of
+    the class.
 
-    Welling, ICML 2009, in features as iCaRL (Rebuffi et al., CVPR 2017) does it; of equals the first.
+    Welling, ICML 2009, in features as iCaRL (Rebuffi et al., CVPR 2017) does it; of equals the
+    first.
     """
     return np.concatenate(
         [
@@ -34,7 +40,9 @@ def _herded(features: np.ndarray, count: int) -> list[int]:
 def k_means(
     features: np.ndarray, labels: np.ndarray, images_per_class: int, classes: int, seed: int
 ) -> np.ndarray:
-    """Indices, class by class: of each of `images_per_class` clusters of the class, the image nearest to its centre."""
+    """Indices, class by class: of each of `images_per_class` clusters of the class, the image
+    nearest to its centre.
+    """
     chosen = []
     for members in _members(labels, classes):
         found = KMeans(images_per_class, n_init=3, random_state=seed % 2**32).fit(features[members])

@@ -1,4 +1,6 @@
-"""DM, distribution matching (Zhao & Bilen, WACV 2023): the synthetic images' mean features are the real ones'."""
+"""DM, distribution matching (Zhao & Bilen, WACV 2023): the synthetic images' mean features are the
+real ones'.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ from medddist.method.networks import Network
 def distribution_matching_loss(
     network: Network, theta: Tensor, synthetic: Tensor, real: Tensor, label: int
 ) -> Tensor:
-    """DM, eq. 5, of one class: squared distance of the mean features (D,) in a random network; `label` has no part in it."""
+    """DM, eq.
+
+    5, of one class: squared distance of the mean features (D,) in a random network; `label` has no
+    part in it.
+    """
     with torch.no_grad():
         wanted = features(network, theta, real).mean(0)
     return (features(network, theta, synthetic).mean(0) - wanted).square().sum()

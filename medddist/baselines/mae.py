@@ -13,7 +13,9 @@ from medddist.baselines.pretraining import Method, PretrainSettings, embedded, f
 
 
 class Decoder(nn.Module):
-    """From the kept tokens' codes back to all patches' pixels; learned with the encoder and then thrown away."""
+    """From the kept tokens' codes back to all patches' pixels; learned with the encoder and then
+    thrown away.
+    """
 
     def __init__(self, inputs: int, width: int, heads: int, side: int, outputs: int):
         super().__init__()
@@ -26,7 +28,9 @@ class Decoder(nn.Module):
         self.register_buffer("positions", sine_positions(side, width), persistent=False)
 
     def forward(self, kept: Tensor, places: Tensor) -> Tensor:
-        """Kept (N, k, D) codes, places (N, T): where each token comes in (kept, then missing) -> (N, T, outputs)."""
+        """Kept (N, k, D) codes, places (N, T): where each token comes in (kept, then missing) ->
+        (N, T, outputs).
+        """
         x = self.embed(kept)
         missing = self.missing.weight.T.expand(len(x), places.shape[1] - x.shape[1], -1)
         x = rows(torch.cat([x, missing], 1), places) + self.positions
@@ -66,8 +70,8 @@ def rows(tokens: Tensor, places: Tensor) -> Tensor:
 def random_masking(
     count: int, tokens: int, ratio: float, random: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(kept (N, k) places of the kept tokens, mask (N, T) 0 is keep and 1 is remove, places (N, T) of all tokens among
-    kept and removed put together). At least one token is kept, and one removed.
+    """(kept (N, k) places of the kept tokens, mask (N, T) 0 is keep and 1 is remove, places (N, T)
+    of all tokens among kept and removed put together). At least one token is kept, and one removed.
     """
     keep = min(max(1, round(tokens * (1 - ratio))), tokens - 1)
     shuffled = torch.rand(count, tokens, generator=random).argsort(1)
@@ -90,7 +94,9 @@ def unpatchify(patches: Tensor, patch_px: int, channels: int) -> Tensor:
 
 
 def reconstruction_loss(predicted: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error (N, T, P) on the removed patches, each patch's own mean and deviation taken out (MAE, section 3)."""
+    """Mean squared error (N, T, P) on the removed patches, each patch's own mean and deviation
+    taken out (MAE, section 3).
+    """
     mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
     target = (patches - mean) / (variance + 1e-6).sqrt()
     each = (predicted - target).square().mean(2)  # (N, T)

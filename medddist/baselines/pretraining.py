@@ -1,7 +1,9 @@
-"""One loop for every method that learns features without labels: same views, same optimiser, same budget.
+"""One loop for every method that learns features without labels: same views, same optimiser, same
+budget.
 
-A method says what its loss on two views of a batch is, and what happens after a step. The published recipes differ in all
-else (LARS, SGD or AdamW; hours on many GPUs); here all take AdamW with the same schedule, a choice of this study.
+A method says what its loss on two views of a batch is, and what happens after a step. The published
+recipes differ in all else (LARS, SGD or AdamW; hours on many GPUs); here all take AdamW with the
+same schedule, a choice of this study.
 """
 
 from __future__ import annotations
@@ -19,16 +21,20 @@ from torch import Tensor, nn
 from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
 from medddist.base.settings import Settings
+from medddist.base.threads import shared_threads
 from medddist.method.augment import AugmentSettings, augment, draw
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Diverged
-from medddist.threads import shared_threads
 
-COLLAPSED = 0.2  # outputs whose `spread` is below this, and below half of what it was before, point nearly all the same way
+# outputs whose `spread` is below this, and below half of what it was before, point nearly all the
+# same way
+COLLAPSED = 0.2
 
 
 class PretrainSettings(Settings):
-    """The budget and the recipe that all methods share; a step takes `batch_size` images in two views each."""
+    """The budget and the recipe that all methods share; a step takes `batch_size` images in two
+    views each.
+    """
 
     inside_steps: int = Field(3000, ge=1)  # where all training images may be seen
     released_steps: int = Field(600, ge=1)  # where the released ones alone may
@@ -44,19 +50,24 @@ class PretrainSettings(Settings):
     )  # of target networks at the start; it rises to 1 by a cosine (BYOL)
     mask_ratio: float = Field(0.75, gt=0, lt=1)  # of MAE: patches removed
     decoder_width: int = Field(64, ge=4)
-    # Wider than the recipe's, and without cut-out: a view that hides the lesion teaches to ignore it.
+    # Wider than the recipe's, and without cut-out: a view that hides the lesion teaches to ignore
+    # it.
     views: AugmentSettings = AugmentSettings(
         shift=0.15, scale=0.3, rotation_degrees=10, brightness=0.2, contrast=0.2, cutout=0
     )
 
 
 class Method(nn.Module):
-    """What the loop asks of a method: a loss on two views, what it compares (to see a collapse), and what follows a step."""
+    """What the loop asks of a method: a loss on two views, what it compares (to see a collapse),
+    and what follows a step.
+    """
 
     encoder: nn.Module  # with `features`, as every network of `architectures`
 
     def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
-        """() of two views (N, C, H, W) of the same images; `random` for what the method itself draws."""
+        """() of two views (N, C, H, W) of the same images; `random` for what the method itself
+        draws.
+        """
         raise NotImplementedError
 
     def outputs(self, images: Tensor) -> Tensor:
@@ -69,7 +80,9 @@ class Method(nn.Module):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """theta (P,): the network with pretrained features; its `linear` is what it started with and means nothing."""
+    """theta (P,): the network with pretrained features; its `linear` is what it started with and
+    means nothing.
+    """
 
     theta: Tensor
     losses: list[float]
@@ -137,7 +150,9 @@ def pretrain(
 def batches(
     count: int, batch_size: int, steps: int, seed: tuple[int | str, ...]
 ) -> Iterator[Tensor]:
-    """`steps` batches of indices: shuffled passes without the last, smaller batch; all images where they are fewer."""
+    """`steps` batches of indices: shuffled passes without the last, smaller batch; all images where
+    they are fewer.
+    """
     size, given, passes = min(batch_size, count), 0, 0
     while given < steps:
         order = torch.randperm(count, generator=generator(*seed, "pass", passes))
@@ -149,7 +164,9 @@ def batches(
 
 
 def warm_cosine(progress: float, warm: float = 0.1) -> float:
-    """Factor of the learning rate when `progress` (0 to 1) of the steps are done; never 0 at the first step."""
+    """Factor of the learning rate when `progress` (0 to 1) of the steps are done; never 0 at the
+    first step.
+    """
     rising = min(1.0, (progress + 0.01) / warm)
     return rising * 0.5 * (1 + math.cos(math.pi * max(0.0, progress - warm) / (1 - warm)))
 
@@ -158,8 +175,8 @@ def warm_cosine(progress: float, warm: float = 0.1) -> float:
 def spread(method: Method, images: Tensor) -> float:
     """Standard deviation of the L2-normalised outputs, times the root of their width.
 
-    1 is what directions without any preference have, 0 a complete collapse (SimSiam, section 4.1). Heads normalise over these
-    images, as in training.
+    1 is what directions without any preference have, 0 a complete collapse (SimSiam, section 4.1).
+    Heads normalise over these images, as in training.
     """
     outputs = F.normalize(method.outputs(images), dim=1)
     return float(outputs.std(0, correction=0).mean() * outputs.shape[1] ** 0.5)
@@ -175,8 +192,8 @@ def seeded(module: nn.Module, *seed: int | str) -> nn.Module:
 def mlp_head(
     inputs: int, hidden: int, outputs: int, batch_norm_last: bool = False
 ) -> nn.Sequential:
-    """Linear, batch norm, ReLU, linear: projector and predictor of BYOL and SimSiam. Heads are thrown away, so that their
-    running statistics need no place in theta.
+    """Linear, batch norm, ReLU, linear: projector and predictor of BYOL and SimSiam. Heads are
+    thrown away, so that their running statistics need no place in theta.
     """
     layers = [
         nn.Linear(inputs, hidden),
@@ -205,7 +222,9 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def ema_step(target: nn.Module, online: nn.Module, momentum: float) -> None:
-    """Target <- momentum target + (1 - momentum) online, parameters; running statistics are each network's own."""
+    """Target <- momentum target + (1 - momentum) online, parameters; running statistics are each
+    network's own.
+    """
     for average, value in zip(target.parameters(), online.parameters(), strict=True):
         average.mul_(momentum).add_(value, alpha=1 - momentum)
 

@@ -1,4 +1,6 @@
-"""SimSiam (Chen & He, CVPR 2021): predict the other view's projection; what is predicted passes no gradient."""
+"""SimSiam (Chen & He, CVPR 2021): predict the other view's projection; what is predicted passes no
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from medddist.baselines.pretraining import (
 
 
 class SimSiam(Method):
-    """Encoder, projector (batch norm at its end, without affine) and a predictor with a bottleneck of a quarter."""
+    """Encoder, projector (batch norm at its end, without affine) and a predictor with a bottleneck
+    of a quarter.
+    """
 
     def __init__(self, encoder: nn.Module, settings: PretrainSettings, seed: tuple[int | str, ...]):
         super().__init__()

@@ -1,9 +1,12 @@
-"""SKD-style: self-supervision with two views, an online and a target network, and batch knowledge ensembling.
+"""SKD-style: self-supervision with two views, an online and a target network, and batch knowledge
+ensembling.
 
-"Self-Knowledge Distillation based Self-Supervised Learning" (Li et al., ICASSP 2022, arXiv:2206.03009) has no public code
-and no full recipe. Its successor is said to carry batch knowledge ensembling (Ge et al., arXiv:2104.13298) inside the
-self-supervised phase. Chosen here: BYOL's two networks and loss, plus the ensembling loss between the target's projections
-of one view, propagated over the batch by the similarity of its features, and the online network's prediction on the other.
+"Self-Knowledge Distillation based Self-Supervised Learning" (Li et al., ICASSP 2022,
+arXiv:2206.03009) has no public code and no full recipe. Its successor is said to carry batch
+knowledge ensembling (Ge et al., arXiv:2104.13298) inside the self-supervised phase. Chosen here:
+BYOL's two networks and loss, plus the ensembling loss between the target's projections of one view,
+propagated over the batch by the similarity of its features, and the online network's prediction on
+the other.
 """
 
 from __future__ import annotations
@@ -42,9 +45,11 @@ class SKD(BYOL):
 def ensembled(
     features: Tensor, logits: Tensor, temperature: float = TEMPERATURE, share: float = ENSEMBLING
 ) -> Tensor:
-    """Batch knowledge ensembling, eq. 5: features (N, D), logits (N, K) -> soft targets Q (N, K), rows sum to 1.
+    """Batch knowledge ensembling, eq. 5: features (N, D), logits (N, K) -> soft targets Q (N, K),
+    rows sum to 1.
 
-    Q = (1 - w) (I - w W)^-1 P, W the row softmax of cosine similarities without the diagonal, P = softmax(logits / tau).
+    Q = (1 - w) (I - w W)^-1 P, W the row softmax of cosine similarities without the diagonal, P =
+    softmax(logits / tau).
     """
     unit = F.normalize(features, dim=1)
     alike = (unit @ unit.T).fill_diagonal_(-torch.inf).softmax(1)
@@ -53,6 +58,8 @@ def ensembled(
 
 
 def distillation_loss(logits: Tensor, targets: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """tau^2 KL(targets || softmax(logits / tau)) of (N, K), mean over N; no gradient to the targets."""
+    """tau^2 KL(targets || softmax(logits / tau)) of (N, K), mean over N; no gradient to the
+    targets.
+    """
     said = (logits / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(said, targets.detach(), reduction="batchmean")

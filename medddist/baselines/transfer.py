@@ -1,4 +1,6 @@
-"""Transfer learning: features learned with labels elsewhere, on ImageNet, on the phantom or at another site."""
+"""Transfer learning: features learned with labels elsewhere, on ImageNet, on the phantom or at
+another site.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ class Unavailable(Exception):
 
 
 class ImageNetResNet18(nn.Module):
-    """torchvision's ResNet-18 for images of any number of channels, its batch statistics frozen at ImageNet's.
+    """torchvision's ResNet-18 for images of any number of channels, its batch statistics frozen at
+    ImageNet's.
 
-    They are buffers, outside theta: kept as they are, batch norm is a scale and a shift, both of which are fine-tuned.
+    They are buffers, outside theta: kept as they are, batch norm is a scale and a shift, both of
+        which are fine-tuned.
     """
 
     def __init__(self, classes: int):
@@ -46,9 +50,11 @@ class ImageNetResNet18(nn.Module):
 
 
 def imagenet_weights(given: str | None) -> Path:
-    """The file of ImageNet weights: the one given, or torchvision's in its cache. Nothing is downloaded.
+    """The file of ImageNet weights: the one given, or torchvision's in its cache. Nothing is
+    downloaded.
 
-    Raises Unavailable, saying where it was looked for, and InputError for a given file that is not there.
+    Raises Unavailable, saying where it was looked for, and InputError for a given file that is not
+    there.
     """
     if given:
         if not Path(given).is_file():
@@ -61,7 +67,8 @@ def imagenet_weights(given: str | None) -> Path:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE
     if not cached.is_file():
         raise Unavailable(
-            f"no ImageNet weights here: {IMAGENET_FILE} is not in torchvision's cache, and compare.imagenet_weights names no file"
+            f"no ImageNet weights here: {IMAGENET_FILE} is not in torchvision's cache, and "
+            "compare.imagenet_weights names no file"
         )
     return cached
 
@@ -69,7 +76,8 @@ def imagenet_weights(given: str | None) -> Path:
 def imagenet_network(weights: Path, classes: int) -> Network:
     """ResNet-18 with these weights in its module, and a last layer that means nothing yet.
 
-    Raises InputError for a file that does not hold them. It is read as tensors alone; nothing is unpickled into objects.
+    Raises InputError for a file that does not hold them. It is read as tensors alone; nothing is
+    unpickled into objects.
     """
     module = ImageNetResNet18(classes)
     try:
@@ -90,7 +98,8 @@ def imagenet_network(weights: Path, classes: int) -> Network:
 
 
 def source_site(data: Data) -> tuple[np.ndarray, np.ndarray, str]:
-    """(training images' indices, their labels numbered from 0, name) of the site with most images among those with two classes or more.
+    """(training images' indices, their labels numbered from 0, name) of the site with most images
+    among those with two classes or more.
 
     Raises Unavailable where origins are unknown or every site has one class.
     """
@@ -110,7 +119,9 @@ def source_site(data: Data) -> tuple[np.ndarray, np.ndarray, str]:
 def recipe_of_budget(
     recipe: Recipe, learning_rate: float, images: int, images_processed: int
 ) -> Recipe:
-    """`recipe` at another rate, for as many epochs of `images` as take `images_processed`, and one at least."""
+    """`recipe` at another rate, for as many epochs of `images` as take `images_processed`, and one
+    at least.
+    """
     return recipe.model_copy(
         update={"learning_rate": learning_rate, "epochs": max(1, round(images_processed / images))}
     )

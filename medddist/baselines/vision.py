@@ -1,8 +1,9 @@
 """torchvision beside a torch of another build.
 
-The package registry's torchvision is built for CUDA. Beside a CPU-only torch its compiled part cannot be loaded, and then
-`import torchvision` fails while it describes operators that nobody declared. Declaring the two it asks for first mends that:
-transforms, models, datasets and utils work; `ops.nms` and the decoders of `torchvision.io` do not.
+The package registry's torchvision is built for CUDA. Beside a CPU-only torch its compiled part
+cannot be loaded, and then `import torchvision` fails while it describes operators that nobody
+declared. Declaring the two it asks for first mends that: transforms, models, datasets and utils
+work; `ops.nms` and the decoders of `torchvision.io` do not.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ _declared: list[
 
 @functools.cache
 def import_torchvision() -> ModuleType:
-    """The torchvision package, with `transforms`, `models` and `utils`, whatever build it is. Call it before others import it."""
+    """The torchvision package, with `transforms`, `models` and `utils`, whatever build it is.
+
+    Call it before others import it.
+    """
     if not _compiled_part_loads():
         _declare_operators()
     import torchvision

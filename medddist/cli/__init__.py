@@ -1,6 +1,7 @@
 """The command `medddist`: the study's steps, one after another or each alone.
 
-Its modules are the sections of `medddist --help`. Commands import what they need when they run, so that --help need not wait for torch.
+Its modules are the sections of `medddist --help`. Commands import what they need when they run, so
+that --help need not wait for torch.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ SECTIONS = {  # headings of `medddist --help`, and what each command is for in a
 
 
 class _InSections(click.Group):
-    """Commands under headings, in the order in which they are used; one without a heading comes last, under another."""
+    """Commands under headings, in the order in which they are used; one without a heading comes
+    last, under another.
+    """
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         listed = {name for section in SECTIONS.values() for name in section}
@@ -67,8 +70,9 @@ class _InSections(click.Group):
 def app() -> None:
     """Dataset distillation for sharing medical images.
 
-    Distil a data set into a few synthetic images, and measure what they are worth and what they give away. Each command computes
-    what it needs, says before how long that takes, keeps it under --out, and reads it when asked again; one that was stopped goes on.
+    Distil a data set into a few synthetic images, and measure what they are worth and what they
+    give away. Each command computes what it needs, says before how long that takes, keeps it under
+    --out, and reads it when asked again; one that was stopped goes on.
 
     \b
     With images of your own, one folder a class:
@@ -80,8 +84,8 @@ def app() -> None:
     Without images, on a phantom that is calculated:
       medddist evaluate --profile smoke
 
-    Exit codes: 0 done; 2 a mistake in what was given, in one line that says what to do; 130 interrupted (Ctrl-C); 1 anything
-    else, --debug shows where.
+    Exit codes: 0 done; 2 a mistake in what was given, in one line that says what to do; 130
+        interrupted (Ctrl-C); 1 anything else, --debug shows where.
 
     \b
     Completion of commands and options:
@@ -98,8 +102,11 @@ for _section in (start, measuring, sending, records):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exit 0 when done, 2 for a mistake of the caller's or a refused input, 130 for Ctrl-C, 1 otherwise."""
-    # This process is the command's own: threads that wait sleep, which OpenMP has to know before torch is imported.
+    """Run the command; exit 0 when done, 2 for a mistake of the caller's or a refused input, 130
+    for Ctrl-C, 1 otherwise.
+    """
+    # This process is the command's own: threads that wait sleep, which OpenMP has to know before
+    # torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(exit_code(sys.argv[1:] if arguments is None else arguments))
 

@@ -40,7 +40,11 @@ def study_options(profile: str, artifacts: str = "--out") -> Callable[[Callable]
             "--data",
             default="phantom",
             show_default=True,
-            help="phantom (built in; a folder of that name is ./phantom), an .npz in MedMNIST's layout, the radiography database's folder, or a folder of class folders.",
+            help=(
+                "phantom (built in; a folder of that name is ./phantom), an .npz in "
+                "MedMNIST's layout, the radiography database's folder, or a folder of class "
+                "folders."
+            ),
         ),
         click.option(
             artifacts,
@@ -77,7 +81,9 @@ def opened_study(
     changes: tuple[str, ...],
     about_to: str | None = None,
 ) -> Iterator[Study]:
-    """A study with progress on standard error, its bar closed whatever happens; what it is `about_to` do is told before."""
+    """A study with progress on standard error, its bar closed whatever happens; what it is
+    `about_to` do is told before.
+    """
     from medddist.base.compute import keep_freed_memory  # not above: --help need not wait for torch
     from medddist.method.private.dp_sgd import LOCAL
     from medddist.study.profile import changes_from, load_profile
@@ -100,7 +106,9 @@ def opened_study(
 
 
 def tell_of_a_phantom_here(data: str) -> None:
-    """A line on standard error where `phantom`, which is built in, is also the name of a file or folder here."""
+    """A line on standard error where `phantom`, which is built in, is also the name of a file or
+    folder here.
+    """
     from medddist.data import phantom_notice
 
     notice = phantom_notice(data)
@@ -130,7 +138,9 @@ def written_by(option: str, place: str) -> Iterator[None]:
 
 
 def announce(study: Study, command: str) -> None:
-    """Time, memory and disk in one line on standard error; refused where memory or disk are clearly short."""
+    """Time, memory and disk in one line on standard error; refused where memory or disk are clearly
+    short.
+    """
     from medddist.estimates import told_before
 
     line = told_before(study, command)

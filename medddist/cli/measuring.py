@@ -1,4 +1,6 @@
-"""A study's steps, each keeping its result: teachers, distillation, and what the distilled images are worth and give away."""
+"""A study's steps, each keeping its result: teachers, distillation, and what the distilled images
+are worth and give away.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 @click.command()
 @study_options(profile="demo")
 def teachers(profile, data, out, device, changes, as_json) -> None:
-    """Train the teachers and keep their trajectories; under torchrun, each process trains, and the first tells, its share."""
+    """Train the teachers and keep their trajectories; under torchrun, each process trains, and the
+    first tells, its share.
+    """
     with opened_study(profile, data, out, device, changes, "teachers") as study:
         found = [(seed, one) for seed in study.profile.seeds for one in study.train_teachers(seed)]
     result = [
@@ -38,7 +42,8 @@ def teachers(profile, data, out, device, changes, as_json) -> None:
         for seed, one in found
     ]
     lines = [
-        f"{row['file']}: {row['snapshots']} snapshots, validation balanced accuracy {row['validation'][-1]['balanced_accuracy']:.3f}"
+        f"{row['file']}: {row['snapshots']} snapshots, validation balanced accuracy "
+        f"{row['validation'][-1]['balanced_accuracy']:.3f}"
         for row in result
     ]
     tell(result, as_json, lines)
@@ -47,7 +52,9 @@ def teachers(profile, data, out, device, changes, as_json) -> None:
 @click.command()
 @study_options(profile="demo")
 def distill(profile, data, out, device, changes, as_json) -> None:
-    """Distil the training images, with teachers where there are none yet; under torchrun, segments are dealt out."""
+    """Distil the training images, with teachers where there are none yet; under torchrun, segments
+    are dealt out.
+    """
     with opened_study(profile, data, out, device, changes, "distill") as study:
         found = [
             (seed, study.distillation(seed), study.distillation_path(seed))
@@ -155,13 +162,17 @@ def evaluate(profile, data, out, device, changes, as_json) -> None:
 @click.option(
     "--save",
     metavar="FOLDER",
-    help="Also write the rows, with settings, versions and machine, to FOLDER/compare-PROFILE-DATA.json.",
+    help=(
+        "Also write the rows, with settings, versions and machine, to "
+        "FOLDER/compare-PROFILE-DATA.json."
+    ),
 )
 def compare(profile, data, out, device, changes, as_json, save) -> None:
     """Compare the distilled images with other ways to learn from few labels.
 
-    Rows of two tables (only released images may be used; all may be seen, unlabelled), of networks that never saw the
-    distillation, and of linear probes on features learned without labels. --save adds what origins give away.
+    Rows of two tables (only released images may be used; all may be seen, unlabelled), of networks
+    that never saw the distillation, and of linear probes on features learned without labels. --save
+    adds what origins give away.
     """
     from medddist.comparison.origins import of_origins
     from medddist.comparison.probes import probe_rows
@@ -203,7 +214,10 @@ def _comparison_cells(row: dict) -> str:
     for what in ("distilled_lead", "lead_over_random"):
         if what in row:
             lead = row[what]["balanced_accuracy"]
-            told += f"  {what.replace('_', ' ')} {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] {lead.get('verdict', '')}"
+            told += (
+                f"  {what.replace('_', ' ')} {lead['difference']:+.3f} [{lead['low']:+.3f}, "
+                f"{lead['high']:+.3f}] {lead.get('verdict', '')}"
+            )
     return "".join(f"{cell:>24}" for cell in cells) + told
 
 
@@ -217,13 +231,19 @@ def _comparison_cells(row: dict) -> str:
 @click.option(
     "--save",
     metavar="FOLDER",
-    help="Also write it, with settings, versions and machine, to FOLDER/audit-PROFILE-DATA-RATE.json.",
+    help=(
+        "Also write it, with settings, versions and machine, to "
+        "FOLDER/audit-PROFILE-DATA-RATE.json."
+    ),
 )
 def audit(profile, data, out, device, changes, as_json, seed, save) -> int:
-    """Measure what the distilled set gives away: nearest neighbours, and membership with both controls.
+    """Measure what the distilled set gives away: nearest neighbours, and membership with both
+    controls.
 
-    The profile `lira` is the long one: 32 shadow distillations, and one false positive in a thousand.
-    Exit code 1 where a control is not as it has to be: then the attack is broken, and its figures show nothing.
+    The profile `lira` is the long one: 32 shadow distillations, and one false positive in a
+    thousand.
+    Exit code 1 where a control is not as it has to be: then the attack is broken, and its figures
+        show nothing.
     """
     from medddist.leaks.audit import audit as audited
     from medddist.leaks.audit import broken
@@ -243,9 +263,15 @@ def _audit_lines(result: dict) -> list[str]:
     lines = []
     for space, told in result["neighbours"].items():
         nearer = told["training_is_nearer"]
-        line = f"nearest in {space}: training {told['to_training']:.3f}, unseen {told['to_unseen']:.3f} (training is nearer for {_share(nearer)})"
+        line = (
+            f"nearest in {space}: training {told['to_training']:.3f}, unseen "
+            f"{told['to_unseen']:.3f} (training is nearer for {_share(nearer)})"
+        )
         if "start_is_nearest" in told:
-            line += f"; start {told['to_start']:.3f}, the nearest of all for {_share(told['start_is_nearest'])}"
+            line += (
+                f"; start {told['to_start']:.3f}, the nearest of all for "
+                f"{_share(told['start_is_nearest'])}"
+            )
         lines.append(line)
     for attack, of in result["membership"].items():
         rows = {
@@ -258,7 +284,8 @@ def _audit_lines(result: dict) -> list[str]:
             if name in of["released"]
         }
         lines += [
-            f"{attack} attack, {name}: found {_share(row['true_positives'])}, by chance {row['by_chance'][0]} to {row['by_chance'][1]};"
+            f"{attack} attack, {name}: found {_share(row['true_positives'])}, by chance "
+            f"{row['by_chance'][0]} to {row['by_chance'][1]};"
             f" AUC {row['auc']['auc']:.3f} [{row['auc']['low']:.3f}, {row['auc']['high']:.3f}]"
             for name, row in rows.items()
         ]
@@ -274,13 +301,17 @@ def _share(told: dict) -> str:
 @click.option(
     "--save",
     metavar="FOLDER",
-    help="Also write the rows, with settings, versions and machine, to FOLDER/leakage-PROFILE-DATA.json.",
+    help=(
+        "Also write the rows, with settings, versions and machine, to "
+        "FOLDER/leakage-PROFILE-DATA.json."
+    ),
 )
 def leakage(profile, data, out, device, changes, as_json, save) -> None:
-    """Measure accuracy against leakage: starts from real images, averages and noise, and DP-SGD, with few and many images.
+    """Measure accuracy against leakage: starts from real images, averages and noise, and DP-SGD,
+    with few and many images.
 
-    Each point is a study of its own, kept and gone on with; which there are, and how small they are, is in the profile's
-    `leakage`.
+    Each point is a study of its own, kept and gone on with; which there are, and how small they
+    are, is in the profile's `leakage`.
     """
     from medddist.leaks.leakage import leakage as measured
     from medddist.leaks.leakage import lines

@@ -24,7 +24,9 @@ from medddist.cli.common import (
     help="Where the figures of record are written.",
 )
 def results(profile, data, out, device, changes, as_json, folder) -> None:
-    """Measure the figures of record: every variant of the profile, with settings, versions, machine and commit, as JSON."""
+    """Measure the figures of record: every variant of the profile, with settings, versions, machine
+    and commit, as JSON.
+    """
     from medddist.study.profile import changes_from
     from medddist.study.results import measure, summary_lines
 

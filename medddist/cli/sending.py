@@ -76,7 +76,9 @@ def package(
     allow_copies,
     **stated,
 ) -> None:
-    """Write the distilled set as a package that can be sent: images, labels, step size, manifest and card."""
+    """Write the distilled set as a package that can be sent: images, labels, step size, manifest
+    and card.
+    """
     from medddist.sharing.reading import open_package
     from medddist.sharing.writing import write_package
 
@@ -106,7 +108,9 @@ def package(
 @JSON
 @DEBUG
 def verify(package, key, expect, as_json) -> None:
-    """Check a package throughout, and say what it is; exit code 2 and the reason for one that is not to be used."""
+    """Check a package throughout, and say what it is; exit code 2 and the reason for one that is
+    not to be used.
+    """
     from medddist.sharing.reading import open_package
 
     result = _about(package, open_package(package, key, expect))
@@ -143,8 +147,10 @@ def _package_lines(about: dict) -> list[str]:
         f"{name} {count}" for name, count in zip(about["class_names"], about["images"])
     )
     return [
-        f"{about['package']}: whole; {about['description']}, by {about['creator']}, licence: {about['licence']}",
-        f"{sum(about['images'])} images of {about['image_size_px']} px ({counts}), {about['labels']} labels, step size {about['step_size']:.4g}",
+        f"{about['package']}: whole; {about['description']}, by {about['creator']}, licence: "
+        f"{about['licence']}",
+        f"{sum(about['images'])} images of {about['image_size_px']} px ({counts}), "
+        f"{about['labels']} labels, step size {about['step_size']:.4g}",
         f"ID {about['id']}",
         f"signature: {signature}",
     ]
@@ -155,7 +161,9 @@ def _package_lines(about: dict) -> list[str]:
 @JSON
 @DEBUG
 def package_key(folder, as_json) -> None:
-    """Make a pair of keys in FOLDER: private.pem, to sign packages with and to keep; public.pem, for their receivers."""
+    """Make a pair of keys in FOLDER: private.pem, to sign packages with and to keep; public.pem,
+    for their receivers.
+    """
     from medddist.sharing.signature import PRIVATE, PUBLIC, make_keys
 
     result = {
@@ -203,7 +211,9 @@ def package_key(folder, as_json) -> None:
 @JSON
 @DEBUG
 def train(package, data, out, key, expect, networks, device, changes, as_json) -> None:
-    """Train networks on a package by its own recipe, score them on the test part of one's own data, and keep them."""
+    """Train networks on a package by its own recipe, score them on the test part of one's own data,
+    and keep them.
+    """
     from medddist.base.compute import device_named, keep_freed_memory
     from medddist.sharing.reading import open_package
     from medddist.sharing.receiving import own_data

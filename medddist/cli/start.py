@@ -44,8 +44,9 @@ from medddist.cli.common import (
 def init(folder, write, minutes, report, device, as_json) -> None:
     """Look at FOLDER, say what is in it, and write a profile that fits its images and this machine.
 
-    FOLDER is whatever --data takes elsewhere. Says classes, counts, sizes, copies, files that cannot be read, and what but a disease
-    may give the class away; and how long a run will take. Trains nothing.
+    FOLDER is whatever --data takes elsewhere. Says classes, counts, sizes, copies, files that
+    cannot be read, and what but a disease may give the class away; and how long a run will take.
+    Trains nothing.
     """
     from medddist.base.compute import device_named
     from medddist.base.machine import told_bytes, told_time
@@ -65,7 +66,10 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     made, about = fitting_profile(found, name, device_named(device), minutes)
     with written_by("--write", str(path)):
         write_profile(made, path, found.source, about)
-    takes = f"a run takes about {told_time(about['seconds'])} and {told_bytes(about['memory_bytes'])} of memory here"
+    takes = (
+        f"a run takes about {told_time(about['seconds'])} and "
+        f"{told_bytes(about['memory_bytes'])} of memory here"
+    )
     lines = [
         *survey_lines(found),
         *about["chosen"],
@@ -92,7 +96,9 @@ def init(folder, write, minutes, report, device, as_json) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @DEBUG
 def new_study(folder, data, profile, minutes, device) -> None:
-    """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make book` builds there."""
+    """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make
+    book` builds there.
+    """
     from medddist.base.compute import device_named
     from medddist.data import is_phantom
     from medddist.init.first_profile import fitting_profile, left_out, name_of, write_profile
@@ -136,7 +142,10 @@ def new_study(folder, data, profile, minutes, device) -> None:
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
-    help="Also look at the files as `init` does, and write a page with pictures; by default below --out.",
+    help=(
+        "Also look at the files as `init` does, and write a page with pictures; by default "
+        "below --out."
+    ),
 )
 def prepare(profile, data, out, device, changes, as_json, report) -> None:
     """Read the data, split it, and say what is there."""
@@ -185,7 +194,8 @@ def _reported(data: str, path: str) -> str:
 @click.command()
 @study_options(profile="demo")
 def estimate(profile, data, out, device, changes, as_json) -> None:
-    """Say how long each step will take, and how much memory and disk, by a few steps measured on this machine.
+    """Say how long each step will take, and how much memory and disk, by a few steps measured on
+    this machine.
 
     What is kept already counts as nothing. Every command says the same in a line before it starts.
     """

@@ -1,6 +1,8 @@
-"""What each method of the comparison hands to the evaluation: images, labels, and the weights to start from.
+"""What each method of the comparison hands to the evaluation: images, labels, and the weights to
+start from.
 
-All take their random real images, their initial weights by network and their budget from here, so that these are the same for all.
+All take their random real images, their initial weights by network and their budget from here, so
+that these are the same for all.
 """
 
 from __future__ import annotations
@@ -78,7 +80,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ready:
-    """What one evaluation seed trains on, and from where: images (N, C, H, W), labels (N,) or (N, K), theta (P,)."""
+    """What one evaluation seed trains on, and from where: images (N, C, H, W), labels (N,) or (N,
+    K), theta (P,).
+    """
 
     images: Tensor
     labels: Tensor
@@ -102,7 +106,8 @@ class Clock:
 class Prepared:
     """What a method hands to the evaluation.
 
-    ready: (factor of the method's own learning rate, or None; evaluation seed) -> what to train on and from where
+    ready: (factor of the method's own learning rate, or None; evaluation seed) -> what to train on
+        and from where
     about: (that factor) -> what else to tell of the method
     """
 
@@ -117,7 +122,9 @@ class Prepared:
 
 
 class Contenders:
-    """The methods of a study's comparison; every pretraining is kept under the hash of what it depends on."""
+    """The methods of a study's comparison; every pretraining is kept under the hash of what it
+    depends on.
+    """
 
     def __init__(self, study: Study):
         self.study, self.profile, self.settings = study, study.profile, study.profile.compare
@@ -146,7 +153,9 @@ class Contenders:
         return initial_parameters(network, self.seed, "compare", k).to(self.study.device)
 
     def drawn(self, k: int, draw: str = "balanced") -> Labelled:
-        """The labelled budget of evaluation seed k: random real images, the study's own draw of that number."""
+        """The labelled budget of evaluation seed k: random real images, the study's own draw of
+        that number.
+        """
         images, labels = self.study.tensors("train")
         random = generator(self.seed, "random real", draw, k)
         indices = random_real(
@@ -155,7 +164,9 @@ class Contenders:
         return images[indices], labels[indices]
 
     def budget(self, table: str) -> int:
-        """Images that one preparation may process, views counted: the steps of self-supervision, two views of a batch each."""
+        """Images that one preparation may process, views counted: the steps of self-supervision,
+        two views of a batch each.
+        """
         pretraining = self.settings.pretrain
         steps = pretraining.inside_steps if table == "inside" else pretraining.released_steps
         return 2 * steps * pretraining.batch_size
@@ -256,7 +267,7 @@ class Contenders:
         processed = iterations * settings.real_images_per_class * self.study.data.classes
         return Prepared(ready, has_grid=True, images_processed=processed, clock=clock)
 
-    # ---- self-supervision --------------------------------------------------------------------------------------------
+    # ---- self-supervision ------------------------------------------------------------------------
 
     def _self_supervised(self, entry: Entry, network: Network) -> Prepared:
         found: dict[tuple[float, str], dict] = {}
@@ -291,9 +302,11 @@ class Contenders:
         )
 
     def pretrained(self, entry: Entry, factor: float, k: int) -> tuple[Tensor, dict]:
-        """Theta (P,) of a network that self-supervision trained, and {losses, spread, collapsed, seconds, file}.
+        """Theta (P,) of a network that self-supervision trained, and {losses, spread, collapsed,
+        seconds, file}.
 
-        Inside the hospital one pretraining serves every evaluation seed; on released images each seed has its own images.
+        Inside the hospital one pretraining serves every evaluation seed; on released images each
+        seed has its own images.
         """
         settings = self.settings.pretrain.model_copy(
             update={"learning_rate": factor * self.settings.pretrain.learning_rate}
@@ -303,9 +316,15 @@ class Contenders:
         seed = (self.seed, entry.method, entry.network, *(() if inside else (k,)))
         sees = {} if inside else {"images_per_class": self.profile.distill.images_per_class}
         folder = self.study.folder(
-            "pretrain", method=entry.method, network_name=entry.network, architectures=self.settings.architectures.what(),
-            settings=settings.what(), steps=steps, seed=list(seed), **sees,
-        )  # fmt: skip
+            "pretrain",
+            method=entry.method,
+            network_name=entry.network,
+            architectures=self.settings.architectures.what(),
+            settings=settings.what(),
+            steps=steps,
+            seed=list(seed),
+            **sees,
+        )
         path = folder / "result.safetensors"
         if not path.exists():
             images = self.study.tensors("train")[0] if inside else self.drawn(k)[0]
@@ -327,7 +346,7 @@ class Contenders:
         tensors, about = load_tensors(path)
         return tensors["theta"].to(self.study.device), about | {"file": str(path)}
 
-    # ---- transfer ----------------------------------------------------------------------------------------------------
+    # ---- transfer --------------------------------------------------------------------------------
 
     def _transfer(self, method: str, network: Network) -> Prepared:
         if method == "transfer_imagenet":

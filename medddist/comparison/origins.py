@@ -1,8 +1,10 @@
 """How far recognising a class is recognising where an image comes from.
 
-In the radiographs class follows source. What a network learned cannot be told from what it was given, but three things
-can be measured: how one class fares by origin; how well origins are told apart within a class, where no disease can help;
-and, on the phantom, what becomes of networks trained where class follows site and tested where it does not.
+In the radiographs class follows source. What a network learned cannot be told from what it was
+given, but three things
+can be measured: how one class fares by origin; how well origins are told apart within a class,
+    where no disease can help; and, on the phantom, what becomes of networks trained where class
+    follows site and tested where it does not.
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ METHODS = ("distilled", "random_real", "full_good")
 def sensitivity_by_origin(
     study_data: Data, probabilities: np.ndarray, resamples: int, sets: np.ndarray | None = None
 ) -> list[dict]:
-    """Of each class with several origins in the test part, the share recognised by origin: {class, origin, images, sensitivity}.
+    """Of each class with several origins in the test part, the share recognised by origin: {class,
+    origin, images, sensitivity}.
 
-    probabilities: (R, N, K); sets: as `metrics.score` takes them. Origins with fewer than ten images of a class are left out; [] where origins are unknown.
+    probabilities: (R, N, K); sets: as `metrics.score` takes them. Origins with fewer than ten
+        images of a class are left out; [] where origins are unknown.
     """
     test, found = study_data.test, []
     for k, name in enumerate(study_data.class_names):
@@ -67,9 +71,11 @@ def _origins_of(part: Part, label: int) -> list[int]:
 
 
 def origin_probe(data: Data, label: int | None, resamples: int) -> dict | None:
-    """How well a linear probe on 16 px thumbnails tells origins apart within class `label`, or over all images (None).
+    """How well a linear probe on 16 px thumbnails tells origins apart within class `label`, or over
+    all images (None).
 
-    {class, origins, balanced_accuracy, chance}; None where there are not two origins with enough images in every part.
+    {class, origins, balanced_accuracy, chance}; None where there are not two origins with enough
+    images in every part.
     """
     chosen = {name: _of_class(part, label) for name, part in data.parts().items()}
     known = [
@@ -115,7 +121,9 @@ def _thumbnails(part: Part, at: np.ndarray, origins: list[int]) -> LabelledRows:
 
 
 def class_from_origin(data: Data) -> float | None:
-    """Balanced accuracy on test of knowing an image's origin alone: the class that is commonest there, classes weighted equally."""
+    """Balanced accuracy on test of knowing an image's origin alone: the class that is commonest
+    there, classes weighted equally.
+    """
     train, test = data.train, data.test
     if train.origins is None or test.origins is None:
         return None
@@ -127,20 +135,28 @@ def class_from_origin(data: Data) -> float | None:
 
 
 def confounding(comparison: Comparison) -> list[dict]:
-    """On the phantom: networks trained on all images where sites are balanced over classes or confounded with them, tested on both.
+    """On the phantom: networks trained on all images where sites are balanced over classes or
+    confounded with them, tested on both.
 
-    {trained_on, tested_on, balanced_accuracy, accuracy, class_from_site_alone, lost}; patients, anatomy and lesions of the two versions
-    are the same, so that `lost`, their own version's score minus the other's, is what the sites alone do to the same networks.
+    {trained_on, tested_on, balanced_accuracy, accuracy, class_from_site_alone, lost}; patients,
+    anatomy and lesions of the two versions are the same, so that `lost`, their own version's score
+    minus the other's, is what the sites alone do to the same networks.
     """
     study, settings = comparison.study, comparison.profile.data
     versions = {
         sites: load_data("phantom", settings, study.out / "cache", sites=sites)
         for sites in ("balanced", "confounded")
     }
-    path = study.folder(
-        "compare", confounding=[data.fingerprint for data in versions.values()], seed=comparison.seed,
-        recipe=comparison.profile.references.good_recipe.what(), networks=comparison.profile.references.full_networks,
-    ) / "result.safetensors"  # fmt: skip
+    path = (
+        study.folder(
+            "compare",
+            confounding=[data.fingerprint for data in versions.values()],
+            seed=comparison.seed,
+            recipe=comparison.profile.references.good_recipe.what(),
+            networks=comparison.profile.references.full_networks,
+        )
+        / "result.safetensors"
+    )
     if not path.exists():
         save_tensors(path, _trained_where_confounded(comparison, versions), {})
     said = {name: found.numpy() for name, found in load_tensors(path)[0].items()}

@@ -1,4 +1,6 @@
-"""Linear probes: what a logistic regression reads from frozen features, self-supervised ones against random ones."""
+"""Linear probes: what a logistic regression reads from frozen features, self-supervised ones
+against random ones.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,13 @@ from medddist.study.workers import ahead
 
 
 def probe_rows(comparison: Comparison, workers: int = 1) -> list[dict]:
-    """A row a network for random features, and one for each method that learned that network's without labels.
+    """A row a network for random features, and one for each method that learned that network's
+    without labels.
 
-    All training images are seen without labels by the methods, and with labels by the probe. `lead_over_random` is paired
-    on test groups, random features vary over the evaluation seeds' initial weights, and p is corrected over all rows by Holm.
-    Several workers probe as many rows at once; see `parallel.ahead`.
+    All training images are seen without labels by the methods, and with labels by the probe.
+    `lead_over_random` is paired on test groups, random features vary over the evaluation seeds'
+    initial weights, and p is corrected over all rows by Holm. Several workers probe as many rows at
+    once; see `parallel.ahead`.
     """
     inside = [
         entry
@@ -80,7 +84,9 @@ def _add_leads(
 
 
 def probed(comparison: Comparison, entry: Entry) -> tuple[np.ndarray, dict]:
-    """((R, N, K) of probes on the test part, {chosen, ...}) of one row; the pretraining's factor is chosen on validation too."""
+    """((R, N, K) of probes on the test part, {chosen, ...}) of one row; the pretraining's factor is
+    chosen on validation too.
+    """
     path = _path(comparison, entry)
     if not path.exists():
         said, about = _probe(comparison, entry)
@@ -96,10 +102,14 @@ def _probed_in_a_worker(study: Study, entry: Entry) -> None:
 def _path(comparison: Comparison, entry: Entry) -> Path:
     settings = comparison.settings
     depends_on = {
-        "probe": entry.method, "network_name": entry.network, "architectures": settings.architectures.what(),
-        "evaluation_seeds": settings.evaluation_seeds, "grid": list(settings.grid), "seed": comparison.seed,
+        "probe": entry.method,
+        "network_name": entry.network,
+        "architectures": settings.architectures.what(),
+        "evaluation_seeds": settings.evaluation_seeds,
+        "grid": list(settings.grid),
+        "seed": comparison.seed,
         "pretrain": settings.pretrain.what() if entry.method in SELF_SUPERVISED else None,
-    }  # fmt: skip
+    }
     return comparison.study.folder("compare", **depends_on) / "result.safetensors"
 
 

@@ -1,14 +1,17 @@
 """The comparison: every method on the same few labels, by one recipe, against the distilled set.
 
-Two tables, since the poster's protocol is not known. In (a), "released", only what leaves the hospital may be used, so that
-self-supervision sees the released images alone. In (b), "inside", it may see all training images without their labels.
+Two tables, since the poster's protocol is not known. In (a), "released", only what leaves the
+hospital may be used, so that self-supervision sees the released images alone. In (b), "inside", it
+may see all training images without their labels.
 
-What all methods share: the labelled budget (images a class of the profile; evaluation seed k has draw k, the same images for
-every method that takes random ones, and the same initial weights by network); the evaluation's recipe and augmentation; the
-choice on validation, over the same learning rates and, where a method has a learning rate of its own, over the same factors
-of it, one preparation a point; and the images that a preparation may process. The distilled set may also take the step
-size that it learned. The test part is scored once. Differences to the distilled set are paired on test groups, their
-intervals and p values are `metrics`' own, and the p values are corrected by Holm over a table's comparisons.
+What all methods share: the labelled budget (images a class of the profile; evaluation seed k has
+    draw k, the same images for every method that takes random ones, and the same initial weights by
+    network); the evaluation's recipe and augmentation; the choice on validation, over the same
+    learning rates and, where a method has a learning rate of its own, over the same factors of it,
+    one preparation a point; and the images that a preparation may process. The distilled set may
+    also take the step size that it learned. The test part is scored once. Differences to the
+    distilled set are paired on test groups, their intervals and p values are `metrics`' own, and
+    the p values are corrected by Holm over a table's comparisons.
 """
 
 from __future__ import annotations
@@ -54,7 +57,9 @@ METRICS = ("accuracy", "balanced_accuracy")
 
 @dataclass(frozen=True)
 class Measured:
-    """A method's networks on the test part, and what it took: seconds, chosen and tried settings, spread of its outputs."""
+    """A method's networks on the test part, and what it took: seconds, chosen and tried settings,
+    spread of its outputs.
+    """
 
     probabilities: np.ndarray  # (R, N, K)
     about: dict
@@ -73,7 +78,7 @@ class Comparison(Contenders):
         changes = self.settings.model_dump(include={"epochs", "batch_size"}, exclude_none=True)
         self.recipe = self.profile.evaluate.recipe.model_copy(update=changes)
 
-    # ---- the tables --------------------------------------------------------------------------------------------------
+    # ---- the tables ------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
         contrastive = [
@@ -109,7 +114,8 @@ class Comparison(Contenders):
         return [*released, *(Entry("inside", *row) for row in inside), *unseen]
 
     def rows(self, tables: Sequence[str] = tuple(TABLES), workers: int = 1) -> list[dict]:
-        """A row an entry: scores or why there are none, what it took, what leaves, and the distilled images' lead over it.
+        """A row an entry: scores or why there are none, what it took, what leaves, and the
+        distilled images' lead over it.
 
         With several workers as many rows are measured at once; see `parallel.ahead`.
         """
@@ -145,7 +151,10 @@ class Comparison(Contenders):
         return rows
 
     def _missing(self, entries: list[Entry]) -> list[Entry]:
-        """Rows with no result yet, once each. What several of them need, the distillations, is there afterwards."""
+        """Rows with no result yet, once each.
+
+        What several of them need, the distillations, is there afterwards.
+        """
         for seed in self.profile.seeds:
             self.study.distillation(seed)
         found = dict.fromkeys(
@@ -154,7 +163,9 @@ class Comparison(Contenders):
         return [entry for entry in found if not self.is_kept(entry)]
 
     def is_kept(self, entry: Entry) -> bool:
-        """Whether nothing is left to compute for a row that has its own result: it is there, or cannot be had."""
+        """Whether nothing is left to compute for a row that has its own result: it is there, or
+        cannot be had.
+        """
         try:
             return self._path(entry).exists()
         except Unavailable:
@@ -164,7 +175,9 @@ class Comparison(Contenders):
         return found.scores | found.about | self._what_leaves(entry)
 
     def _what_leaves(self, entry: Entry) -> dict:
-        """In (a) images, where a pixel is a byte, or four if it is calculated; in (b) at most the network, four bytes a parameter."""
+        """In (a) images, where a pixel is a byte, or four if it is calculated; in (b) at most the
+        network, four bytes a parameter.
+        """
         if entry.method == "majority":
             return {
                 "released": "nothing but a class",
@@ -192,7 +205,9 @@ class Comparison(Contenders):
         }
 
     def _add_leads(self, rows: dict[Entry, dict], measured: dict[Entry, Measured]) -> None:
-        """The distilled images' lead over each other row of its table, in `unseen` over the row of the same network."""
+        """The distilled images' lead over each other row of its table, in `unseen` over the row of
+        the same network.
+        """
         for table in dict.fromkeys(entry.table for entry in rows):
             leads = self._leads(
                 {entry: found for entry, found in measured.items() if entry.table == table}
@@ -221,10 +236,12 @@ class Comparison(Contenders):
             )
         return found
 
-    # ---- one row -----------------------------------------------------------------------------------------------------
+    # ---- one row ---------------------------------------------------------------------------------
 
     def measured(self, entry: Entry) -> Measured:
-        """Raises Unavailable where the row cannot be measured here, InputError as the study's steps do."""
+        """Raises Unavailable where the row cannot be measured here, InputError as the study's steps
+        do.
+        """
         entry = one_of_its_names(entry)
         if entry not in self._found:
             self._found[entry] = (
@@ -294,7 +311,9 @@ class Comparison(Contenders):
         return found
 
     def _measure(self, entry: Entry) -> tuple[dict[str, Tensor], dict]:
-        """Choose on validation, train a network for each evaluation seed, and ask them about the test part."""
+        """Choose on validation, train a network for each evaluation seed, and ask them about the
+        test part.
+        """
         network = self.network(entry.network)
         prepared, evaluating = self.prepare(entry, network), Clock()
         (factor, rate), tried = self._chosen(network, prepared, evaluating)
@@ -322,7 +341,9 @@ class Comparison(Contenders):
     def _chosen(
         self, network: Network, prepared: Prepared, evaluating: Clock
     ) -> tuple[tuple[float | None, float], list[dict]]:
-        """The (factor of the method's own learning rate, learning rate of the recipe) that score best on validation."""
+        """The (factor of the method's own learning rate, learning rate of the recipe) that score
+        best on validation.
+        """
         tried = []
         for factor in self.settings.grid if prepared.has_grid else (None,):
             try:
@@ -368,7 +389,9 @@ def _measured_in_a_worker(study: Study, entry: Entry) -> None:
 
 
 def one_of_its_names(entry: Entry) -> Entry:
-    """The row that is measured for a row: tables matter to self-supervision alone, and random real images are where scratch starts."""
+    """The row that is measured for a row: tables matter to self-supervision alone, and random real
+    images are where scratch starts.
+    """
     method = "scratch" if entry.method == "random_real" else entry.method
     return Entry(entry.table if method in SELF_SUPERVISED else "released", method, entry.network)
 
@@ -381,11 +404,16 @@ def verdict(difference: float, p_corrected: float | None, level: float = 0.05) -
 
 
 def verdict_lines(rows: list[dict], metric: str = "balanced_accuracy") -> list[str]:
-    """For each table, which rows the distilled images are ahead of, behind, and not told apart from."""
+    """For each table, which rows the distilled images are ahead of, behind, and not told apart
+    from.
+    """
     lines = []
     for table in dict.fromkeys(row["table"] for row in rows if "distilled_lead" in row):
-        leads = {f"{row['label']} ({row['network']})": row["distilled_lead"][metric]["verdict"] for row in rows
-                 if row["table"] == table and "distilled_lead" in row}  # fmt: skip
+        leads = {
+            f"{row['label']} ({row['network']})": row["distilled_lead"][metric]["verdict"]
+            for row in rows
+            if row["table"] == table and "distilled_lead" in row
+        }
         for word in ("ahead", "behind", "not told apart"):
             names = [name for name, found in leads.items() if found == word]
             joined = {
@@ -394,6 +422,7 @@ def verdict_lines(rows: list[dict], metric: str = "balanced_accuracy") -> list[s
                 "not told apart": "not told apart from",
             }[word]
             lines.append(
-                f"{TABLES[table]}: in {metric.replace('_', ' ')} the distilled images are {joined} {', '.join(names) or 'none'}"
+                f"{TABLES[table]}: in {metric.replace('_', ' ')} the distilled images are "
+                f"{joined} {', '.join(names) or 'none'}"
             )
     return lines

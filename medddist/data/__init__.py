@@ -1,9 +1,9 @@
 """Data for the study: one loader for four kinds of source.
 
-Rules declared here, where the paper gives none: images that share a patient or the same pixels, before or after
-resizing, are one group, and no group is in two parts. Where a source gives its own split and a group is in two of its
-parts, the test part is kept whole and the group's images leave validation and training. Labels that contradict each
-other are kept and reported.
+Rules declared here, where the paper gives none: images that share a patient or the same pixels,
+    before or after resizing, are one group, and no group is in two parts. Where a source gives its
+    own split and a group is in two of its parts, the test part is kept whole and the group's images
+    leave validation and training. Labels that contradict each other are kept and reported.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ PHANTOM = "phantom"
 
 
 def is_phantom(source: str | Path) -> bool:
-    """Whether a source, as `load_data` takes it, is the built-in phantom: the text `phantom`, and nothing else.
+    """Whether a source, as `load_data` takes it, is the built-in phantom: the text `phantom`, and
+    nothing else.
 
     A folder of that name is another source: ./phantom, its absolute path, or Path("phantom").
     """
@@ -60,9 +61,14 @@ def is_phantom(source: str | Path) -> bool:
 
 
 def phantom_notice(source: str | Path) -> str | None:
-    """A line where the source is the built-in phantom and a file or folder in the working directory has its name too."""
+    """A line where the source is the built-in phantom and a file or folder in the working directory
+    has its name too.
+    """
     if is_phantom(source) and Path(PHANTOM).exists():
-        return "data: phantom is the built-in phantom; to read the file or folder of that name here, give ./phantom"
+        return (
+            "data: phantom is the built-in phantom; to read the file or folder of that name "
+            "here, give ./phantom"
+        )
     return None
 
 
@@ -75,9 +81,11 @@ def load_data(
 ) -> Data:
     """Read a source and deal it into train, validation and test parts.
 
-    source: "phantom" (see `is_phantom`), an .npz in MedMNIST's layout, the folder of the COVID-19 Radiography Database, or a folder with
+    source: "phantom" (see `is_phantom`), an .npz in MedMNIST's layout, the folder of the COVID-19
+        Radiography Database, or a folder with
         one folder a class, also below train/, val/ and test/, and with or without labels.csv
-    settings: all of them, or image_size_px alone; `changes` are settings by name: load_data(source, 64, channels=3)
+    settings: all of them, or image_size_px alone; `changes` are settings by name: load_data(source,
+        64, channels=3)
     cache_folder: where decoded images are kept and found again; None keeps nothing
     progress: called with (what, done, total) while images are read or made
     Raises `InputError`, before anything is trained, for any input that cannot be used.
@@ -186,7 +194,8 @@ def _data(name: str, collection: Collection, settings: DataSettings, made_here: 
             splits.stratified_subset(labels[rows[TRAIN]], settings.images, settings.seed)
         ]
         notes.append(
-            f"{len(rows[TRAIN])} of {found} training images are used; {settings.images} were asked for"
+            f"{len(rows[TRAIN])} of {found} training images are used; {settings.images} were "
+            "asked for"
         )
     made = {PART_NAMES[part]: _part(collection, groups, at) for part, at in rows.items()}
     mean, std = pixel_statistics(made["train"].images)
@@ -218,11 +227,13 @@ def _grouping_notes(collection: Collection, kept: int) -> list[str]:
     contradictory = int(splits.contradictory(collection.labels, collection.hashes[:, 0]).sum())
     if contradictory:
         notes.append(
-            f"{contradictory} images have the same pixels as an image of another class; they are kept as labelled"
+            f"{contradictory} images have the same pixels as an image of another class; they "
+            "are kept as labelled"
         )
     if kept < count:
         notes.append(
-            f"{count - kept} images were left out of training or validation: the given split has their group or "
+            f"{count - kept} images were left out of training or validation: the given split "
+            "has their group or "
             "copy in a later part"
         )
     return notes
@@ -244,7 +255,9 @@ def _part(collection: Collection, groups: np.ndarray, rows: np.ndarray) -> Part:
 
 
 def fingerprint(parts: dict[str, Part], class_names: tuple[str, ...]) -> str:
-    """32 hexadecimal digits of all that a result can depend on: pixels, labels, groups, origins, split, class names."""
+    """32 hexadecimal digits of all that a result can depend on: pixels, labels, groups, origins,
+    split, class names.
+    """
     total = hashlib.sha256(repr(class_names).encode("utf-8", "surrogateescape"))
     for name, part in parts.items():
         total.update(f"{name}{part.images.shape}{part.origins is not None}".encode())
@@ -256,7 +269,9 @@ def fingerprint(parts: dict[str, Part], class_names: tuple[str, ...]) -> str:
 
 
 def pixel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel of (N, C, H, W) uint8, scaled to [0, 1]; exact, from the histogram."""
+    """Mean and standard deviation by channel of (N, C, H, W) uint8, scaled to [0, 1]; exact, from
+    the histogram.
+    """
     values, means, stds = np.arange(256) / 255, [], []
     for channel in range(images.shape[1]):
         shares = (

@@ -1,12 +1,14 @@
 """Decoded images on disk: memory-mapped, checked by SHA-256 when opened, rebuilt when damaged.
 
-An entry is a folder named by what its content depends on: the source's own content, the settings that decide pixels,
-and the code and libraries that compute them. An .npz enters by the hash of its bytes, labels.csv by what it says. Image
-files enter by relative path, size, and the two times that the file system keeps: reading every byte of 21,165 files to
-hash them takes longer than opening the cache, minutes on a network drive, and no edit leaves the inode's change time as
-it was.
+An entry is a folder named by what its content depends on: the source's own content, the settings
+    that decide pixels, and the code and libraries that compute them. An .npz enters by the hash of
+    its bytes, labels.csv by what it says. Image
+files enter by relative path, size, and the two times that the file system keeps: reading every byte
+    of 21,165 files to hash them takes longer than opening the cache, minutes on a network drive,
+    and no edit leaves the inode's change time as it was.
 
-The folder is its owner's alone (0700), and so is each entry in it: decoded images are as private as the files they come from.
+The folder is its owner's alone (0700), and so is each entry in it: decoded images are as private as
+the files they come from.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ NAMES = ("class_names", "origin_names", "notes")
 
 
 def cached(folder: Path, key: dict, build: Callable[[], Collection]) -> Collection:
-    """The collection kept under `key`, with its images memory-mapped; built and kept if it is absent or damaged."""
+    """The collection kept under `key`, with its images memory-mapped; built and kept if it is
+    absent or damaged.
+    """
     entry = Path(folder) / digest(key | {"code": code_digest()})
     found = opened(entry)
     if found is not None:
@@ -102,7 +106,10 @@ def file_digest(path: Path) -> str:
 
 
 def code_digest() -> str:
-    """What computes the pixels: this package's own files and the libraries under them. An edit empties the cache."""
+    """What computes the pixels:
+
+    this package's own files and the libraries under them. An edit empties the cache.
+    """
     here = Path(__file__).parent
     files = {
         path.relative_to(here).as_posix(): file_digest(path) for path in sorted(here.rglob("*.py"))

@@ -16,7 +16,8 @@ PART_NAMES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Collection:
-    """All images of a source, decoded and resized, with what is known of them; a source without a split is all TRAIN.
+    """All images of a source, decoded and resized, with what is known of them; a source without a
+    split is all TRAIN.
 
     images: (N, C, S, S) uint8
     labels: (N,) int64, positions in class_names

@@ -1,4 +1,6 @@
-"""A folder with one folder a class, with or without given train, validation and test folders around them."""
+"""A folder with one folder a class, with or without given train, validation and test folders around
+them.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ from medddist.data.listing import (
 
 
 def listed(folder: Path) -> Listing:
-    """All images of a folder: by its labels.csv if it has one, as the radiography database, or by class folders.
+    """All images of a folder: by its labels.csv if it has one, as the radiography database, or by
+    class folders.
 
-    Folders called train, val and test, around the class folders or in them, are a given split whatever else the folder is.
+    Folders called train, val and test, around the class folders or in them, are a given split
+    whatever else the folder is.
     """
     folder = readable_folder(folder)
     if (folder / labels_csv.NAME).exists():
@@ -51,13 +55,17 @@ def _by_class_folder(folder: Path) -> Listing:
             "its folders hold no images",
             "put the images of each class into its folder",
         )
-    remedy = "put each image into one of train, val and test, or all into none, or state the split in labels.csv"
+    remedy = (
+        "put each image into one of train, val and test, or all into none, or state the "
+        "split in labels.csv"
+    )
     parts, told = given_parts([image for image, _ in images], shown(folder), remedy)
     notes += told
     entries = [(image, label, part) for (image, label), part in zip(images, parts)]
     if any(is_dicom(folder / image) for image, _, _ in entries):
         notes += (
-            "patients are not read from DICOM files; name them in labels.csv, so that none is in two parts",
+            "patients are not read from DICOM files; name them in labels.csv, so that none "
+            "is in two parts",
         )
     return listing(
         folder,
@@ -102,6 +110,7 @@ def _too_few(folder: Path, classes: list[str]) -> str:
         else f"class folders: {shown(', '.join(classes)) or 'none'}"
     )
     return (
-        f"{shown(folder)}: {found}; give a folder with one folder of images a class (two or more), a labels.csv, or "
+        f"{shown(folder)}: {found}; give a folder with one folder of images a class (two or "
+        "more), a labels.csv, or "
         "the folder of the COVID-19 Radiography Database"
     )

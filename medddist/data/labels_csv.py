@@ -1,8 +1,9 @@
-"""labels.csv: file, label and, where known, patient, site and split; where it lies in a folder, it rules.
+"""labels.csv: file, label and, where known, patient, site and split; where it lies in a folder, it
+rules.
 
-`file` is a path below the folder. An empty patient is a patient of its own, an empty site is the site "unknown".
-`split` (train, val or test) is filled in every row or in none; in none, folders of these names on the files'
-way give it. Images that it does not name are left out and counted.
+`file` is a path below the folder. An empty patient is a patient of its own, an empty site is the
+site "unknown". `split` (train, val or test) is filled in every row or in none; in none, folders of
+these names on the files' way give it. Images that it does not name are left out and counted.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def _row(number: int, header: list[str], cells: list[str]) -> Row:
 
 
 def _file(folder: Path, number: int, name: str) -> Path:
-    """The path below the folder; a path that leaves it is refused, so that a csv cannot name other people's files."""
+    """The path below the folder; a path that leaves it is refused, so that a csv cannot name other
+    people's files.
+    """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise InputError(
@@ -121,7 +124,9 @@ def _require_once(files: list[Path]) -> None:
 
 
 def _parts(rows: list[tuple[int, Row]], files: list[Path]) -> tuple[list[int], tuple[str, ...]]:
-    """The part of each row, by its split or else by the train, val and test folders that its file is in; and a note on it."""
+    """The part of each row, by its split or else by the train, val and test folders that its file
+    is in; and a note on it.
+    """
     if not any(row["split"] for _, row in rows):
         return given_parts(files, NAME, "fill in the column split with train, val or test")
     for number, row in rows:

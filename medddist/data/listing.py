@@ -40,7 +40,8 @@ VERY_FEW = (
 
 @dataclass(frozen=True)
 class Listing:
-    """What is to be decoded, and what is known without decoding; the arrays are those of `Collection`.
+    """What is to be decoded, and what is known without decoding; the arrays are those of
+    `Collection`.
 
     files: (N,) paths below `folder`
     """
@@ -56,7 +57,9 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """Names the content of the listing: paths, sizes and times of the files, and all that is known of them."""
+        """Names the content of the listing: paths, sizes and times of the files, and all that is
+        known of them.
+        """
         total = hashlib.sha256(
             repr((self.class_names, self.origin_names, self.notes)).encode(
                 "utf-8", "backslashreplace"
@@ -79,7 +82,9 @@ def listing(
     class_names: Sequence[str] = (),
     notes: tuple[str, ...] = (),
 ) -> Listing:
-    """A `Listing` of (file below folder, class, part), with each image a group of its own and no origins."""
+    """A `Listing` of (file below folder, class, part), with each image a group of its own and no
+    origins.
+    """
     names = tuple(class_names or sorted({label for _, label, _ in entries}, key=natural))
     position = {name: k for k, name in enumerate(names)}
     count = len(entries)
@@ -97,26 +102,32 @@ def listing(
 
 
 def class_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Names of classes that may be one class misspelt, and classes that may be none, from {class: images}."""
+    """Names of classes that may be one class misspelt, and classes that may be none, from {class:
+    images}.
+    """
     notes = []
     for one, other in itertools.combinations(counts, 2):
         if counts[one] and counts[other] and _spelt_alike(one, other):
             notes.append(
-                f"the classes {shown(one)!r} ({counts[one]} images) and {shown(other)!r} ({counts[other]}) are spelt alike;"
+                f"the classes {shown(one)!r} ({counts[one]} images) and {shown(other)!r} "
+                f"({counts[other]}) are spelt alike;"
                 " if they are one class, give them one name"
             )
     for name, count in counts.items():
         others = sorted(counts[other] for other in counts if other != name)
         if others and 0 < count < VERY_FEW and VERY_FEW * count < others[len(others) // 2]:
             notes.append(
-                f"the class {shown(name)!r} has only {count} images, and others have {others[len(others) // 2]}; if it is not"
+                f"the class {shown(name)!r} has only {count} images, and others have "
+                f"{others[len(others) // 2]}; if it is not"
                 " a class, remove it"
             )
     return tuple(notes)
 
 
 def _spelt_alike(one: str, other: str) -> bool:
-    """Whether one may be the other misspelt; not where they differ by a number, a single letter or a prefix (normal, abnormal)."""
+    """Whether one may be the other misspelt; not where they differ by a number, a single letter or
+    a prefix (normal, abnormal).
+    """
     words = [
         re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name).casefold())
         for name in (one, other)
@@ -141,9 +152,11 @@ def _spelt_alike(one: str, other: str) -> bool:
 def given_parts(
     files: Sequence[Path], where: str, remedy: str
 ) -> tuple[list[int], tuple[str, ...]]:
-    """The part of each file by the train, val and test folders on its way, all TRAIN where there are none; and a note on it.
+    """The part of each file by the train, val and test folders on its way, all TRAIN where there
+    are none; and a note on it.
 
-    files: below the source's folder. Raises InputError where some files are in such folders and others are not.
+    files: below the source's folder. Raises InputError where some files are in such folders and
+        others are not.
     """
     on_the_way = [
         [name for name in file.parts[:-1] if name.lower() in PART_FOLDERS] for file in files
@@ -154,7 +167,10 @@ def given_parts(
     for file, found in zip(files, on_the_way):
         if not found:
             folders = " or ".join(map(shown, names))
-            told = f"some images are in {folders} and others, such as {shown(file.as_posix())}, in none of them"
+            told = (
+                f"some images are in {folders} and others, such as {shown(file.as_posix())}, "
+                "in none of them"
+            )
             raise InputError(where, told, remedy)
         if len({PART_FOLDERS[name.lower()] for name in found}) > 1:
             raise InputError(
@@ -169,7 +185,9 @@ def given_parts(
 
 
 def has_part_folders(folder: Path) -> bool:
-    """Whether a folder, one in it, or the images/ folder in that, is divided into train, val and test."""
+    """Whether a folder, one in it, or the images/ folder in that, is divided into train, val and
+    test.
+    """
     classes = subfolders(folder)
     return any(
         _is_divided(path) for around in classes for path in (folder, around, around / "images")
@@ -184,7 +202,9 @@ def _is_divided(folder: Path) -> bool:
 
 
 def natural(name) -> tuple:
-    """A sorting key: COVID-2 before COVID-10, whatever the file system's order or its way to compose accents."""
+    """A sorting key: COVID-2 before COVID-10, whatever the file system's order or its way to
+    compose accents.
+    """
     text = str(name)
     pieces = re.split("([0-9]+)", unicodedata.normalize("NFC", text))
     return tuple(int(piece) if k % 2 else piece for k, piece in enumerate(pieces)), text
@@ -230,7 +250,9 @@ def read(
     skip_unreadable: bool = False,
     progress: Progress = silent,
 ) -> Collection:
-    """Decode all files; raises `InputError` for the first that cannot be read, or leaves such files out and says so."""
+    """Decode all files; raises `InputError` for the first that cannot be read, or leaves such files
+    out and says so.
+    """
     total = len(listed.files)
     images = np.empty((total, channels, image_size_px, image_size_px), np.uint8)
     hashes, sizes = np.zeros((total, 2), np.uint64), np.zeros((total, 2), np.int64)

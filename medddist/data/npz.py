@@ -1,4 +1,5 @@
-"""MedMNIST's layout: one .npz with {train,val,test}_{images,labels}, and optionally *_group, *_origin.
+"""MedMNIST's layout: one .npz with {train,val,test}_{images,labels}, and optionally *_group,
+*_origin.
 
 Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3): uint8, used unchanged; uint16, each image scaled
 from its own minimum to its own maximum; or floats within [0, 1]. Without `val_*`, validation images
@@ -148,12 +149,14 @@ def _labels(npz: _Npz, parts: list[int], counts: list[int]) -> np.ndarray:
         if column.dtype.kind == "U":
             raise npz.refuse(
                 name,
-                "holds text; integers from 0 are needed, with the classes' names in a .json beside the file",
+                "holds text; integers from 0 are needed, with the classes' names in a .json "
+                "beside the file",
             )
         if count and (int(column.min()) < 0 or int(column.max()) > 9999):
             raise npz.refuse(
                 name,
-                f"has labels from {column.min()} to {column.max()}; integers from 0 to 9999 are needed",
+                f"has labels from {column.min()} to {column.max()}; integers from 0 to 9999 "
+                "are needed",
             )
         columns.append(column.astype(np.int64))
     return np.concatenate(columns)
@@ -188,13 +191,17 @@ def _require_known(path: Path, what: str, values: np.ndarray, names: tuple[str, 
     if len(values) and (values.min() < 0 or values.max() >= len(names)):
         raise InputError(
             shown(path),
-            f"{what} go from {values.min()} to {values.max()}, {shown(path.with_suffix('.json').name)} names {len(names)} ({shown(', '.join(names))})",
+            f"{what} go from {values.min()} to {values.max()}, "
+            f"{shown(path.with_suffix('.json').name)} names {len(names)} "
+            f"({shown(', '.join(names))})",
             "correct one of them",
         )
 
 
 def _names(path: Path, classes: int) -> dict[str, tuple[str, ...]]:
-    """Class and origin names from the .json beside the file; without one, classes are named by their numbers."""
+    """Class and origin names from the .json beside the file; without one, classes are named by
+    their numbers.
+    """
     beside, names = (
         path.with_suffix(".json"),
         {"class_names": tuple(str(k) for k in range(classes))},

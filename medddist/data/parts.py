@@ -32,7 +32,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for the study; `fingerprint` names its pixels, labels and split, and reveals none of them."""
+    """A data set ready for the study; `fingerprint` names its pixels, labels and split, and reveals
+    none of them.
+    """
 
     train: Part
     validation: Part
@@ -66,7 +68,9 @@ class Data:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def standardised(self, images: np.ndarray) -> np.ndarray:
-        """(N, C, H, W) uint8 -> float32 with the training part's mean 0 and standard deviation 1, by channel."""
+        """(N, C, H, W) uint8 -> float32 with the training part's mean 0 and standard deviation 1,
+        by channel.
+        """
         mean, std = (
             np.asarray(v, np.float32).reshape(1, -1, 1, 1) * 255
             for v in (self.pixel_mean, self.pixel_std)

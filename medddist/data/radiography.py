@@ -1,7 +1,8 @@
-"""The COVID-19 Radiography Database as it is unpacked: <class>/images/*.png, masks and metadata left alone.
+"""The COVID-19 Radiography Database as it is unpacked: <class>/images/*.png, masks and metadata
+left alone.
 
-Chowdhury et al. 2020 (doi:10.1109/ACCESS.2020.3010287), Rahman et al. 2021 (doi:10.1016/j.compbiomed.2021.104319).
-Earlier versions have no images/ folder; both are read.
+Chowdhury et al. 2020 (doi:10.1109/ACCESS.2020.3010287), Rahman et al. 2021
+(doi:10.1016/j.compbiomed.2021.104319). Earlier versions have no images/ folder; both are read.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ HOW_TO_GET_IT = (
 
 
 def home(folder: Path) -> Path | None:
-    """The database's own folder, at `folder` or directly below it; None where this is something else."""
+    """The database's own folder, at `folder` or directly below it; None where this is something
+    else.
+    """
     for candidate in (folder, folder / FOLDER):
         if candidate.is_dir() and _looks_like_it(candidate):
             return candidate
@@ -44,7 +47,8 @@ def listed(folder: Path) -> Listing:
     if missing:
         raise InputError(
             shown(folder),
-            f"the class folders {', '.join(missing)} of the COVID-19 Radiography Database are missing; {HOW_TO_GET_IT}",
+            f"the class folders {', '.join(missing)} of the COVID-19 Radiography Database are "
+            f"missing; {HOW_TO_GET_IT}",
             "to use other classes, name images and labels in labels.csv",
         )
     entries = [
@@ -69,7 +73,8 @@ def _images(folder: Path) -> list[Path]:
     if mask_count > len(images):
         raise InputError(
             shown(inner),
-            f"holds {len(images)} images for {mask_count} masks, the database was not unpacked completely",
+            f"holds {len(images)} images for {mask_count} masks, the database was not "
+            "unpacked completely",
             HOW_TO_GET_IT,
         )
     return images
@@ -85,5 +90,6 @@ def counts_note(counts: np.ndarray) -> tuple[str, ...]:
         for numbers in (counts, published)
     )
     return (
-        f"images per class are {here} ({sum(counts)}); the published data set has {there} ({sum(published)})",
+        f"images per class are {here} ({sum(counts)}); the published data set has {there} "
+        f"({sum(published)})",
     )

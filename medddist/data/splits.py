@@ -14,7 +14,8 @@ from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION
 
 
 def united(*columns: np.ndarray) -> np.ndarray:
-    """Images that share a value in any column (patient, pixel hash), directly or through others, get one number.
+    """Images that share a value in any column (patient, pixel hash), directly or through others,
+    get one number.
 
     columns (N,) each, of any integers -> (N,) int64, numbered from 0 by first appearance.
     """
@@ -31,7 +32,9 @@ def united(*columns: np.ndarray) -> np.ndarray:
 
 
 def numbered(values: np.ndarray) -> np.ndarray:
-    """(N,) of anything -> (N,) int64, equal where the values are, numbered from 0 by first appearance."""
+    """(N,) of anything -> (N,) int64, equal where the values are, numbered from 0 by first
+    appearance.
+    """
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
@@ -49,8 +52,8 @@ def contradictory(labels: np.ndarray, hashes: np.ndarray) -> np.ndarray:
 def kept_in_one_part(parts: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(N,) bool: False for images to drop, where a given split has a group in two parts.
 
-    Test is kept as it was given; what shares a group with it leaves validation and training, and what shares a group
-    with validation leaves training.
+    Test is kept as it was given; what shares a group with it leaves validation and training, and
+    what shares a group with validation leaves training.
     """
     last = np.full(groups.max(initial=-1) + 1, -1)
     np.maximum.at(last, groups, parts)
@@ -65,9 +68,11 @@ def completed(
     validation_fraction: float,
     seed: int,
 ) -> np.ndarray:
-    """(N,) int8: the given parts, with test and validation dealt out of training where they are empty.
+    """(N,) int8: the given parts, with test and validation dealt out of training where they are
+    empty.
 
-    Test takes `test_fraction` of each class, rounded down, then validation `validation_fraction` of what remains.
+    Test takes `test_fraction` of each class, rounded down, then validation `validation_fraction` of
+    what remains.
     """
     parts = parts.astype(np.int8, copy=True)
     for part, fraction in ((TEST, test_fraction), (VALIDATION, validation_fraction)):
@@ -90,8 +95,9 @@ def dealt(
 ) -> np.ndarray:
     """(N,) bool: about `fraction` of each class, no group divided.
 
-    Groups of several images are dealt whole first, each with chance `fraction`; single images then fill up to
-    `counts_wanted` exactly. Where they do not suffice, groups go on being added while that brings the counts nearer.
+    Groups of several images are dealt whole first, each with chance `fraction`; single images then
+    fill up to `counts_wanted` exactly. Where they do not suffice, groups go on being added while
+    that brings the counts nearer.
     """
     groups = numbered(groups)
     left = counts_wanted(labels, fraction)
@@ -127,7 +133,9 @@ def _nearer(images, left) -> bool:
 
 
 def _at_least_one(chosen, table, several) -> None:
-    """A class whose groups are all larger than its count gets its smallest group, if another one remains."""
+    """A class whose groups are all larger than its count gets its smallest group, if another one
+    remains.
+    """
     for label in np.flatnonzero(table.any(0) & ~table[chosen].any(0)):
         candidates = [group for group in several if table[group, label]]
         if len(candidates) > 1:
@@ -135,9 +143,11 @@ def _at_least_one(chosen, table, several) -> None:
 
 
 def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """(min(count, N),) sorted positions, classes in their natural proportions, at least one of each.
+    """(min(count, N),) sorted positions, classes in their natural proportions, at least one of
+    each.
 
-    Smaller subsets of the same seed are contained in larger ones, up to the rounding of the proportions.
+    Smaller subsets of the same seed are contained in larger ones, up to the rounding of the
+    proportions.
     """
     totals = np.bincount(labels)
     if count >= len(labels):
@@ -169,7 +179,8 @@ def require_images(
         if count < minimum:
             raise InputError(
                 where,
-                f"class {name!r} has {count} {'image' if count == 1 else 'images'}, {minimum} are needed",
+                f"class {name!r} has {count} {'image' if count == 1 else 'images'}, {minimum} "
+                "are needed",
                 "add images or leave the class out",
             )
 
@@ -184,6 +195,8 @@ def require_every_part(
             if not (mine & (parts == part)).any():
                 raise InputError(
                     where,
-                    f"class {name!r} has {mine.sum()} images in {len(np.unique(groups[mine]))} groups and none of them is in the {PART_NAMES[part]} part",
+                    f"class {name!r} has {mine.sum()} images in "
+                    f"{len(np.unique(groups[mine]))} groups and none of them is in the "
+                    f"{PART_NAMES[part]} part",
                     "each class needs images of three groups, or of every part of a given split",
                 )

@@ -1,4 +1,6 @@
-"""A first profile for somebody's own images: one of the package's, made to fit the images, this machine and the time that there is."""
+"""A first profile for somebody's own images: one of the package's, made to fit the images, this
+machine and the time that there is.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,13 @@ TEST, VALIDATION = 0.2, 0.1  # `DataSettings`' fractions
 def fitting_profile(
     found: Survey, name: str, device: torch.device, minutes: float
 ) -> tuple[Profile, dict]:
-    """(a profile for a survey's images, {seconds, memory_bytes, chosen}) so that teachers, distill and evaluate take up to `minutes`.
+    """(a profile for a survey's images, {seconds, memory_bytes, chosen}) so that teachers, distill
+    and evaluate take up to `minutes`.
 
-    It is `demo` with fewer images a class where the smallest class has few, and as many teachers and iterations as there is time
-    for; where even the fewest take longer, training images are left out. `chosen` says each of these in a line.
-    Raises InputError where a class is too small for any study.
+    It is `demo` with fewer images a class where the smallest class has few, and as many teachers
+    and iterations as there is time for; where even the fewest take longer, training images are left
+    out. `chosen` says each of these in a line. Raises InputError where a class is too small for any
+    study.
     """
     whole = _shape(found, load_profile(BASE, {"data.images": None})).train
     for images in (whole >> halvings for halvings in range(32)):
@@ -85,7 +89,8 @@ def fitting_profile(
         chosen.append(_no_gain(found, profile, speeds, minutes))
     if profile.data.images:
         chosen.append(
-            f"{profile.data.images} training images of all, to save time: set data.images to null to use all"
+            f"{profile.data.images} training images of all, to save time: set data.images to "
+            "null to use all"
         )
     memory = max(
         memory_bytes(profile, shape, step, machine.resident_bytes())
@@ -97,10 +102,11 @@ def fitting_profile(
 def _no_gain(found: Survey, profile: Profile, speeds: Speeds, minutes: float) -> str:
     """What too few iterations mean, and how many minutes would be enough.
 
-    Measured with `demo`'s settings, two teachers and 600 radiographs for training: balanced accuracy on
-    985 validation images was 0.692 at the start, 0.699 after 40 iterations, 0.725 after 60 and 0.722
-    after 100. A study with as few images has some 70 for validation, on which such a gain is less than
-    one standard error (0.05). With 2000 it was 0.680 at the start and 0.745 after 40: there 40 are enough.
+    Measured with `demo`'s settings, two teachers and 600 radiographs for training: balanced
+    accuracy on 985 validation images was 0.692 at the start, 0.699 after 40 iterations, 0.725 after
+    60 and 0.722 after 100. A study with as few images has some 70 for validation, on which such a
+    gain is less than one standard error (0.05). With 2000 it was 0.680 at the start and 0.745 after
+    40: there 40 are enough.
     """
     teachers, iterations = min(
         (size for size in SIZES if size[1] >= FEWEST_ITERATIONS), key=lambda size: size[1]
@@ -110,27 +116,36 @@ def _no_gain(found: Survey, profile: Profile, speeds: Speeds, minutes: float) ->
     )
     needed = math.ceil(1.25 * total_seconds(speeds, enough, _shape(found, enough)) / 60)
     needed = max(needed, math.ceil(minutes) + 1)
-    return f"with {minutes:g} min expect no gain over the initial images; --minutes {needed} or more may be enough"
+    return (
+        f"with {minutes:g} min expect no gain over the initial images; --minutes {needed} or "
+        "more may be enough"
+    )
 
 
 def _distilled_a_class(found: Survey, share: float = 1.0) -> int:
-    """How many images a class are distilled where this share of those for training is used: up to 20, of four of the smallest class one."""
+    """How many images a class are distilled where this share of those for training is used: up to
+    20, of four of the smallest class one.
+    """
     return min(20, int(share * min(found.counts.values()) * (1 - TEST) * (1 - VALIDATION)) // 4)
 
 
 def _to_the_images(found: Survey, share: float) -> tuple[dict, list[str]]:
-    """Settings that follow from how many images there are, of which this share of those for training is used; and why, a line each."""
+    """Settings that follow from how many images there are, of which this share of those for
+    training is used; and why, a line each.
+    """
     smallest, per_class = min(found.counts, key=found.counts.get), _distilled_a_class(found, share)
     training = int(share * found.counts[smallest] * (1 - TEST) * (1 - VALIDATION))
     if per_class < 1:
         raise InputError(
             found.source,
-            f"class {smallest!r} has {found.counts[smallest]} images, 6 are the least to start with",
+            f"class {smallest!r} has {found.counts[smallest]} images, 6 are the least to "
+            "start with",
             "add images",
         )
     changes: dict = {"distill.images_per_class": per_class}
     chosen = [
-        f"{per_class} distilled images a class: {smallest}, the smallest class, has about {training} for training"
+        f"{per_class} distilled images a class: {smallest}, the smallest class, has about "
+        f"{training} for training"
     ]
     if 2 * per_class * len(found.class_names) < 40:
         changes["distill.batch_size"] = per_class * len(found.class_names)
@@ -140,7 +155,8 @@ def _to_the_images(found: Survey, share: float) -> tuple[dict, list[str]]:
     if unseen < 99:  # of which the highest score is exceeded by one in a hundred
         changes["audit.false_positives"] = least = min(math.ceil(1000 / (unseen + 1)) / 1000, 0.5)
         chosen.append(
-            f"audit.false_positives {least:g}: with so few test images of {smallest} a smaller share cannot be seen, and an audit may show nothing"
+            f"audit.false_positives {least:g}: with so few test images of {smallest} a "
+            "smaller share cannot be seen, and an audit may show nothing"
         )
     if found.unreadable:
         changes["data.skip_unreadable"] = True
@@ -177,14 +193,17 @@ def total_seconds(speeds: Speeds, profile: Profile, shape: Shape) -> float:
 
 
 def write_profile(profile: Profile, path: Path, source: str, about: dict) -> None:
-    """The profile as YAML that says at its top what it is for and, where that is known, what it needs and takes. Raises InputError for a file that is there already."""
+    """The profile as YAML that says at its top what it is for and, where that is known, what it
+    needs and takes. Raises InputError for a file that is there already.
+    """
     path = Path(path)
     if path.exists():
         raise InputError(path, "is there already", "remove it, or name another file with --write")
     head = [f"# {profile.name}: made by medddist for {source}."]
     if about:
         head += [
-            f"# Needs: {machine.told_bytes(about['memory_bytes'])} of memory. Takes: about {machine.told_time(about['seconds'])} where it was made"
+            f"# Needs: {machine.told_bytes(about['memory_bytes'])} of memory. Takes: about "
+            f"{machine.told_time(about['seconds'])} where it was made"
             " (teachers, distill, evaluate).",
             "# Chosen here, all else is as in the package's demo:",
             *(f"# - {line}" for line in about["chosen"]),

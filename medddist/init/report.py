@@ -22,7 +22,8 @@ td:first-child,th:first-child{text-align:left}.warning{border-left:.3rem solid #
 
 
 def write_report(found: Survey, path: Path, further: Sequence[str] = ()) -> None:
-    """The page at `path`, whole or not at all; `further` lines stand below what was found, such as how long a run will take.
+    """The page at `path`, whole or not at all; `further` lines stand below what was found, such as
+    how long a run will take.
 
     Its owner alone may read it (0600): it shows images of the source.
     """
@@ -49,8 +50,10 @@ def page(found: Survey, further: Sequence[str] = ()) -> str:
             figures.sheet(_means(found), "The mean of each class"), "The mean image of each class"
         ),
         "<h2>What gives the class away too easily</h2>",
-        "<p>How well each property alone tells the class, as balanced accuracy on images that the rule was not made from. Classes, once told"
-        " by such a property, can be told by a network without a look at the disease. The frame is the outer eighth of the image at each side.</p>",
+        "<p>How well each property alone tells the class, as balanced accuracy on images "
+        "that the rule was not made from. Classes, once told"
+        " by such a property, can be told by a network without a look at the disease. The "
+        "frame is the outer eighth of the image at each side.</p>",
         _table(
             [_trait_row(trait) for trait in found.traits],
             ["property", "tells the class", "chance", "suspected"],
@@ -86,8 +89,13 @@ def page(found: Survey, further: Sequence[str] = ()) -> str:
 
 def _examples(found: Survey) -> dict[str, list[np.ndarray]]:
     random = numpy_generator(0, "examples")
-    return {name: [found.pictures[i][None] / 255 for i in random.permutation(np.flatnonzero(found.labels == k))[:EXAMPLES]]
-            for k, name in enumerate(found.class_names)}  # fmt: skip
+    return {
+        name: [
+            found.pictures[i][None] / 255
+            for i in random.permutation(np.flatnonzero(found.labels == k))[:EXAMPLES]
+        ]
+        for k, name in enumerate(found.class_names)
+    }
 
 
 def _means(found: Survey) -> dict[str, list[np.ndarray]]:

@@ -1,8 +1,11 @@
-"""A first look at a source of images: what is there, what cannot be read, and whether something dull gives the class away.
+"""A first look at a source of images: what is there, what cannot be read, and whether something
+dull gives the class away.
 
-What is suspected is measured: how well each property of a file that no disease changes (its size, its format, the folder or
-site it comes from, the beginning of its name, the frame of its pixels) tells the class on images that the rule was not made
-from. A network can read sizes, formats and frames from the pixels, and will learn them instead of the disease where they do better.
+What is suspected is measured: how well each property of a file that no disease changes (its size,
+    its format, the folder or site it comes from, the beginning of its name, the frame of its
+    pixels) tells the class on images that the rule was not made from. A network can read sizes,
+    formats and frames from the pixels, and will learn them instead of the disease where they do
+    better.
 """
 
 from __future__ import annotations
@@ -32,18 +35,23 @@ PICTURE_PX = 64  # of the pictures of a report
 THUMBNAIL_PX = 16
 FRAME_PX = 2  # of a thumbnail: an eighth of the image at each side, where there is no lung
 MOST_PROBED = 4000  # images, drawn at random: enough for a figure to two digits
-CLEARLY = 0.1  # balanced accuracy above chance, beyond three standard errors, that makes a property suspected
+# balanced accuracy above chance, beyond three standard errors, that makes a property suspected
+CLEARLY = 0.1
 
 
 @dataclass(frozen=True)
 class Survey:
     """What was found.
 
-    pictures: (N, S, S) or (N, S, S, 3) uint8 small copies of the images that can be read, labels: (N,), groups: (N,)
-    sizes: {"299x299 px": images}, kinds: {"PNG, L": images}; empty where the source is no folder of files
-    unreadable: (file, reason); copies: the files, or the places, of images that have the same pixels, together; contradictory: of those the
-    sets of several classes; origins: {origin: {class: images}}, empty where unknown
-    traits: [{what, tells_the_class, chance, values, suspected}], balanced accuracies, the most telling first
+    pictures: (N, S, S) or (N, S, S, 3) uint8 small copies of the images that can be read, labels:
+        (N,), groups: (N,)
+    sizes: {"299x299 px": images}, kinds: {"PNG, L": images}; empty where the source is no folder of
+        files
+    unreadable: (file, reason); copies: the files, or the places, of images that have the same
+        pixels, together; contradictory: of those the sets of several classes; origins: {origin:
+        {class: images}}, empty where unknown
+    traits: [{what, tells_the_class, chance, values, suspected}], balanced accuracies, the most
+        telling first
     """
 
     source: str
@@ -90,7 +98,10 @@ class Survey:
 
 
 def surveyed(source: str | Path, progress: Progress = silent) -> Survey:
-    """Look at a source of any kind that `load_data` reads. Raises InputError for one without two classes of readable images."""
+    """Look at a source of any kind that `load_data` reads.
+
+    Raises InputError for one without two classes of readable images.
+    """
     if not is_phantom(source) and Path(source).is_dir():
         return _of_files(folder.listed(Path(source)), Path(source).resolve().name, progress)
     data = load_data(source, DataSettings(image_size_px=PICTURE_PX), None, progress)
@@ -120,7 +131,7 @@ def surveyed(source: str | Path, progress: Progress = silent) -> Survey:
     )
 
 
-# ---- files -------------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -244,7 +255,7 @@ def _counted(columns: dict[str, list[str]]) -> dict[str, dict[str, int]]:
     }
 
 
-# ---- what is suspected -------------------------------------------------------------------------------------------------
+# ---- what is suspected ---------------------------------------------------------------------------
 
 
 def _survey(
@@ -268,21 +279,39 @@ def _survey(
         for what, values in columns.items()
     ]
     traits = [trait for trait in found if trait] + [_frame(pictures, labels, together)]
-    by_origin = {} if origins is None else {
-        str(origin): {name: int(((labels == k) & (origins == origin)).sum()) for k, name in enumerate(class_names)} for origin in np.unique(origins)
-    }  # fmt: skip
+    by_origin = (
+        {}
+        if origins is None
+        else {
+            str(origin): {
+                name: int(((labels == k) & (origins == origin)).sum())
+                for k, name in enumerate(class_names)
+            }
+            for origin in np.unique(origins)
+        }
+    )
     same = [np.flatnonzero(hashes == one) for one in np.flatnonzero(np.bincount(hashes) > 1)]
     named = lambda sets: tuple(tuple(places[k] for k in one) for one in sets)
     return Survey(
-        source=source, class_names=tuple(class_names), pictures=pictures, labels=labels, groups=together,
-        sizes=counted.get("size in pixels", {}), kinds=counted.get("format and mode", {}), unreadable=unreadable,
-        copies=named(same), contradictory=named(one for one in same if len(set(labels[one])) > 1), origins=by_origin,
-        traits=tuple(sorted(traits, key=lambda trait: -trait["tells_the_class"])), notes=tuple(notes),
-    )  # fmt: skip
+        source=source,
+        class_names=tuple(class_names),
+        pictures=pictures,
+        labels=labels,
+        groups=together,
+        sizes=counted.get("size in pixels", {}),
+        kinds=counted.get("format and mode", {}),
+        unreadable=unreadable,
+        copies=named(same),
+        contradictory=named(one for one in same if len(set(labels[one])) > 1),
+        origins=by_origin,
+        traits=tuple(sorted(traits, key=lambda trait: -trait["tells_the_class"])),
+        notes=tuple(notes),
+    )
 
 
 def _told_by(what: str, values: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict | None:
-    """How well a property alone tells the class: on each half of the images by what is commonest in the other half.
+    """How well a property alone tells the class: on each half of the images by what is commonest in
+    the other half.
 
     None where it has one value alone.
     """
@@ -296,7 +325,9 @@ def _told_by(what: str, values: np.ndarray, labels: np.ndarray, groups: np.ndarr
 
 
 def _repeats(values: list[str], labels: np.ndarray) -> bool:
-    """Names that are the class in other words, as COVID-12.png in the folder COVID is: no network sees them, and they name no source."""
+    """Names that are the class in other words, as COVID-12.png in the folder COVID is: no network
+    sees them, and they name no source.
+    """
     return len(set(zip(values, labels.tolist()))) == len(set(values)) == len(np.unique(labels))
 
 
@@ -335,7 +366,9 @@ def _half(groups: np.ndarray) -> np.ndarray:
 
 
 def _trait(what: str, labels: np.ndarray, guess: np.ndarray, values: int) -> dict:
-    """`suspected` where balanced accuracy is above chance by `CLEARLY`, and by three of its standard errors."""
+    """`suspected` where balanced accuracy is above chance by `CLEARLY`, and by three of its
+    standard errors.
+    """
     counts = np.bincount(labels)
     counts, chance = counts[counts > 0], 1 / len(np.unique(labels))
     with warnings.catch_warnings():
@@ -351,7 +384,7 @@ def _trait(what: str, labels: np.ndarray, guess: np.ndarray, values: int) -> dic
     }
 
 
-# ---- for people --------------------------------------------------------------------------------------------------------
+# ---- for people ----------------------------------------------------------------------------------
 
 
 def survey_lines(found: Survey) -> list[str]:
@@ -367,23 +400,27 @@ def survey_lines(found: Survey) -> list[str]:
     if found.unreadable:
         file, reason = found.unreadable[0]
         lines.append(
-            f"unreadable: {len(found.unreadable)}, the first is {file} ({reason}); they are left out"
+            f"unreadable: {len(found.unreadable)}, the first is {file} ({reason}); they are "
+            "left out"
         )
     repeated = sum(len(one) - 1 for one in found.copies)
     lines.append(
-        f"copies: {repeated} of the images have another's pixels; the first are {' and '.join(found.copies[0][:2])}"
+        f"copies: {repeated} of the images have another's pixels; the first are "
+        f"{' and '.join(found.copies[0][:2])}"
         if repeated
         else "copies: none"
     )
     if found.contradictory:
         lines.append(
-            f"contradictions: {sum(map(len, found.contradictory))} images have the pixels of one of another class; the first are"
+            f"contradictions: {sum(map(len, found.contradictory))} images have the pixels of "
+            "one of another class; the first are"
             f" {' and '.join(found.contradictory[0][:2])}"
         )
     lines += [f"note: {note}" for note in found.notes]
     for trait in found.suspected:
         lines.append(
-            f"suspected: the {trait['what']} alone tells the class with balanced accuracy {trait['tells_the_class']:.2f} (chance {trait['chance']:.2f})"
+            f"suspected: the {trait['what']} alone tells the class with balanced accuracy "
+            f"{trait['tells_the_class']:.2f} (chance {trait['chance']:.2f})"
         )
     return (
         lines

@@ -1,13 +1,17 @@
-"""What a released set gives away: nearest neighbours, and whether membership in the training images can be told from it.
+"""What a released set gives away: nearest neighbours, and whether membership in the training images
+can be told from it.
 
-The attacker trains networks on the released images and asks how sure they are of an image's class: of images that they
-were trained on, or on changed copies of, they are surer than of others as difficult. The score is the log-odds of the own
-class, averaged over networks, less the same of networks that have nothing to do with the image: trained on other real
-images (difficulty calibration, Watson et al., ICLR 2022), or on shadow sets that were distilled without it (offline LiRA,
-Carlini et al., S&P 2022), there over the standard deviation of the latter: few shadows give no `in` distribution of an image, and a
-variance only with help from all others' (`membership.moderated_deviations`).
+The attacker trains networks on the released images and asks how sure they are of an image's class:
+of images that they were trained on, or on changed copies of, they are surer than of others as
+difficult. The score is the log-odds of the own
+class, averaged over networks, less the same of networks that have nothing to do with the image:
+    trained on other real images (difficulty calibration, Watson et al., ICLR 2022), or on shadow
+    sets that were distilled without it (offline LiRA, Carlini et al., S&P 2022), there over the
+    standard deviation of the latter: few shadows give no `in` distribution of an image, and a
+    variance only with help from all others' (`membership.moderated_deviations`).
 
-Two controls say whether an attack is one: real images that networks were trained on have to be found, unseen ones may not be.
+Two controls say whether an attack is one: real images that networks were trained on have to be
+    found, unseen ones may not be.
 """
 
 from __future__ import annotations
@@ -52,9 +56,11 @@ STRENGTHENED_BY = {  # what an attack's strength is decided by
 
 @dataclass(frozen=True)
 class Candidates:
-    """Who is asked about: training indices, and test indices of the unseen ones; in equal numbers a class, as the set is.
+    """Who is asked about: training indices, and test indices of the unseen ones; in equal numbers a
+    class, as the set is.
 
-    So that members and others differ in nothing but membership: how sure a network is depends on the class.
+    So that members and others differ in nothing but membership: how sure a network is depends on
+        the class.
     """
 
     starting: Tensor
@@ -123,7 +129,9 @@ def candidates(study: Study, result: Distillation, settings: AuditSettings) -> C
 
 
 def _starting(study: Study, result: Distillation, settings: AuditSettings) -> Tensor:
-    """Training images that the set started from: all; of averages, as many in each class as the class with fewest has."""
+    """Training images that the set started from: all; of averages, as many in each class as the
+    class with fewest has.
+    """
     if result.initial_indices.ndim == 1:
         return result.initial_indices
     data, averaged = study.data, np.zeros(len(study.data.train.labels), bool)
@@ -138,7 +146,9 @@ def _starting(study: Study, result: Distillation, settings: AuditSettings) -> Te
 def _drawn(
     labels, groups, free, per_class: int, classes: int, random: torch.Generator
 ) -> np.ndarray:
-    """Up to `per_class` indices of each class, class by class, images of one group beside one another."""
+    """Up to `per_class` indices of each class, class by class, images of one group beside one
+    another.
+    """
     chosen = []
     for k in range(classes):
         members = np.flatnonzero((labels == k) & free)
@@ -149,7 +159,9 @@ def _drawn(
 
 
 def audit(study: Study, seed: int | None = None) -> dict[str, Any]:
-    """Everything that is measured on a seed's released set, kept as the study's step; `broken` says whether to believe it."""
+    """Everything that is measured on a seed's released set, kept as the study's step; `broken` says
+    whether to believe it.
+    """
     seed = study.profile.seeds[0] if seed is None else seed
     path = result_path(study, seed)
     if not path.exists():
@@ -215,27 +227,35 @@ def _membership(
 
 
 def broken(told: dict[str, Any]) -> list[str]:
-    """Why an audit's attacks show nothing, a line each; none where both controls are as they have to be."""
+    """Why an audit's attacks show nothing, a line each; none where both controls are as they have
+    to be.
+    """
     reasons = []
     for name, of in told["membership"].items():
         control = of["positive_control"]["control"]
         if not is_found(control):
             found, high, area = control["true_positives"], control["by_chance"][1], control["auc"]
             reasons.append(
-                f"the {name} attack is broken: of {found['of']} real images that networks were trained on it finds {found['count']},"
-                f" and chance up to {high} (AUC {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]); strengthen it ({STRENGTHENED_BY[name]}), or give more test images"
+                f"the {name} attack is broken: of {found['of']} real images that networks "
+                f"were trained on it finds {found['count']},"
+                f" and chance up to {high} (AUC {area['auc']:.3f} [{area['low']:.3f}, "
+                f"{area['high']:.3f}]); strengthen it ({STRENGTHENED_BY[name]}), or give more "
+                "test images"
             )
         for what, groups in of.items():
             if not is_at_chance(groups["unseen"]):
                 reasons.append(
-                    f"the {name} attack is broken: it tells unseen images of the {what.replace('_', ' ')} from one another;"
+                    f"the {name} attack is broken: it tells unseen images of the "
+                    f"{what.replace('_', ' ')} from one another;"
                     " look for copies in the data"
                 )
     return reasons
 
 
 def nearest(study: Study, result: Distillation, seed: int) -> dict[str, Neighbours]:
-    """Nearest neighbours in pixels, and in features of the seed's first teacher at its last snapshot."""
+    """Nearest neighbours in pixels, and in features of the seed's first teacher at its last
+    snapshot.
+    """
     teacher, network = study.teachers(seed)[0], study.network()
     theta = teacher.rows(teacher.snapshots - 1)[0].to(study.device)
     (train, train_labels), (test, test_labels) = study.tensors("train"), study.tensors("test")
@@ -266,7 +286,9 @@ def images_asked(study: Study, asked: Candidates) -> tuple[Tensor, Tensor]:
 def _loss_scores(
     study: Study, result: Distillation, asked: Candidates, seed: int
 ) -> list[np.ndarray]:
-    """Log-odds of all candidates by networks on the released set, on the positive control, and on other real images; kept."""
+    """Log-odds of all candidates by networks on the released set, on the positive control, and on
+    other real images; kept.
+    """
     path = _loss_path(study, asked, seed)
     if not path.exists():
         names = ("released", "control", "reference")
@@ -279,7 +301,9 @@ def _loss_scores(
 
 
 def attacks_left(study: Study) -> tuple[bool, int]:
-    """What is left of an audit of the study's first seed: whether the loss attack is, and how many of the shadows."""
+    """What is left of an audit of the study's first seed: whether the loss attack is, and how many
+    of the shadows.
+    """
     settings, seed = study.profile.audit, study.profile.seeds[0]
     if not study.distillation_path(seed).exists():
         return True, settings.shadows
@@ -305,7 +329,9 @@ def _shadow_path(study: Study, one: Study, asked: Candidates, seed: int) -> Path
 def _scores_path(
     study: Study, asked: Candidates, seed: int, decided_by: tuple[str, ...], of: Study | None = None
 ) -> Path:
-    """Where an attack's scores are kept: named by these of its settings, whom it is asked about, and the set it attacks."""
+    """Where an attack's scores are kept: named by these of its settings, whom it is asked about,
+    and the set it attacks.
+    """
     one = of or study
     settings = one.profile.audit.model_dump(mode="json", include=set(decided_by))
     whom = digest([asked.training.tolist(), asked.unseen.tolist(), asked.left.tolist()])
@@ -366,7 +392,9 @@ def _real_set(labels: Tensor, study: Study, settings: AuditSettings, *name: int 
 
 
 def _neighbours_told(found: Neighbours) -> dict[str, Any]:
-    """The distances' medians, and how often the nearer one is a training image (a half, if that says nothing)."""
+    """The distances' medians, and how often the nearer one is a training image (a half, if that
+    says nothing).
+    """
     median = lambda values: None if values is None else float(values.median())
     told = {
         "to_start": median(found.start),
@@ -383,13 +411,15 @@ def _neighbours_told(found: Neighbours) -> dict[str, Any]:
     return told
 
 
-# ---- shadows -----------------------------------------------------------------------------------------------------------
+# ---- shadows -------------------------------------------------------------------------------------
 
 
 def _out_of_shadows(
     study: Study, asked: Candidates, seed: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of the candidates' log-odds by networks that never saw them: mean (N,) and standard deviation (N,) over those shadows."""
+    """Of the candidates' log-odds by networks that never saw them: mean (N,) and standard deviation
+    (N,) over those shadows.
+    """
     settings = study.profile.audit
     found = [shadow_scores(study, number, asked, seed) for number in range(settings.shadows)]
     out = ~np.array(
@@ -419,7 +449,9 @@ def _standing_out(score: np.ndarray, mean: np.ndarray, deviation: np.ndarray) ->
 
 
 def in_shadow(groups: np.ndarray, seed: int, number: int) -> np.ndarray:
-    """(N,) bool: the images of random half the groups; of numbers 2k and 2k + 1 one has what the other has not."""
+    """(N,) bool: the images of random half the groups; of numbers 2k and 2k + 1 one has what the
+    other has not.
+    """
     names = np.unique(groups)
     first = (
         torch.randperm(len(names), generator=generator(seed, "shadow", number // 2)).numpy()
@@ -429,9 +461,11 @@ def in_shadow(groups: np.ndarray, seed: int, number: int) -> np.ndarray:
 
 
 def shadow(study: Study, number: int, asked: Candidates) -> Study:
-    """The same study, with the profile's changes for shadows, on a random half of the training images and of those asked about.
+    """The same study, with the profile's changes for shadows, on a random half of the training
+    images and of those asked about.
 
-    It is a study as any other: its teachers and its distillation are kept under the hash of its data and gone on with.
+    It is a study as any other: its teachers and its distillation are kept under the hash of its
+        data and gone on with.
     """
     settings, parts = study.profile.audit, study.data.parts()
     rows = {"train": np.arange(len(parts["train"])), "test": np.sort(asked.unseen.numpy())}
@@ -460,7 +494,9 @@ def shadow(study: Study, number: int, asked: Candidates) -> Study:
 def shadow_scores(
     study: Study, number: int, asked: Candidates, seed: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(N,) which of the images asked about a shadow had, and their log-odds by its networks; kept as the shadow's own step."""
+    """(N,) which of the images asked about a shadow had, and their log-odds by its networks; kept
+    as the shadow's own step.
+    """
     one, settings = shadow(study, number, asked), study.profile.audit
     rows = {"train": asked.training.numpy(), "test": asked.unseen.numpy()}
     inside = [
@@ -475,7 +511,9 @@ def shadow_scores(
 
 
 def _scored_by_shadow(one: Study, asked: tuple[Tensor, Tensor], seed: int) -> dict[str, np.ndarray]:
-    """Log-odds of the candidates by networks on a shadow's distilled set, and on as many real images of its half."""
+    """Log-odds of the candidates by networks on a shadow's distilled set, and on as many real
+    images of its half.
+    """
     settings, network, released = one.profile.audit, one.network(), one.distillation(seed).distilled
     images, labels = one.tensors("train")
     chosen = _real_set(labels, one, settings, "shadow's control").to(labels.device)

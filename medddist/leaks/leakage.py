@@ -1,7 +1,10 @@
-"""Accuracy against leakage: what a set is worth and what an attack finds, by its start, its number of images, and DP-SGD.
+"""Accuracy against leakage: what a set is worth and what an attack finds, by its start, its number
+of images, and DP-SGD.
 
-Each point is a study of its own: its teachers, its distillation, its scores and its audit are kept and gone on with. The
-random real images that a set is held against are a point too: sent as they are, all of them are given away.
+Each point is a study of its own: its teachers, its distillation, its scores and its audit are kept
+    and gone on with. The
+random real images that a set is held against are a point too: sent as they are, all of them are
+    given away.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ class Point(NamedTuple):
 
 
 def points(profile: Profile) -> list[Point]:
-    """Every start and every noise multiplier at every number of images. Raises InputError for changes that do not fit."""
+    """Every start and every noise multiplier at every number of images.
+
+    Raises InputError for changes that do not fit.
+    """
     settings, found = profile.leakage, []
     for size in settings.images_per_class:
         shared = settings.changes | {"distill.images_per_class": size}
@@ -59,10 +65,12 @@ def _protected(noise_multiplier: float, settings: LeakageSettings) -> dict[str, 
 
 
 def leakage(study: Study) -> list[dict[str, Any]]:
-    """A row a point, and for each number of images one of random real images: scores, what is found, what is guaranteed.
+    """A row a point, and for each number of images one of random real images: scores, what is
+    found, what is guaranteed.
 
-    {label, start, images_per_class, accuracy, balanced_accuracy, found: {group: {true_positives, auc}}, start_is_nearest,
-    privacy, broken}; intervals of the first are of test images and networks, those of the others as `audit` says.
+    {label, start, images_per_class, accuracy, balanced_accuracy, found: {group: {true_positives,
+    auc}}, start_is_nearest, privacy, broken}; intervals of the first are of test images and
+    networks, those of the others as `audit` says.
     """
     rows, referred_to = [], set()
     for label, profile in points(study.profile):
@@ -93,7 +101,9 @@ def _row(label: str, study: Study) -> dict[str, Any]:
 
 
 def _reference(study: Study) -> dict[str, Any]:
-    """As many random real images, and the attack's positive control: networks trained on such images."""
+    """As many random real images, and the attack's positive control: networks trained on such
+    images.
+    """
     from medddist.leaks.audit import audit, broken
 
     scores, told = study.scored("random_balanced").scores, audit(study)
@@ -119,9 +129,13 @@ def _line(row: dict[str, Any]) -> str:
     for group, of in row["found"].items():
         hits, area = of["true_positives"], of["auc"]
         told.append(
-            f"{group} {hits['count']} of {hits['of']} found, AUC {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]"
+            f"{group} {hits['count']} of {hits['of']} found, AUC {area['auc']:.3f} "
+            f"[{area['low']:.3f}, {area['high']:.3f}]"
         )
     if row["privacy"]:
         told.append(f"epsilon {row['privacy']['epsilon']:.3g} at delta {row['privacy']['delta']:g}")
-    head = f"{row['label']}, {row['images_per_class']} a class: balanced accuracy {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    head = (
+        f"{row['label']}, {row['images_per_class']} a class: balanced accuracy "
+        f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    )
     return "; ".join([head, *told, *row["broken"]])

@@ -1,4 +1,6 @@
-"""What trained networks make of images: features of the last block, and how sure they are of a class."""
+"""What trained networks make of images: features of the last block, and how sure they are of a
+class.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Whether images were trained on: the scores of an attack, the threshold that unseen images set, and what chance would give.
+"""Whether images were trained on: the scores of an attack, the threshold that unseen images set,
+and what chance would give.
 
-An image is found when it scores higher than all but a share of unseen images. The threshold is one of their scores, so
-the number of further unseen images that exceed it is beta-binomial exactly, whatever their distribution: by that, and not
-by the share alone, is judged whether members are found and whether unseen ones are at chance.
+An image is found when it scores higher than all but a share of unseen images. The threshold is one
+of their scores, so the number of further unseen images that exceed it is beta-binomial exactly,
+whatever their distribution: by that, and not by the share alone, is judged whether members are
+found and whether unseen ones are at chance.
 """
 
 from __future__ import annotations
@@ -43,13 +45,16 @@ class Threshold(NamedTuple):
     images: int
 
     def by_chance(self, count: int, level: float) -> tuple[int, int]:
-        """Fewest and most of `count` further unseen images that are found, with this probability: beta-binomial, exactly."""
+        """Fewest and most of `count` further unseen images that are found, with this probability:
+        beta-binomial, exactly.
+        """
         low, high = stats.betabinom(count, self.rank, self.images + 1 - self.rank).interval(level)
         return int(low), int(high)
 
 
 def threshold(unseen: np.ndarray, false_positives: float) -> Threshold:
-    """The score that a further unseen image exceeds with chance `false_positives` at most, over the draw of both.
+    """The score that a further unseen image exceeds with chance `false_positives` at most, over the
+    draw of both.
 
     Raises NotApplicable where that takes more unseen images than there are.
     """
@@ -58,13 +63,17 @@ def threshold(unseen: np.ndarray, false_positives: float) -> Threshold:
 
 
 def threshold_rank(unseen: int, false_positives: float) -> int:
-    """Which highest score of so many unseen images is the threshold. Raises NotApplicable where even the highest is too low."""
+    """Which highest score of so many unseen images is the threshold.
+
+    Raises NotApplicable where even the highest is too low.
+    """
     rank = math.floor(false_positives * (unseen + 1) + 1e-9)
     if rank < 1:
         raise NotApplicable(
             "audit.false_positives",
             f"{false_positives:g} cannot be seen with {unseen} unseen images",
-            f"raise it to {math.ceil(1000 / (unseen + 1)) / 1000:g} or more, or give more test images of every class",
+            f"raise it to {math.ceil(1000 / (unseen + 1)) / 1000:g} or more, or give more "
+            "test images of every class",
         )
     return rank
 
@@ -83,7 +92,9 @@ def auc(members: np.ndarray, others: np.ndarray, level: float) -> dict[str, floa
 
 
 def row(scores: np.ndarray, unseen: np.ndarray, at: Threshold, level: float) -> dict[str, Any]:
-    """Of these images: how many are found, how many would be by chance, and the area under the curve against unseen ones."""
+    """Of these images: how many are found, how many would be by chance, and the area under the
+    curve against unseen ones.
+    """
     found = int((scores > at.score).sum())
     low, high = at.by_chance(len(scores), level)
     return {
@@ -94,7 +105,8 @@ def row(scores: np.ndarray, unseen: np.ndarray, at: Threshold, level: float) -> 
 
 
 def attacked(scores: dict[str, np.ndarray], false_positives: float) -> dict[str, Any]:
-    """What an attack finds, from its scores by group: `unseen_a` sets the threshold, `unseen_b` is the negative control.
+    """What an attack finds, from its scores by group: `unseen_a` sets the threshold, `unseen_b` is
+    the negative control.
 
     Raises InputError for scores that are not finite: none of them would ever be found.
     """
@@ -102,7 +114,8 @@ def attacked(scores: dict[str, np.ndarray], false_positives: float) -> dict[str,
         if not np.isfinite(of).all():
             raise InputError(
                 "audit",
-                f"the attack's scores of the group {name} are not finite, so that nothing can be found",
+                f"the attack's scores of the group {name} are not finite, so that nothing can "
+                "be found",
                 "raise audit.shadows or audit.shadow_networks, or lower audit.recipe.learning_rate",
             )
     a, b = scores["unseen_a"], scores["unseen_b"]
@@ -137,10 +150,12 @@ def is_at_chance(one: dict[str, Any]) -> bool:
 
 
 def moderated_deviations(variances: np.ndarray, freedom: int) -> np.ndarray:
-    """(N,) standard deviations of N quantities whose variances (N,) were each estimated with so many degrees of freedom.
+    """(N,) standard deviations of N quantities whose variances (N,) were each estimated with so
+    many degrees of freedom.
 
-    Each variance is drawn towards what all have in common, the more the less they differ beyond what so few values would make
-    them differ anyway (Smyth, Stat. Appl. Genet. Mol. Biol. 2004, section 6.2): between one variance for all and one for each.
+    Each variance is drawn towards what all have in common, the more the less they differ beyond
+    what so few values would make them differ anyway (Smyth, Stat. Appl. Genet. Mol. Biol. 2004,
+    section 6.2): between one variance for all and one for each.
     """
     half, logs = freedom / 2, np.log(np.maximum(variances, np.finfo(float).tiny))
     excess = float(logs.var(ddof=1) - special.polygamma(1, half))

@@ -1,19 +1,23 @@
 """Scores of networks on a test part, with one kind of 95 % interval everywhere.
 
-Point values are scikit-learn's, their mean and standard deviation are taken over networks. An interval is that mean plus or
-minus a margin. The margin has two parts, added as squares: one for the networks, Student's t times the standard error that
-their spread gives, and one for the test groups (patients, near-duplicates), t times their standard error by bootstrap. What
-the test groups explain of the networks' spread counts once. Networks that were trained on several sets (seeds' distilled
-images, draws of real ones) are not independent: then the sets' means stand in the networks' place. So an interval speaks
-about other patients, other initial weights, and other seeds or draws where there are several; with one network, about other
-patients alone. With two networks or sets t is 12.7: where these vary, the interval is so wide that it says little, as two
-do. `python tests/coverage_of_intervals.py` simulates how often the truth is held: results/interval-coverage.json. An interval
-has no width where every network is always right, and is too narrow for shares near 0 or 1 of fewer than about 50 images.
+Point values are scikit-learn's, their mean and standard deviation are taken over networks. An
+interval is that mean plus or minus a margin. The margin has two parts, added as squares: one for
+the networks, Student's t times the standard error that their spread gives, and one for the test
+groups (patients, near-duplicates), t times their standard error by bootstrap. What the test groups
+explain of the networks' spread counts once. Networks that were trained on several sets (seeds'
+distilled images, draws of real ones) are not independent: then the sets' means stand in the
+networks' place. So an interval speaks about other patients, other initial weights, and other seeds
+or draws where there are several; with one network, about other patients alone. With two networks or
+sets t is 12.7: where these vary, the interval is so wide that it says little, as two do. `python
+tests/coverage_of_intervals.py` simulates how often the truth is held:
+results/interval-coverage.json. An interval has no width where every network is always right, and is
+too narrow for shares near 0 or 1 of fewer than about 50 images.
 
-What a class that is missing does, in the test part or in one resample: its sensitivity and AUROC are undefined there;
-balanced accuracy and macro AUROC average the classes for which they are defined; macro F1 averages the classes that
-occur among labels or predictions (a class only ever predicted by mistake counts 0). Resamples in which a figure is
-undefined are left out of its interval; a figure undefined throughout is None.
+What a class that is missing does, in the test part or in one resample: its sensitivity and AUROC
+    are undefined there; balanced accuracy and macro AUROC average the classes for which they are
+    defined; macro F1 averages the classes that occur among labels or predictions (a class only ever
+    predicted by mistake counts 0). Resamples in which a figure is undefined are left out of its
+    interval; a figure undefined throughout is None.
 """
 
 from __future__ import annotations
@@ -39,8 +43,10 @@ from medddist.base.seeds import numpy_generator
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 CLASS_METRICS = ("sensitivity", "specificity", "auroc")  # of one class against the others
 LEVEL = 0.95
-INTERVAL = "networks by Student's t, test groups by bootstrap"  # records that name no kind hold the former, FORMER
-FORMER = "percentile bootstrap of test groups crossed with networks"  # too narrow where networks vary most
+# records that name no kind hold the former, FORMER
+INTERVAL = "networks by Student's t, test groups by bootstrap"
+# too narrow where networks vary most
+FORMER = "percentile bootstrap of test groups crossed with networks"
 SMALLEST_P = 1e-100
 ROUNDING = 1e-12  # a difference below it is none
 CHUNK_BYTES = (
@@ -60,14 +66,16 @@ def score(
 ) -> dict:
     """Every metric of R networks on one test part, ready for JSON.
 
-    probabilities: (R, N, K) of R networks for N images; the predicted class is the largest, the first of equals
+    probabilities: (R, N, K) of R networks for N images; the predicted class is the largest, the
+        first of equals
     labels: (N,) positions in class_names; groups: (N,) images of one group are drawn together
-    sets: (R,) numbers of the sets that the networks were trained on; with two or more of them, sets are what varies
-    Returns accuracy, balanced_accuracy, macro_f1, auroc (one against the rest, mean over classes), each
-    {mean, std, low, high}, std with R - 1 in the denominator and 0 for one network; per_class {name: {count,
-    sensitivity, specificity, auroc}}; confusion (K, K), rows are true classes, mean over networks; interval, how low
-    and high were found.
-    Raises InputError for shapes that do not fit, non-finite probabilities, unknown labels, fewer than two groups.
+    sets: (R,) numbers of the sets that the networks were trained on; with two or more of them, sets
+        are what varies Returns accuracy, balanced_accuracy, macro_f1, auroc (one against the rest,
+        mean over classes), each {mean, std, low, high}, std with R - 1 in the denominator and 0 for
+        one network; per_class {name: {count, sensitivity, specificity, auroc}}; confusion (K, K),
+        rows are true classes, mean over networks; interval, how low and high were found. Raises
+        InputError for shapes that do not fit, non-finite probabilities, unknown labels, fewer than
+        two groups.
     """
     test = _checked(probabilities, labels, groups, len(class_names), resamples, sets=sets)
     points, draws = _points(test), _replicates(test, resamples, seed)
@@ -105,12 +113,14 @@ def paired_difference(
     seed: int = 0,
     sets: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> dict:
-    """How much better the networks `a` (R1, N, K) are than `b` (R2, N, K): {difference, low, high, p_two_sided}.
+    """How much better the networks `a` (R1, N, K) are than `b` (R2, N, K): {difference, low, high,
+    p_two_sided}.
 
-    Both are scored on the same drawn groups, so what makes an image easy for both cancels; their networks are independent.
-    sets: of each, as `score` takes them. p is the level at which the interval would end at zero: below 0.05 exactly where
-    the interval excludes zero.
-    Raises InputError as `score` does, and for a metric not in METRICS.
+    Both are scored on the same drawn groups, so what makes an image easy for both cancels; their
+    networks are independent.
+    sets: of each, as `score` takes them. p is the level at which the interval would end at zero:
+        below 0.05 exactly where the interval excludes zero. Raises InputError as `score` does, and
+        for a metric not in METRICS.
     """
     return paired_differences(
         a, [b], labels, groups, (metric,), resamples, seed, (sets[0], [sets[1]])
@@ -127,10 +137,14 @@ def paired_differences(
     seed: int = 0,
     sets: tuple[np.ndarray | None, Sequence[np.ndarray | None] | None] = (None, None),
 ) -> list[dict[str, dict]]:
-    """`paired_difference` of `a` to each of `others`, by metric: the same figures, for which `a` is resampled once."""
+    """`paired_difference` of `a` to each of `others`, by metric: the same figures, for which `a` is
+    resampled once.
+    """
     unknown = [metric for metric in wanted if metric not in METRICS]
     if unknown:
-        raise InputError("metric", f"{unknown[0]!r} is not known", f"take one of {', '.join(METRICS)}")
+        raise InputError(
+            "metric", f"{unknown[0]!r} is not known", f"take one of {', '.join(METRICS)}"
+        )
     first = _checked(a, labels, groups, None, resamples, "a", sets[0])
     ours, found = _estimates(first, wanted, resamples, seed), []
     for b, sets_of_b in zip(others, sets[1] or [None] * len(others), strict=True):
@@ -157,9 +171,11 @@ def excludes_zero(difference: dict) -> bool:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P values corrected for being so many (Holm, Scandinavian Journal of Statistics 1979), in their order; None stays None.
+    """P values corrected for being so many (Holm, Scandinavian Journal of Statistics 1979), in
+    their order; None stays None.
 
-    The smallest of m is multiplied by m, the next by m - 1, and so on; none is smaller than the one before, or above 1.
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none is smaller than the one
+    before, or above 1.
     """
     known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     corrected, floor = [None] * len(p_values), 0.0
@@ -169,10 +185,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def resample_groups(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """(B, N) int64: how often each image counts in each resample; images of a group drawn k times count k.
+    """(B, N) int64: how often each image counts in each resample; images of a group drawn k times
+    count k.
 
-    Each resample draws G of the G groups with replacement. The draw is tied to the sorted group numbers, not to the
-    order of the images. Memory is 8 B N bytes; `score` uses the same draws without holding them all.
+    Each resample draws G of the G groups with replacement. The draw is tied to the sorted group
+    numbers, not to the order of the images. Memory is 8 B N bytes; `score` uses the same draws
+    without holding them all.
     """
     names, positions = np.unique(np.asarray(groups), return_inverse=True)
     return np.concatenate(list(_group_counts(len(names), resamples, seed, resamples)))[:, positions]
@@ -181,9 +199,11 @@ def resample_groups(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray
 def weighted_auroc(
     probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """(B, K) area under the ROC curve of each class against the others, for B sets of image weights; NaN if undefined.
+    """(B, K) area under the ROC curve of each class against the others, for B sets of image
+    weights; NaN if undefined.
 
-    probabilities: (N, K); labels: (N,); weights: (B, N), not negative. Equal scores count half, as in scikit-learn.
+    probabilities: (N, K); labels: (N,); weights: (B, N), not negative. Equal scores count half, as
+        in scikit-learn.
     """
     images = np.arange(len(labels))
     columns = np.ascontiguousarray(np.asarray(weights, float).T)
@@ -194,7 +214,8 @@ def weighted_auroc(
 
 
 def majority_class(labels_train: np.ndarray, labels_test: np.ndarray, classes: int) -> np.ndarray:
-    """(1, N, K) the predictor that gives every test image the most frequent training class (the first of equals).
+    """(1, N, K) the predictor that gives every test image the most frequent training class (the
+    first of equals).
 
     Of labels_test (N,) only the length is used.
     """
@@ -279,7 +300,9 @@ def _shares(sets: np.ndarray | None, networks: int) -> np.ndarray:
     units = np.zeros(networks) if sets is None else np.asarray(sets)
     if units.shape != (networks,):
         raise InputError(
-            "sets", f"shape {units.shape}, should be ({networks},)", "give the training set of each network"
+            "sets",
+            f"shape {units.shape}, should be ({networks},)",
+            "give the training set of each network",
         )
     member = np.unique(units, return_inverse=True)[1]
     belongs = np.eye(networks) if member.max() == 0 else np.eye(member.max() + 1)[member]
@@ -293,7 +316,9 @@ def _points(test: _Test) -> dict[str, np.ndarray]:
 
 
 def _points_of(test: _Test, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    """The wanted metrics (R,); without an AUROC, which takes long, from the confusion matrices alone."""
+    """The wanted metrics (R,); without an AUROC, which takes long, from the confusion matrices
+    alone.
+    """
     if "auroc" in wanted:
         return _points(test)
     confusions = _confusion_cells(test).sum(1).reshape(test.networks, test.classes, test.classes)
@@ -327,8 +352,9 @@ def _points_of_network(probabilities: np.ndarray, labels: np.ndarray) -> dict[st
 def _replicates(test: _Test, resamples: int, seed: int, wanted=None) -> dict[str, np.ndarray]:
     """Each metric of every network in every resample: (B, R), class_ metrics (B, R, K).
 
-    Exact, and cheap: what a resample changes is how often a group counts, so that a confusion matrix is a product of
-    these counts with cells (R K K, G) found once, and an AUROC a sum over scores sorted once.
+    Exact, and cheap: what a resample changes is how often a group counts, so that a confusion
+        matrix is a product of these counts with cells (R K K, G) found once, and an AUROC a sum
+        over scores sorted once.
     """
     cells, chunks = _confusion_cells(test), []
     rankings = _rankings(test) if wanted is None or "auroc" in wanted else []
@@ -350,7 +376,10 @@ def _replicates(test: _Test, resamples: int, seed: int, wanted=None) -> dict[str
 
 
 def _group_counts(groups: int, resamples: int, seed: int, rows: int) -> Iterator[np.ndarray]:
-    """(at most rows, G) at a time: how often each group is drawn. The counts do not depend on `rows`."""
+    """(at most rows, G) at a time:
+
+    how often each group is drawn. The counts do not depend on `rows`.
+    """
     draw = numpy_generator(seed, "drawn groups")
     for start in range(0, resamples, rows):
         yield _counted(draw.integers(groups, size=(min(rows, resamples - start), groups)), groups)
@@ -392,9 +421,11 @@ def _from_confusions(confusions: np.ndarray) -> dict[str, np.ndarray]:
 class _Ranking:
     """One class's scores, sorted once, to find its AUROC under any weights.
 
-    The rows are the different scores of the class's own images, rising. `own` (U, G) adds up the weights of its images
-    with that score. `others` (U, G) adds up those of other images between the score before and this one, an image with
-    exactly such a score counting half in its row and half in the next: its running sum is what each score beats.
+    The rows are the different scores of the class's own images, rising. `own` (U, G) adds up the
+    weights of its images with that score. `others` (U, G) adds up those of other images between the
+    score before and this one, an image with
+    exactly such a score counting half in its row and half in the next: its running sum is what each
+        score beats.
     """
 
     own: csr_array
@@ -445,7 +476,9 @@ def _mean_defined(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """One metric of the U independent units, networks or sets: as it is, and in B resamples of the test groups."""
+    """One metric of the U independent units, networks or sets: as it is, and in B resamples of the
+    test groups.
+    """
 
     points: np.ndarray  # (U,)
     draws: np.ndarray  # (B, U)
@@ -478,7 +511,9 @@ class _Error:
     freedom_groups: int
 
     def margin(self, level: float) -> float:
-        """Half the width of the interval that misses the truth with probability `level`: both margins, added as squares."""
+        """Half the width of the interval that misses the truth with probability `level`: both
+        margins, added as squares.
+        """
         of_networks, of_groups = stdtrit((self.freedom_networks, self.freedom_groups), level / 2)
         return float(np.sqrt(of_networks**2 * self.networks + of_groups**2 * self.groups))
 
@@ -493,8 +528,9 @@ def _estimates(
 def _error(sides: Sequence[_Estimate], groups: int) -> _Error | None:
     """Of one estimate, or of the difference of two; None where it is undefined.
 
-    In every resample the units differ also because the drawn images suit them unequally. The bootstrap counts that among
-    the test groups and the spread among the networks, so that it is taken off once.
+    In every resample the units differ also because the drawn images suit them unequally. The
+    bootstrap counts that among the test groups and the spread among the networks, so that it is
+    taken off once.
     """
     defined = ~np.any([np.isnan(side.draws).any(1) for side in sides], axis=0)
     if defined.sum() < 2 or any(np.isnan(side.mean) for side in sides):

@@ -1,4 +1,6 @@
-"""How near released images are to the training images, and whether nearer than to images that nobody trained on."""
+"""How near released images are to the training images, and whether nearer than to images that
+nobody trained on.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ CHUNK_BYTES = (
 
 
 class Neighbours(NamedTuple):
-    """Of N released images, each in its class; distances are root mean squares over pixels or features."""
+    """Of N released images, each in its class; distances are root mean squares over pixels or
+    features.
+    """
 
     start: (
         Tensor | None
@@ -35,9 +39,11 @@ def neighbours(
     start: Tensor,
     random: torch.Generator,
 ) -> Neighbours:
-    """Each argument but the last two: images or features (N, ...) and classes (N,); start (N,) or (N, A) training indices, or none.
+    """Each argument but the last two: images or features (N, ...) and classes (N,); start (N,) or
+    (N, A) training indices, or none.
 
-    Of two sets the larger has nearer neighbours by number alone, so the two distances are to as many images of each class.
+    Of two sets the larger has nearer neighbours by number alone, so the two distances are to as
+    many images of each class.
     """
     classes, found = released[1], []
     rest = torch.ones(len(training[1]), dtype=torch.bool)
@@ -71,7 +77,9 @@ class Nearness(NamedTuple):
     """Of N released images; distances are root mean squares over pixels in [0, 1]."""
 
     to_training: Tensor  # (N,) to the nearest of all training images, of any class
-    nearer: Tensor  # (N,) bool: the nearest of M training images of its class is nearer than the nearest of M unseen ones
+    # (N,) bool: the nearest of M training images of its class is nearer than the nearest of M
+    # unseen ones
+    nearer: Tensor
     compared: Tensor  # (N,) bool: there are such images
 
 
@@ -83,11 +91,13 @@ def nearness(
     start: Tensor,
     random: torch.Generator,
 ) -> Nearness:
-    """How near released images (N, C, S, S) in [0, 1] of classes (N,) are to the training images, beside unseen ones.
+    """How near released images (N, C, S, S) in [0, 1] of classes (N,) are to the training images,
+    beside unseen ones.
 
-    Of a class as many training images as unseen ones are asked, since of two sets the larger has nearer images by number
-    alone: first those that the set started from (`start`, training indices), then random ones. Where nothing is given away,
-    `nearer` holds for about half.
+    Of a class as many training images as unseen ones are asked, since of two sets the larger has
+    nearer images by number
+    alone: first those that the set started from (`start`, training indices), then random ones.
+        Where nothing is given away, `nearer` holds for about half.
     """
     everything = np.arange(len(training))
     to_training = nearest_pixels(released, training.images, everything)
@@ -115,10 +125,11 @@ def _permutation(count: int, random: torch.Generator) -> np.ndarray:
 
 
 def nearest_pixels(released: Tensor, images: np.ndarray, rows: np.ndarray) -> Tensor:
-    """(N,) distance of each image (N, C, S, S) in [0, 1] to the nearest of these rows of images (M, C, S, S) uint8; inf of none.
+    """(N,) distance of each image (N, C, S, S) in [0, 1] to the nearest of these rows of images (M,
+    C, S, S) uint8; inf of none.
 
-    Images are read a chunk at a time. Distances are root mean squares over pixels; that to the nearest is exact, and which
-    one is the nearest is found in single precision.
+    Images are read a chunk at a time. Distances are root mean squares over pixels; that to the
+    nearest is exact, and which one is the nearest is found in single precision.
     """
     x = (
         released.flatten(1).float() - 0.5

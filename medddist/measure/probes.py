@@ -22,9 +22,11 @@ LabelledRows = tuple[np.ndarray, np.ndarray]  # features (N, D), classes (N,)
 
 
 def linear_probe(train: LabelledRows, validation: LabelledRows) -> tuple[Pipeline, float, float]:
-    """(logistic regression on standardised features, its C, its balanced accuracy on validation), C chosen by the latter.
+    """(logistic regression on standardised features, its C, its balanced accuracy on validation), C
+    chosen by the latter.
 
-    Classes weigh equally. Raises ValueError, scikit-learn's, where the training rows have one class alone.
+    Classes weigh equally. Raises ValueError, scikit-learn's, where the training rows have one class
+    alone.
     """
     found = []
     for strength in STRENGTHS:
@@ -49,7 +51,8 @@ def linear_probe(train: LabelledRows, validation: LabelledRows) -> tuple[Pipelin
 def cross_validated_probe(
     rows: LabelledRows, groups: np.ndarray
 ) -> tuple[Pipeline, float, float | None]:
-    """As `linear_probe` without validation rows: C by cross-validation over `groups` (N,), then a fit on all rows.
+    """As `linear_probe` without validation rows: C by cross-validation over `groups` (N,), then a
+    fit on all rows.
 
     The balanced accuracy is None, and C the middle one, where a class has fewer than two groups.
     Raises ValueError, scikit-learn's, where there is one class alone.

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 def grad_cam(module: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     """Heat maps (N, H, W) in [0, 1] of what speaks for classes (N,) in images (N, C, H, W).
 
-    The last block's maps are summed with weights that are the mean gradient of the class's logit with respect to each map;
-    what is negative is cut off; each image's largest value is 1 (or all is 0 where nothing speaks for the class).
+    The last block's maps are summed with weights that are the mean gradient of the class's logit
+    with respect to each map; what is negative is cut off; each image's largest value is 1 (or all
+    is 0 where nothing speaks for the class).
     """
     maps = module.features(images).detach().requires_grad_()
     logits = module.linear(maps.flatten(1))

@@ -1,1 +1,4 @@
-"""The paper: distillation by matching training trajectories. README.md says in which order to read."""
+"""The paper:
+
+distillation by matching training trajectories. README.md says in which order to read.
+"""

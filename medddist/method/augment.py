@@ -1,7 +1,8 @@
 """Differentiable augmentation of radiographs, each image with draws of its own.
 
-Every change is linear in the image or close to it, so gradients flow to the images; the draws are a separate object, so
-that a step can be replayed exactly. Flips are off unless asked for: a mirrored chest has its heart on the wrong side.
+Every change is linear in the image or close to it, so gradients flow to the images; the draws are a
+separate object, so that a step can be replayed exactly. Flips are off unless asked for: a mirrored
+chest has its heart on the wrong side.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from medddist.base.settings import Settings
 
 
 class AugmentSettings(Settings):
-    """The largest change of each kind; 0 switches it off. Zero of all is the identity, bit for bit."""
+    """The largest change of each kind;
+
+    0 switches it off. Zero of all is the identity, bit for bit.
+    """
 
     shift: float = Field(0.06, ge=0, le=0.5)  # of the image's side, each way
     scale: float = Field(0.08, ge=0, lt=1)  # 0.08: between 0.92 and 1.08 of the size
@@ -66,7 +70,9 @@ def augment(images: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
 
 
 def moved(images: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
-    """Shift, scale, rotation and flip as one bilinear resampling; beyond the border its last pixel goes on."""
+    """Shift, scale, rotation and flip as one bilinear resampling; beyond the border its last pixel
+    goes on.
+    """
     angle = torch.deg2rad(settings.rotation_degrees * draws.column(0))
     zoom = 1 / (1 + settings.scale * draws.column(1))
     mirror = (
@@ -82,7 +88,9 @@ def moved(images: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
 
 
 def cut_out(images: Tensor, draws: Draws, side: float) -> Tensor:
-    """A square of `side` times the image's side becomes the image's mean; its centre is anywhere in the image."""
+    """A square of `side` times the image's side becomes the image's mean; its centre is anywhere in
+    the image.
+    """
     height, width = images.shape[2:]
     inside = (
         _near(draws.column(7), height, side)[:, None, :, None]

@@ -19,17 +19,19 @@ from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
 from medddist.base.settings import LATER, Settings
 from medddist.base.tensors import load_tensors, save_tensors
+from medddist.base.threads import shared_threads
 from medddist.method.augment import AugmentSettings
 from medddist.method.evaluate import EvaluateSettings, random_real, tried_on_validation
 from medddist.method.matching import Distilled, Way, matching_gradient, segment
 from medddist.method.networks import Network
 from medddist.method.training import Labelled
 from medddist.method.trajectories import Trajectory
-from medddist.threads import shared_threads
 
 
 class DistillSettings(Settings):
-    """MTT's settings by the paper's names; rates are for plain SGD with momentum on the matching loss's gradient."""
+    """MTT's settings by the paper's names; rates are for plain SGD with momentum on the matching
+    loss's gradient.
+    """
 
     images_per_class: int = Field(20, ge=1)
     iterations: int = Field(5000, ge=0)
@@ -81,7 +83,8 @@ class Distillation:
     distilled: Distilled  # the selected candidate
     selected_iteration: int
     initial: Distilled
-    initial_indices: Tensor  # (N,) training images that the set started from, (N, A) of averages; empty for noise
+    # (N,) training images that the set started from, (N, A) of averages; empty for noise
+    initial_indices: Tensor
     candidates: tuple[
         dict, ...
     ]  # {iteration, step_size, accuracy, balanced_accuracy} on validation; the first two of `last`
@@ -93,7 +96,9 @@ class Distillation:
 def initial_set(
     training: Labelled, classes: int, settings: DistillSettings
 ) -> tuple[Distilled, Tensor]:
-    """What distillation starts from: so many images a class, and the training indices they are copies or averages of."""
+    """What distillation starts from: so many images a class, and the training indices they are
+    copies or averages of.
+    """
     images, labels = training
     random = generator(settings.seed, "initial")
     indices = random_real(labels, settings.images_per_class, classes, "balanced", random)
@@ -115,7 +120,9 @@ def initial_set(
 def _averaged(
     labels: Tensor, classes: int, settings: DistillSettings, random: torch.Generator
 ) -> Tensor:
-    """(N, A) different images of one class a row; rows are drawn without regard to one another, and may share images."""
+    """(N, A) different images of one class a row; rows are drawn without regard to one another, and
+    may share images.
+    """
     if settings.averaged_images > int(torch.bincount(labels.cpu(), minlength=classes).min()):
         raise InputError(
             "averaged_images",
@@ -133,7 +140,9 @@ def _averaged(
 def _label_tensor(
     hard: Tensor, classes: int, settings: DistillSettings, kind: torch.dtype
 ) -> Tensor:
-    """Classes as they are; or logits whose softmax gives the own class `label_confidence`, the others equal shares."""
+    """Classes as they are; or logits whose softmax gives the own class `label_confidence`, the
+    others equal shares.
+    """
     if settings.labels == "hard":
         return hard
     gap = math.log(settings.label_confidence * (classes - 1) / (1 - settings.label_confidence))
@@ -141,7 +150,10 @@ def _label_tensor(
 
 
 class _Run:
-    """A distillation under way: what is learned, its momentum, and its history. Saved and restored as one file."""
+    """A distillation under way:
+
+    what is learned, its momentum, and its history. Saved and restored as one file.
+    """
 
     def __init__(self, initial: Distilled):
         self.iteration = 0
@@ -196,13 +208,15 @@ def distill(
     progress: Progress = silent,
     save_every_seconds: float = 30.0,
 ) -> Distillation:
-    """Learn a distilled set from teachers' trajectories; goes on from `checkpoint` if that file is there.
+    """Learn a distilled set from teachers' trajectories; goes on from `checkpoint` if that file is
+    there.
 
-    Under torchrun each process takes its share of an iteration's segments, and the first keeps the checkpoint.
-    Candidates every `select_every` iterations (the initial set is the first) train `selection_networks` networks by the
-    final evaluation's recipe; the best on validation is released. With `selection: last` none is trained, `validation` is
-    not looked at, and the last candidate is released. Test data are not an argument here.
-    Raises InputError for settings the trajectories cannot serve, and when the loss or what is learned is not finite.
+    Under torchrun each process takes its share of an iteration's segments, and the first keeps the
+    checkpoint. Candidates every `select_every` iterations (the initial set is the first) train
+    `selection_networks` networks by the final evaluation's recipe; the best on validation is
+    released. With `selection: last` none is trained, `validation` is not looked at, and the last
+    candidate is released. Test data are not an argument here. Raises InputError for settings the
+    trajectories cannot serve, and when the loss or what is learned is not finite.
     """
     check_trajectories(trajectories, network, settings)
     check_processes(settings)
@@ -231,7 +245,9 @@ def distill(
 def check_trajectories(
     trajectories: list[Trajectory], network: Network, settings: DistillSettings
 ) -> None:
-    """Raises InputError unless every trajectory fits the network and reaches as far as a segment may."""
+    """Raises InputError unless every trajectory fits the network and reaches as far as a segment
+    may.
+    """
     if not trajectories:
         raise InputError(
             "teachers", "there are no trajectories to match", "train one teacher or more"
@@ -241,13 +257,16 @@ def check_trajectories(
         if trajectory.parameter_count != network.parameter_count:
             raise InputError(
                 trajectory.path,
-                f"holds {trajectory.parameter_count} parameters a snapshot and the network has {network.parameter_count}",
+                f"holds {trajectory.parameter_count} parameters a snapshot and the network "
+                f"has {network.parameter_count}",
                 "train teachers with these network settings",
             )
         if trajectory.snapshots <= needed:
             raise InputError(
                 "max_start_epoch",
-                f"{settings.max_start_epoch} and expert_epochs {settings.expert_epochs} need snapshots to epoch {needed}, and {trajectory.path} ends at {trajectory.snapshots - 1}",
+                f"{settings.max_start_epoch} and expert_epochs {settings.expert_epochs} need "
+                f"snapshots to epoch {needed}, and {trajectory.path} ends at "
+                f"{trajectory.snapshots - 1}",
                 "lower it or raise the teachers' kept_epochs",
             )
 
@@ -265,7 +284,9 @@ def check_processes(settings: DistillSettings) -> None:
 def _iterate(
     run: _Run, network: Network, trajectories: list[Trajectory], settings: DistillSettings
 ) -> None:
-    """One iteration: segments of teachers, a student's steps along each, and a step on what is learned."""
+    """One iteration: segments of teachers, a student's steps along each, and a step on what is
+    learned.
+    """
     numbers = processes.mine(settings.segments_per_step)
     found = [_along_a_segment(run, network, trajectories, settings, k) for k in numbers]
     own = [
@@ -297,7 +318,9 @@ def _along_a_segment(
     settings: DistillSettings,
     number: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss and its gradient along this iteration's segment `number`: a teacher, a start epoch, a student's steps."""
+    """The loss and its gradient along this iteration's segment `number`: a teacher, a start epoch,
+    a student's steps.
+    """
     random = generator(settings.seed, "iteration", run.iteration, *([number] if number else []))
     teacher = trajectories[int(torch.randint(len(trajectories), (), generator=random))]
     epoch = int(torch.randint(settings.max_start_epoch, (), generator=random))
@@ -326,7 +349,8 @@ def _refuse_divergence(
         name = "learning_rate_images" if run.iteration else "step_size"
     raise InputError(
         name,
-        f"the matching loss is not finite at iteration {run.iteration} (step size {step_size:.3g}, started at {settings.step_size:.3g})",
+        f"the matching loss is not finite at iteration {run.iteration} (step size "
+        f"{step_size:.3g}, started at {settings.step_size:.3g})",
         f"lower {name}",
     )
 
@@ -360,7 +384,9 @@ def _add_candidate(
     settings: DistillSettings,
     evaluation: EvaluateSettings,
 ):
-    """Score what is there now on validation, unless the last is taken whatever it is worth, and keep its tensors."""
+    """Score what is there now on validation, unless the last is taken whatever it is worth, and
+    keep its tensors.
+    """
     if any(candidate["iteration"] == run.iteration for candidate in run.candidates):
         return
     now = run.distilled

@@ -1,4 +1,6 @@
-"""Train from scratch on a small labelled set, and score: the one measure that every released set goes through."""
+"""Train from scratch on a small labelled set, and score: the one measure that every released set
+goes through.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ from medddist.method.training import Diverged, Labelled, Recipe, predict, train,
 
 
 class EvaluateSettings(Settings):
-    """`networks` fresh networks by one recipe; the learning rate is the set's own, learned or tuned on validation.
+    """`networks` fresh networks by one recipe; the learning rate is the set's own, learned or tuned
+    on validation.
 
-    The defaults are MTT's evaluation: 1,000 epochs, momentum 0.9, weight decay 5e-4, a tenth of the rate after half.
+    The defaults are MTT's evaluation: 1,000 epochs, momentum 0.9, weight decay 5e-4, a tenth of the
+    rate after half.
     """
 
     networks: int = Field(5, ge=1)
@@ -43,7 +47,9 @@ def trained_networks(
     progress: Progress = silent,
     what: str = "training networks",
 ) -> list[Tensor]:
-    """Parameters (P,) of networks trained from scratch on images (N, C, H, W) and labels (N,) or (N, K)."""
+    """Parameters (P,) of networks trained from scratch on images (N, C, H, W) and labels (N,) or
+    (N, K).
+    """
     trained = []
     for number in range(networks):
         start = initial_parameters(network, *seed, "network", number).to(images)
@@ -74,7 +80,9 @@ def tried_on_validation(
     validation: Labelled,
     seed: tuple[int | str, ...],
 ) -> dict[str, float]:
-    """`mean_validation_scores` of fresh networks; zeros where training diverges, so that such a choice loses."""
+    """`mean_validation_scores` of fresh networks; zeros where training diverges, so that such a
+    choice loses.
+    """
     try:
         trained = trained_networks(network, images, labels, recipe, networks, seed)
         return mean_validation_scores(network, trained, validation)
@@ -93,7 +101,9 @@ def tuned_learning_rate(
     networks: int,
     seed: tuple[int | str, ...],
 ) -> tuple[float, dict[str, float]]:
-    """The candidate whose networks score best on validation, and every candidate's score (as written: '0.01')."""
+    """The candidate whose networks score best on validation, and every candidate's score (as
+    written: '0.01').
+    """
     scores = {}
     for rate in candidates:
         tried = recipe.model_copy(update={"learning_rate": rate})
@@ -110,15 +120,16 @@ def random_real(
 ) -> Tensor:
     """Indices of a random real subset as large as the distilled set.
 
-    draw: `balanced`, so many of each class; or `natural`, as many in all, in the data's own proportions.
-    Raises InputError when there are not so many images of every class.
+    draw: `balanced`, so many of each class; or `natural`, as many in all, in the data's own
+        proportions. Raises InputError when there are not so many images of every class.
     """
     labels = labels.cpu()
     fewest = int(torch.bincount(labels, minlength=classes).min())
     if not 1 <= images_per_class <= fewest:
         raise InputError(
             "images_per_class",
-            f"{images_per_class} is not between 1 and {fewest}, the training images of the smallest class",
+            f"{images_per_class} is not between 1 and {fewest}, the training images of the "
+            "smallest class",
             "change it",
         )
     if draw == "natural":

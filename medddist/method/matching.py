@@ -1,7 +1,8 @@
 """Matching training trajectories: the loss and its exact gradient.
 
-A teacher trained on the real images was at theta*_t after t epochs (or over epoch t on average) and at theta*_{t+M} after M more. A student starts at
-theta_0 = theta*_t and takes N steps on the distilled images,
+A teacher trained on the real images was at theta*_t after t epochs (or over epoch t on average) and
+at theta*_{t+M} after M more. A student starts at theta_0 = theta*_t and takes N steps on the
+distilled images,
 
     theta_{i+1} = theta_i - alpha * d/dtheta CE(theta_i; A_i(images[batch_i]), labels[batch_i]),
 
@@ -9,8 +10,9 @@ and the loss is how far it ends from the teacher, in units of how far the teache
 
     L = |theta_N - theta*_{t+M}|^2 / |theta*_t - theta*_{t+M}|^2.
 
-Source: Cazenavette et al., CVPR 2022, equation 2; Li et al., arXiv:2209.14603. Notation: N student steps, M expert
-epochs, alpha the step size (learned as its logarithm, so that it stays positive), A_i the augmentation of step i.
+Source: Cazenavette et al., CVPR 2022, equation 2; Li et al., arXiv:2209.14603. Notation: N student
+    steps, M expert epochs, alpha the step size (learned as its logarithm, so that it stays
+    positive), A_i the augmentation of step i.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medddist.base.threads import shared_threads
 from medddist.method.augment import AugmentSettings, Draws, augment, draw
 from medddist.method.fast.derivatives import (
     directional,
@@ -30,14 +33,16 @@ from medddist.method.fast.derivatives import (
     slopes,
 )
 from medddist.method.networks import Network
-from medddist.threads import shared_threads
 
 Way = Literal["exact", "difference"]  # to the gradient; see `matching_gradient`
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """What is learned. `labels` are classes (N,), or logits (N, K) of soft labels that are learned too."""
+    """What is learned.
+
+    `labels` are classes (N,), or logits (N, K) of soft labels that are learned too.
+    """
 
     images: Tensor  # (N, C, H, W), standardised
     labels: Tensor
@@ -85,7 +90,9 @@ class Segment:
 def student_batches(
     images: int, batch_size: int, student_steps: int, random: torch.Generator
 ) -> tuple[Tensor, ...]:
-    """Index tensors of the student's steps: shuffled passes over the images, without replacement within a pass."""
+    """Index tensors of the student's steps: shuffled passes over the images, without replacement
+    within a pass.
+    """
     batches: list[Tensor] = []
     while len(batches) < student_steps:
         batches += torch.randperm(images, generator=random).split(batch_size)
@@ -111,9 +118,11 @@ def segment(
 def matching_loss(
     network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings
 ) -> Tensor:
-    """L of the module's text, a scalar that is differentiable in all of `distilled`, by unrolling the student's steps.
+    """L of the module's text, a scalar that is differentiable in all of `distilled`, by unrolling
+    the student's steps.
 
-    This is the reference: it reads like the equations, and its memory grows with the student's steps.
+    This is the reference: it reads like the equations, and its memory grows with the student's
+        steps.
     """
     theta = run.start.detach().requires_grad_()
     for batch, draws in zip(run.batches, run.draws):
@@ -127,7 +136,9 @@ def matching_loss(
 def unrolled_gradient(
     network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings
 ) -> tuple[float, dict[str, Tensor]]:
-    """`matching_loss` and its gradient by the name of each learned tensor, through one graph of all student steps."""
+    """`matching_loss` and its gradient by the name of each learned tensor, through one graph of all
+    student steps.
+    """
     leaves = distilled.leaves()
     loss = matching_loss(network, leaves, run, augmentation)
     return loss.item(), dict(
@@ -144,24 +155,31 @@ def matching_gradient(
     *,
     way: Way = "exact",
 ) -> tuple[float, dict[str, Tensor]]:
-    """The same by a sweep back over the student's steps, in memory that hardly grows with their number.
+    """The same by a sweep back over the student's steps, in memory that hardly grows with their
+    number.
 
-    Only theta_0 ... theta_N are kept. With lambda_N = dL/dtheta_N and g_i the gradient of step i's cross-entropy,
+    Only theta_0 ... theta_N are kept. With lambda_N = dL/dtheta_N and g_i the gradient of step i's
+    cross-entropy,
 
-        dL/dalpha -= <g_i, lambda_{i+1}>,   dL/dx_i = -alpha d<g_i, lambda_{i+1}>/dx_i,   lambda_i = lambda_{i+1} - alpha H_i lambda_{i+1},
+        dL/dalpha -= <g_i, lambda_{i+1}>,   dL/dx_i = -alpha d<g_i, lambda_{i+1}>/dx_i,   lambda_i =
+        lambda_{i+1} - alpha H_i lambda_{i+1},
 
-    for i = N-1 ... 0, where x_i is the augmented batch (and likewise for its labels). The ways to these three:
+    for i = N-1 ... 0, where x_i is the augmented batch (and likewise for its labels). The ways to
+    these three:
 
-        exact       `derivatives.directional`: the derivatives of the slope <g_i, lambda_{i+1}>, written out
-        difference  `derivatives.directional_by_difference`: of two first derivatives with the same ReLUs open; faster, half the digits
+        exact       `derivatives.directional`: the derivatives of the slope <g_i, lambda_{i+1}>,
+        written out difference  `derivatives.directional_by_difference`: of two first derivatives
+        with the same ReLUs open; faster, half the digits
 
-    A difference keeps its steps' first derivatives and a bit for each ReLU. Raises ValueError for another way.
+    A difference keeps its steps' first derivatives and a bit for each ReLU. Raises ValueError for
+    another way.
     """
     if way not in get_args(Way):
         raise ValueError(f"way: {way!r} is not known; use one of {', '.join(get_args(Way))}")
     leaves, alpha = distilled.leaves(), distilled.step_size.detach()
     steps, taken = len(run.batches), []
-    # One piece for all of them: small ones between a step's large tensors would keep the holes of these from being filled again.
+    # One piece for all of them: small ones between a step's large tensors would keep the holes of
+    # these from being filled again.
     thetas = run.start.new_empty(steps + 1, run.start.numel())  # (N + 1, P)
     thetas[0] = run.start
     for number, (batch, draws) in enumerate(zip(run.batches, run.draws)):

@@ -1,7 +1,8 @@
 """The ConvNet of the study, as a function of one flat parameter vector.
 
-Trajectory matching compares, slices and moves whole parameter vectors, so the library holds a network as
-`logits = network(theta, x)` with theta (P,), and never mutates a module's own parameters.
+Trajectory matching compares, slices and moves whole parameter vectors, so the library holds a
+network as `logits = network(theta, x)` with theta (P,), and never mutates a module's own
+parameters.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ class NetworkSettings(Settings):
 
 
 class ConvNet(nn.Module):
-    """Blocks of 3x3 convolution, instance norm with affine, ReLU, 2x2 average pool; then one linear layer.
+    """Blocks of 3x3 convolution, instance norm with affine, ReLU, 2x2 average pool; then one linear
+    layer.
 
-    (N, C, H, W) -> logits (N, K). Source: Gidaris & Komodakis 2018, as MTT (Cazenavette et al., CVPR 2022) uses it.
+    (N, C, H, W) -> logits (N, K). Source: Gidaris & Komodakis 2018, as MTT (Cazenavette et al.,
+    CVPR 2022) uses it.
     """
 
     def __init__(self, width: int, depth: int, channels: int, classes: int, image_size_px: int):
@@ -57,7 +60,9 @@ class ConvNet(nn.Module):
 
 
 class Network:
-    """A module as a function of its flat parameter vector: `network(theta, x)`, theta (P,), x (N, C, H, W) -> (N, K)."""
+    """A module as a function of its flat parameter vector: `network(theta, x)`, theta (P,), x (N,
+    C, H, W) -> (N, K).
+    """
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -93,7 +98,9 @@ def convnet(settings: NetworkSettings, channels: int, classes: int, image_size_p
 
 
 def initial_parameters(network: Network, *seed: int | str) -> Tensor:
-    """A fresh theta (P,) by each layer's own default initialisation, drawn from the named seed on the CPU."""
+    """A fresh theta (P,) by each layer's own default initialisation, drawn from the named seed on
+    the CPU.
+    """
     fresh = copy.deepcopy(
         network.module
     ).cpu()  # so that every device sees the same numbers, and the module keeps its own

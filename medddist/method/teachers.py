@@ -26,12 +26,14 @@ from medddist.method.trajectories import Trajectory, open_trajectory, write_traj
 
 
 class TeacherSettings(Settings):
-    """How many teachers, how each is trained, and the snapshots that matching may use: after epoch 0 to `kept_epochs`.
+    """How many teachers, how each is trained, and the snapshots that matching may use: after epoch
+    0 to `kept_epochs`.
 
     A teacher stops there: what the recipe would do after it is read by nobody.
-    snapshots: `last`, the parameters at an epoch's end, as in MTT; or `mean`, their mean over the epoch's steps, which is
-    where a teacher goes without the noise of its last mini-batches.
-    privacy: DP-SGD, for a set with a guarantee; see `privacy`. Such teachers are not the same bits twice.
+    snapshots: `last`, the parameters at an epoch's end, as in MTT; or `mean`, their mean over the
+        epoch's steps, which is where a teacher goes without the noise of its last mini-batches.
+    privacy: DP-SGD, for a set with a guarantee; see `privacy`. Such teachers are not the same bits
+        twice.
     """
 
     teachers: int = Field(100, ge=1)
@@ -45,7 +47,8 @@ class TeacherSettings(Settings):
     def _trained_as_long_as_kept(self):
         if self.kept_epochs > self.recipe.epochs:
             raise ValueError(
-                f"kept_epochs {self.kept_epochs} is more than the {self.recipe.epochs} epochs of the recipe; lower it"
+                f"kept_epochs {self.kept_epochs} is more than the {self.recipe.epochs} epochs "
+                "of the recipe; lower it"
             )
         return self
 
@@ -65,10 +68,12 @@ def train_teacher(
     progress: Progress = silent,
     save_every_seconds: float = 20.0,
 ) -> Trajectory:
-    """Teacher `index` as a file in `folder`; read if it is there, gone on with if it was interrupted.
+    """Teacher `index` as a file in `folder`; read if it is there, gone on with if it was
+    interrupted.
 
-    The teacher depends on settings, data and index alone. On a CPU, with as many threads, it ends with the same bits however often it
-    was stopped. Not so with `privacy`: then its noise is new, and the file says what is guaranteed for all of settings.teachers together.
+    The teacher depends on settings, data and index alone. On a CPU, with as many threads, it ends
+    with the same bits however often it was stopped. Not so with `privacy`: then its noise is new,
+    and the file says what is guaranteed for all of settings.teachers together.
     """
     path = teacher_path(folder, index)
     if path.exists():

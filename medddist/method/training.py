@@ -1,4 +1,6 @@
-"""One way to train a network on labelled images; teachers, students of any released set and references all go through it."""
+"""One way to train a network on labelled images; teachers, students of any released set and
+references all go through it.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,19 @@ from torch import Tensor
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.base.settings import Settings
+from medddist.base.threads import shared_threads
 from medddist.method.augment import AugmentSettings, augment, draw
 from medddist.method.fast.derivatives import gradient, logits
 from medddist.method.networks import Network
-from medddist.threads import shared_threads
 
 
 class Recipe(Settings):
     """Stochastic gradient descent on the cross-entropy.
 
-    sampling: `natural` passes once over the images an epoch; `balanced` draws as many, each class equally often.
-    schedule: of the learning rate; `halfway` divides it by ten after half of the steps (MTT's evaluation).
+    sampling: `natural` passes once over the images an epoch; `balanced` draws as many, each class
+        equally often.
+    schedule: of the learning rate; `halfway` divides it by ten after half of the steps (MTT's
+        evaluation).
     """
 
     epochs: int = Field(50, ge=1)
@@ -39,7 +43,9 @@ class Recipe(Settings):
 
 
 class Diverged(InputError):
-    """A loss, parameters or answers are no longer finite: the learning rate is too large for these images."""
+    """A loss, parameters or answers are no longer finite: the learning rate is too large for these
+    images.
+    """
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,9 @@ def train(
 ) -> Tensor:
     """Train from theta (P,) and return the parameters reached (P,).
 
-    images (N, C, H, W), standardised; labels (N,) classes, or (N, K) probabilities. `stop_after` so many epochs the recipe,
-    its schedule included, is left where it is.
-    Raises Diverged, an InputError, when the loss or the parameters are no longer finite.
+    images (N, C, H, W), standardised; labels (N,) classes, or (N, K) probabilities. `stop_after` so
+    many epochs the recipe, its schedule included, is left where it is. Raises Diverged, an
+    InputError, when the loss or the parameters are no longer finite.
     """
     state = resume or TrainingState(0, theta.detach(), torch.zeros_like(theta))
     while state.epoch < (recipe.epochs if stop_after is None else stop_after):
@@ -113,7 +119,9 @@ def rate_factor(schedule: str, progress: float) -> float:
 
 
 def sampled_order(labels: Tensor, sampling: str, random: torch.Generator) -> Tensor:
-    """(N,) indices of one epoch's images in order, on the CPU; soft labels count as their likeliest class."""
+    """(N,) indices of one epoch's images in order, on the CPU; soft labels count as their likeliest
+    class.
+    """
     count = len(labels)
     if sampling == "natural":
         return torch.randperm(count, generator=random)
@@ -127,7 +135,9 @@ def sampled_order(labels: Tensor, sampling: str, random: torch.Generator) -> Ten
 
 
 def _repeated(indices: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """`count` of the indices: whole shuffled passes, then a part of one, so that none comes up twice more than another."""
+    """`count` of the indices: whole shuffled passes, then a part of one, so that none comes up
+    twice more than another.
+    """
     passes = -(-count // len(indices))
     return torch.cat(
         [indices[torch.randperm(len(indices), generator=random)] for _ in range(passes)]
@@ -164,7 +174,9 @@ Labelled = tuple[
 
 
 def validation_scores(network: Network, theta: Tensor, labelled: Labelled) -> dict[str, float]:
-    """Accuracy and balanced accuracy, for curves and for choices; test scores with intervals are `metrics`' matter."""
+    """Accuracy and balanced accuracy, for curves and for choices; test scores with intervals are
+    `metrics`' matter.
+    """
     predicted, truth = predict(network, theta, labelled[0]).argmax(1).cpu(), labelled[1].cpu()
     return {
         "accuracy": float(accuracy_score(truth, predicted)),

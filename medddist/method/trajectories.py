@@ -1,8 +1,10 @@
-"""Teachers' trajectories on disk: one safetensors file a teacher, a row a snapshot; and the files of other results.
+"""Teachers' trajectories on disk: one safetensors file a teacher, a row a snapshot; and the files
+of other results.
 
-What is read is compared with sums (SHA-256, shortened) that the file carries: of each row of a trajectory, so that reading two rows
-costs two, of each tensor of a result, and of the words beside them. Files from before there were sums are read without.
-Values that are not finite are neither written nor read.
+What is read is compared with sums (SHA-256, shortened) that the file carries: of each row of a
+trajectory, so that reading two rows costs two, of each tensor of a result, and of the words beside
+them. Files from before there were sums are read without. Values that are not finite are neither
+written nor read.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from medddist.base.tensors import KEPT, _opened, _require, _require_finite, _sav
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A teacher's file: float32 `parameters` (S, P), row t after t epochs (or the mean over epoch t), and what it was made with.
+    """A teacher's file: float32 `parameters` (S, P), row t after t epochs (or the mean over epoch
+    t), and what it was made with.
 
     Opening reads the header alone; `rows` reads just the snapshots that are asked for.
     """
@@ -34,7 +37,8 @@ class Trajectory:
         for epoch in epochs:
             if not 0 <= epoch < self.snapshots:
                 raise IndexError(
-                    f"{self.path}: no snapshot after epoch {epoch}; it has 0 to {self.snapshots - 1}"
+                    f"{self.path}: no snapshot after epoch {epoch}; it has 0 to "
+                    f"{self.snapshots - 1}"
                 )
         with _opened(self.path) as file:
             parameters = file.get_slice("parameters")

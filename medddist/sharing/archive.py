@@ -1,4 +1,6 @@
-"""A package's files as bytes, in a flat folder or a .zip: bounded before they are read, written whole or not at all."""
+"""A package's files as bytes, in a flat folder or a .zip: bounded before they are read, written
+whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class Folder:
                 _add(self.sizes, entry.name, about.st_size)
 
     def read(self, name: str) -> bytes:
-        # No link is followed even if one took the file's place since; a pipe would not keep us waiting.
+        # No link is followed even if one took the file's place since; a pipe would not keep us
+        # waiting.
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.handle)
         with open(handle, "rb") as file:
             return file.read(self.sizes[name] + 1)
@@ -102,7 +105,9 @@ class Zip:
 
 
 def _require_short_list(file: io.BufferedReader, size: int) -> None:
-    """Before Python's reader makes an object of every entry: how many there are, from the record that ends the file."""
+    """Before Python's reader makes an object of every entry: how many there are, from the record
+    that ends the file.
+    """
     file.seek(max(size - END.size - 20, 0))
     tail = file.read()
     if len(tail) < END.size or not tail[-END.size :].startswith(b"PK\5\6"):
@@ -133,7 +138,10 @@ def _add(sizes: dict[str, int], name: str, size: int) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Folder | Zip]:
-    """A package's files, listed and bounded. Raises InputError, without the package's name, for what is not one."""
+    """A package's files, listed and bounded.
+
+    Raises InputError, without the package's name, for what is not one.
+    """
     box = _tried(lambda: _box(path))
     try:
         _tried(box.list)
@@ -171,19 +179,20 @@ def _tried(read, where: str = ""):
         return read()
     except InputError:
         raise
-    except Exception as problem:  # of a damaged zip comes anything: BadZipFile, zlib.error, struct.error, NotImplementedError ...
+    # of a damaged zip comes anything: BadZipFile, zlib.error, struct.error, NotImplementedError ...
+    except Exception as problem:
         reason = f"cannot be read ({problem or type(problem).__name__})"
         raise InputError(shortened(f"{where}: {reason}" if where else reason)) from None
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def write(path: Path, files: dict[str, bytes]) -> None:
     """A .zip where the name ends so, otherwise a folder; there as a whole or not at all.
 
-    A .zip of that name is replaced, a folder with something in it is not. It is made to be sent: its files have the modes
-    that the umask gives. Raises NotWritable where it cannot be written.
+    A .zip of that name is replaced, a folder with something in it is not. It is made to be sent:
+    its files have the modes that the umask gives. Raises NotWritable where it cannot be written.
     """
     try:
         if path.suffix.lower() == ".zip":

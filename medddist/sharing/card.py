@@ -1,4 +1,7 @@
-"""README.md of a package: a datasheet (Gebru et al. 2021) filled in from the manifest and from nothing else."""
+"""README.md of a package:
+
+a datasheet (Gebru et al. 2021) filled in from the manifest and from nothing else.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,18 @@ def _texts(manifest: Manifest) -> dict[str, str]:
         | {
             "total": str(sum(manifest.images)),
             "classes": str(len(manifest.class_names)),
-            "size": f"{pixels.image_size_px} x {pixels.image_size_px} pixels in {'grey' if pixels.channels == 1 else 'colour'}",
+            "size": (
+                f"{pixels.image_size_px} x {pixels.image_size_px} pixels in "
+                f"{'grey' if pixels.channels == 1 else 'colour'}"
+            ),
             "label_kind": "one class"
             if manifest.labels == "hard"
             else "a probability for each class",
             "test_images": _test_images(manifest),
-            "collection": "The images that it came from were calculated by a simulation, and are of no patient."
+            "collection": (
+                "The images that it came from were calculated by a simulation, and are of no "
+                "patient."
+            )
             if manifest.simulated
             else "How the real images were collected is not part of this package; ask the creator.",
             "scaling": "; ".join(scaling),
@@ -70,7 +79,10 @@ def _origin(manifest: Manifest) -> dict[str, str]:
     """What the images are, how near to real ones they began, and how near they are."""
     total, compared = sum(manifest.images), manifest.copies != NOT_COMPARED
     copies = manifest.copies.images if compared else 0
-    within = f"unchanged or nearly so (within {COPY_LEVELS}/255 of one of them, root mean square over pixels)"
+    within = (
+        f"unchanged or nearly so (within {COPY_LEVELS}/255 of one of them, root mean square "
+        "over pixels)"
+    )
     if manifest.simulated:
         nature = (
             f"Simulated images, {copies} of {total} {within}"
@@ -79,16 +91,29 @@ def _origin(manifest: Manifest) -> dict[str, str]:
         )
         return {
             "nature": nature,
-            "confidential": f"No: it came from simulated images, of no patient.{_near(manifest, 'simulated')}",
+            "confidential": (
+                f"No: it came from simulated images, of no patient.{_near(manifest, 'simulated')}"
+            ),
         }
     if copies:
-        return {"nature": f"**{copies} of {total} are real images, {within}**",
-                "confidential": f"Yes: those are images of the data set it came from.{_near(manifest, 'real')}"}  # fmt: skip
+        return {
+            "nature": f"**{copies} of {total} are real images, {within}**",
+            "confidential": (
+                f"Yes: those are images of the data set it came from.{_near(manifest, 'real')}"
+            ),
+        }
     if manifest.copies_real_images:
-        return {"nature": "**Real images, unchanged**: the distillation's start was the best on validation",
-                "confidential": "Yes: the images are those of the data set it came from."}  # fmt: skip
-    start = {"noise": "They started from noise", "real": "Each started as a copy of a real image",
-             "average": "Each started as an average of real images"}  # fmt: skip
+        return {
+            "nature": (
+                "**Real images, unchanged**: the distillation's start was the best on validation"
+            ),
+            "confidential": "Yes: the images are those of the data set it came from.",
+        }
+    start = {
+        "noise": "They started from noise",
+        "real": "Each started as a copy of a real image",
+        "average": "Each started as an average of real images",
+    }
     known = start.get(
         str(manifest.settings.distillation.get("initial_images")), "How they started is not stated"
     )
@@ -96,7 +121,10 @@ def _origin(manifest: Manifest) -> dict[str, str]:
         "nature": "The images that distillation started from, unchanged"
         if manifest.unchanged
         else "Images that were learned",
-        "confidential": f"{known}, were calculated from real images, and may resemble them.{_near(manifest, 'real')}",
+        "confidential": (
+            f"{known}, were calculated from real images, and may resemble "
+            f"them.{_near(manifest, 'real')}"
+        ),
     }
 
 
@@ -108,7 +136,8 @@ def _near(manifest: Manifest, kind: str) -> str:
         return ""
     near, compared = manifest.copies.nearer_to_training, manifest.copies.compared
     return (
-        f" Of {compared} compared, {near} are nearer to a {kind} image that they may have been learned from than to any of as many"
+        f" Of {compared} compared, {near} are nearer to a {kind} image that they may have "
+        "been learned from than to any of as many"
         " unseen ones of the class; by chance it would be half."
     )
 
@@ -120,21 +149,36 @@ def _test_images(manifest: Manifest) -> str:
 
 
 def _source(manifest: Manifest) -> dict[str, str]:
-    """The data set that it came from, as far as that is told, and what is guaranteed for its images."""
+    """The data set that it came from, as far as that is told, and what is guaranteed for its
+    images.
+    """
     source, told = manifest.source, manifest.privacy
     if told is None:
         total = sum(map(sum, source.images.values()))
-        return {"sample": f"It stands for a data set of {total} images, whose number by part and class is in the table.",
-                "identity": f"`source.fingerprint` is a digest (`{source.fingerprint}`). No image can be calculated from it, but it is not\n"
-                "  salted: whoever has the same data set, prepared in the same way, can recognise it.",
-                "guarantee": "No: nothing bounds what can be learned of a real image."}  # fmt: skip
+        return {
+            "sample": (
+                f"It stands for a data set of {total} images, whose number by part and class is "
+                "in the table."
+            ),
+            "identity": f"`source.fingerprint` is a digest (`{source.fingerprint}`). No image can be calculated from it, but it is not\n"
+            "  salted: whoever has the same data set, prepared in the same way, can "
+            "recognise it.",
+            "guarantee": "No: nothing bounds what can be learned of a real image.",
+        }
     composed = ", ".join(f"{count} {plain(name)}" for name, count in told.composed.items())
-    return {"sample": "It stands for a larger data set, whose size is withheld: the guarantee below does not cover exact numbers.",
-            "identity": "It does not: the data set's digest is withheld.",
-            "guarantee": f"Differential privacy for one {plain(told.unit)}, with epsilon {told.epsilon:.3g} and delta {told.delta:.3g}, of everything\n"
-            f"  in this package: composed over {composed} of DP-SGD (noise multiplier {told.noise_multiplier:g}, {plain(told.sampling)} sampling at\n"
-            f"  {told.sample_rate:g}; {plain(told.accountant)}). For n images of one patient epsilon is n times as large. Other sets made from the same\n"
-            "  images, and settings that were tried on them, are not counted."}  # fmt: skip
+    return {
+        "sample": (
+            "It stands for a larger data set, whose size is withheld: the guarantee below does "
+            "not cover exact numbers."
+        ),
+        "identity": "It does not: the data set's digest is withheld.",
+        "guarantee": f"Differential privacy for one {plain(told.unit)}, with epsilon {told.epsilon:.3g} and delta {told.delta:.3g}, of everything\n"
+        f"  in this package: composed over {composed} of DP-SGD (noise multiplier "
+        f"{told.noise_multiplier:g}, {plain(told.sampling)} sampling at\n"
+        f"  {told.sample_rate:g}; {plain(told.accountant)}). For n images of one patient "
+        "epsilon is n times as large. Other sets made from the same\n"
+        "  images, and settings that were tried on them, are not counted.",
+    }
 
 
 def _tables(manifest: Manifest) -> dict[str, str]:
@@ -175,7 +219,10 @@ def _audit(audit: dict) -> str:
     )
     verdict = "; ".join(audit["broken"]) or "Both controls are as they have to be"
     share = audit["settings"]["false_positives"]
-    return f"{plain(verdict)}. Membership in the training images, {share:.2g} false positives:\n\n{head}"
+    return (
+        f"{plain(verdict)}. Membership in the training images, {share:.2g} false "
+        f"positives:\n\n{head}"
+    )
 
 
 def _found(row: dict) -> list[str]:

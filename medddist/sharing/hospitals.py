@@ -1,9 +1,11 @@
-"""Several hospitals, each with data of its own: what a receiver can learn from what each of them sends.
+"""Several hospitals, each with data of its own: what a receiver can learn from what each of them
+sends.
 
-Ways to share are compared by what networks of one kind reach on every hospital's test part, by the bytes that are sent,
-and by the rounds of communication: packages of distilled images (one round), weights whose answers are averaged (one
-round), federated averaging (McMahan et al., AISTATS 2017; as many rounds as it takes), and the data themselves, which is
-what may not be sent.
+Ways to share are compared by what networks of one kind reach on every hospital's test part, by the
+bytes that are sent,
+and by the rounds of communication: packages of distilled images (one round), weights whose answers
+    are averaged (one round), federated averaging (McMahan et al., AISTATS 2017; as many rounds as
+    it takes), and the data themselves, which is what may not be sent.
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ FLOAT_BYTES, LABEL_BYTES = 4, 1
 
 
 def hospitals(data: Data, validation_fraction: float = 0.1, seed: int = 0) -> dict[str, Data]:
-    """The data by origin: each tests on its images in the test part, and deals its validation part out of the others itself.
+    """The data by origin: each tests on its images in the test part, and deals its validation part
+    out of the others itself.
 
-    Pixels are scaled by a hospital's own training images; by public constants, where those of `data` are.
-    Raises NotApplicable where origins are not known, or one lacks a class to train with.
+    Pixels are scaled by a hospital's own training images; by public constants, where those of
+    `data` are. Raises NotApplicable where origins are not known, or one lacks a class to train
+    with.
     """
     if data.train.origins is None or len(data.origin_names) < 2:
         raise NotApplicable(
@@ -103,7 +107,9 @@ def study_of(study: Study, data: Data) -> Study:
 
 
 def sent_packages(study: Study, folder: str | Path) -> dict[str, Path]:
-    """Each hospital's package as a .zip in `folder`, distilled from its own data alone; see `inbox_folder`."""
+    """Each hospital's package as a .zip in `folder`, distilled from its own data alone; see
+    `inbox_folder`.
+    """
     from medddist.sharing.writing import write_package
 
     own, paths = hospitals(study.data), {}
@@ -120,7 +126,9 @@ def sent_packages(study: Study, folder: str | Path) -> dict[str, Path]:
 
 
 def inbox_folder(study: Study) -> Path:
-    """A folder below the study's own for its hospitals' packages: another for another profile or other data."""
+    """A folder below the study's own for its hospitals' packages: another for another profile or
+    other data.
+    """
     name = study.profile.name
     depends_on = {"profile": study.profile.model_dump(mode="json"), "data": study.data.fingerprint}
     return study.out / "inbox" / f"{file_names([name])[name]}-{digest(depends_on)}"
@@ -143,9 +151,11 @@ class Union:
 
 
 def union(packages: Sequence[Package]) -> Union:
-    """All packages' images in the mean of their scalings, by the first's recipe at the geometric mean of their step sizes.
+    """All packages' images in the mean of their scalings, by the first's recipe at the geometric
+    mean of their step sizes.
 
-    Labels become probabilities where any package has them so. Raises InputError for packages that do not go together.
+    Labels become probabilities where any package has them so. Raises InputError for packages that
+    do not go together.
     """
     if not packages:
         raise InputError("packages", "there is none to train on")
@@ -196,12 +206,14 @@ def _columns(values: tuple[float, ...]) -> Tensor:
     return torch.tensor(values).view(1, -1, 1, 1)
 
 
-# ---- ways to share -----------------------------------------------------------------------------------------------------
+# ---- ways to share -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What a receiver has in the end: its networks' answers on all hospitals' test parts, one after the other."""
+    """What a receiver has in the end: its networks' answers on all hospitals' test parts, one after
+    the other.
+    """
 
     way: str
     sent_bytes: int
@@ -212,7 +224,9 @@ class Shared:
 def compare(
     study: Study, packages: Mapping[str, Path], key: Mapping[str, Path] | None = None
 ) -> list[dict[str, Any]]:
-    """A row a way to share: its cost, and `metrics.score` on each hospital's test part and on all of them."""
+    """A row a way to share: its cost, and `metrics.score` on each hospital's test part and on all
+    of them.
+    """
     from medddist.sharing.reading import open_package
 
     opened = {name: open_package(path, (key or {}).get(name)) for name, path in packages.items()}
@@ -310,7 +324,9 @@ def by_data(study: Study, own: Mapping[str, Data]) -> Shared:
 
 
 def by_federated_averaging(study: Study, own: Mapping[str, Data]) -> Shared:
-    """Every round, each hospital goes on from the mean network for some epochs on its data; means are by number of images."""
+    """Every round, each hospital goes on from the mean network for some epochs on its data; means
+    are by number of images.
+    """
     settings, network = study.profile.hospitals, study.network()
     recipe = study.profile.references.good_recipe.model_copy(
         update={"epochs": settings.local_epochs, "schedule": "constant"}
@@ -372,7 +388,9 @@ def _trained(
 
 
 def _kept(study: Study, train_all: Callable[[], list[Tensor]], **depends_on) -> list[Tensor]:
-    """Networks, theta (P,) each, read where they were trained before: alone and for their weights they are the same."""
+    """Networks, theta (P,) each, read where they were trained before: alone and for their weights
+    they are the same.
+    """
     settings = study.profile.hospitals
     folder = study.folder("hospitals", networks=settings.networks, seed=settings.seed, **depends_on)
     path = folder / "result.safetensors"

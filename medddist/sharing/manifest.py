@@ -1,6 +1,7 @@
 """What a package says of itself: its manifest, and the limits that a reader holds it to.
 
-The models are the one description of the format: `manifest.schema.json` beside this file is published from them.
+The models are the one description of the format: `manifest.schema.json` beside this file is
+    published from them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ MAX_WIDTH, MAX_EPOCHS, MAX_NETWORKS = (
 )  # a package may not make its receiver compute for years
 MAX_MESSAGE = 300  # of a reason, in characters: part of it may be what the package wrote
 NOT_MEASURED, NOT_COMPARED, WITHHELD = "not measured", "not compared", "withheld"
-COPY_LEVELS = 2  # of 255: a root mean square over pixels that nobody sees; an image that near to a real one is a copy of it
+# of 255: a root mean square over pixels that nobody sees; an image that near to a real one is a
+# copy of it
+COPY_LEVELS = 2
 
 
 def _printable(text: str) -> str:
@@ -68,9 +71,10 @@ class Pixels(Settings):
 class Source(Settings):
     """The data that was distilled.
 
-    The fingerprint is a SHA-256 over all pixels, labels and parts: there is no way back from it to an image, and one
-    image cannot be tried against it without all others. It is not salted, so whoever has the whole data set, a
-    public one, can tell that it was this; the card says so. Both are exact, and withheld where a guarantee is stated.
+    The fingerprint is a SHA-256 over all pixels, labels and parts: there is no way back from it to
+    an image, and one image cannot be tried against it without all others. It is not salted, so
+    whoever has the whole data set, a public one, can tell that it was this; the card says so. Both
+    are exact, and withheld where a guarantee is stated.
     """
 
     fingerprint: str = Field(pattern="^([0-9a-f]{32}|withheld)$")
@@ -97,7 +101,9 @@ class Result(Settings):
 
 
 class Guarantee(Settings):
-    """Differential privacy of everything in the package, with what its epsilon was composed of; see `medddist.method.private.dp_sgd`."""
+    """Differential privacy of everything in the package, with what its epsilon was composed of; see
+    `medddist.method.private.dp_sgd`.
+    """
 
     epsilon: PositiveFloat
     delta: float = Field(gt=0, lt=1)
@@ -111,7 +117,9 @@ class Guarantee(Settings):
 
 
 class Copies(Settings):
-    """How near the images are to those that they were distilled from, by their pixels: recorded when the package was written."""
+    """How near the images are to those that they were distilled from, by their pixels: recorded
+    when the package was written.
+    """
 
     images: int = Field(
         ge=0
@@ -188,27 +196,33 @@ class Manifest(Settings):
 
     @model_validator(mode="after")
     def _guarantee_holds(self):
-        """Exact figures of the real images would be outside of it, and so would a choice by them or a start from them."""
+        """Exact figures of the real images would be outside of it, and so would a choice by them or
+        a start from them.
+        """
         told = (self.source.fingerprint, self.source.images, self.measured, self.audit, self.copies)
         made = self.settings.distillation
         if self.privacy and told != (WITHHELD, {}, NOT_MEASURED, NOT_MEASURED, NOT_COMPARED):
             raise ValueError(
-                "privacy: is stated beside exact figures of the real images, which it does not cover"
+                "privacy: is stated beside exact figures of the real images, which it does "
+                "not cover"
             )
         if self.privacy and (made.get("initial_images"), made.get("selection")) != (
             "noise",
             "last",
         ):
             raise ValueError(
-                "privacy: is stated of a set that did not start from noise, or was chosen by real images"
+                "privacy: is stated of a set that did not start from noise, or was chosen by "
+                "real images"
             )
         if self.privacy and made.get("iterations") != self.selected_iteration:
             raise ValueError(
-                "privacy: is stated of a set that is not that of the last iteration, and was chosen by real images"
+                "privacy: is stated of a set that is not that of the last iteration, and was "
+                "chosen by real images"
             )
         if self.privacy and not has_fixed_scaling(self.pixels.mean, self.pixels.std):
             raise ValueError(
-                f"privacy: is stated beside a mean and spread of real pixels, which it does not cover; pixels.mean has to be"
+                "privacy: is stated beside a mean and spread of real pixels, which it does "
+                "not cover; pixels.mean has to be"
                 f" {PIXEL_MEAN:g} and pixels.std {PIXEL_STD:g}"
             )
         return self
@@ -218,7 +232,8 @@ class Manifest(Settings):
         network, evaluation = self.settings.network, self.settings.evaluation
         if network.width > MAX_WIDTH or self.pixels.image_size_px < 2**network.depth:
             raise ValueError(
-                f"settings.network: wider than {MAX_WIDTH}, or too deep for {self.pixels.image_size_px} px"
+                f"settings.network: wider than {MAX_WIDTH}, or too deep for "
+                f"{self.pixels.image_size_px} px"
             )
         if evaluation.recipe.epochs > MAX_EPOCHS or evaluation.networks > MAX_NETWORKS:
             raise ValueError(
@@ -230,7 +245,8 @@ class Manifest(Settings):
     def copies_real_images(self) -> bool:
         """Whether any image is a patient's, unchanged or nearly so: as recorded from pixels.
 
-        Of an older package, which has no such record, whether it is what a start from real images left.
+        Of an older package, which has no such record, whether it is what a start from real images
+        left.
         """
         if isinstance(self.copies, Copies):
             return self.copies.images > 0 and not self.simulated

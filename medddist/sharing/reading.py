@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Package(Dataset):
-    """A distilled set that was checked: a torch data set of (image (C, S, S), target), a class or probabilities (K,)."""
+    """A distilled set that was checked: a torch data set of (image (C, S, S), target), a class or
+    probabilities (K,).
+    """
 
     manifest: Manifest
     id: str  # SHA-256 of the manifest's bytes
@@ -76,7 +78,9 @@ class Package(Dataset):
         device: str = "auto",
         progress: Progress = silent,
     ) -> Trained:
-        """Networks trained on the set by its own recipe, as `receiving.Trained`; by default as many as the sender measured."""
+        """Networks trained on the set by its own recipe, as `receiving.Trained`; by default as many
+        as the sender measured.
+        """
         from medddist.sharing.receiving import trained
 
         return trained(self, networks, device, progress)
@@ -87,8 +91,9 @@ def open_package(
 ) -> Package:
     """A package's folder or .zip file, checked throughout.
 
-    key: a public key's file; what is not signed by it is refused. expect: the ID that it has to have.
-    Raises InputError, one line with the reason, for anything that is not a whole and usable package of this version.
+    key: a public key's file; what is not signed by it is refused. expect: the ID that it has to
+        have. Raises InputError, one line with the reason, for anything that is not a whole and
+        usable package of this version.
     """
     path = Path(path)
     try:
@@ -103,7 +108,8 @@ def _checked(box, key, expect) -> Package:
     name = hashlib.sha256(content).hexdigest()
     if expect is not None and expect.strip().lower() != name:
         raise InputError(
-            f"its ID is {name}, not the expected {shown(expect)[:80]}; ask the sender which one is meant"
+            f"its ID is {name}, not the expected {shown(expect)[:80]}; ask the sender which "
+            "one is meant"
         )
     signed, signed_by = SIGNATURE in box.sizes, _signed_by(box, content, key)
     manifest = manifest_from(content)
@@ -132,7 +138,8 @@ def _signed_by(box, manifest: bytes, key: str | Path | None) -> str | None:
 
     if SIGNATURE not in box.sizes:
         raise InputError(
-            "is not signed, and a signature was asked for with a key; ask the sender for a signed one"
+            "is not signed, and a signature was asked for with a key; ask the sender for a "
+            "signed one"
         )
     return require_signature(container.read(box, SIGNATURE, 64), manifest, Path(key))
 

@@ -80,10 +80,16 @@ class Trained:
         )
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Each network as network_K.safetensors, and network_K.onnx where the package onnx is installed; about.json beside."""
+        """Each network as network_K.safetensors, and network_K.onnx where the package onnx is
+        installed; about.json beside.
+        """
         folder, paths = Path(folder), []
-        about = {"package": self.package.id, "class_names": list(self.package.class_names), "network": self._settings(),
-                 "pixels": self.package.manifest.pixels.model_dump(mode="json")}  # fmt: skip
+        about = {
+            "package": self.package.id,
+            "class_names": list(self.package.class_names),
+            "network": self._settings(),
+            "pixels": self.package.manifest.pixels.model_dump(mode="json"),
+        }
         write_json(folder / "about.json", about)
         for k, theta in enumerate(self.parameters):
             named = {
@@ -100,18 +106,26 @@ class Trained:
         return self.package.manifest.settings.network.model_dump(mode="json")
 
     def _export(self, theta: Tensor, path: Path) -> None:
-        """Pixels (N, C, S, S) float32 in [0, 1] -> probabilities (N, K): the scaling is in it, so that nobody forgets it."""
+        """Pixels (N, C, S, S) float32 in [0, 1] -> probabilities (N, K): the scaling is in it, so
+        that nobody forgets it.
+        """
         pixel = self.package.manifest.pixels
         module = _FromPixels(self.network.loaded(theta), pixel.mean, pixel.std).cpu().eval()
         example = torch.zeros(1, pixel.channels, pixel.image_size_px, pixel.image_size_px)
         with replaced_atomically(path) as temporary, warnings.catch_warnings():
-            # The exporter by tracing is the small one: the other needs two packages more, and seconds a network.
+            # The exporter by tracing is the small one: the other needs two packages more, and
+            # seconds a network.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                module, (example,), str(temporary), dynamo=False, opset_version=OPSET,
-                input_names=["pixels"], output_names=["probabilities"],
+                module,
+                (example,),
+                str(temporary),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["pixels"],
+                output_names=["probabilities"],
                 dynamic_axes={"pixels": {0: "images"}, "probabilities": {0: "images"}},
-            )  # fmt: skip
+            )
         self.network.module.to(theta.device)
 
 

@@ -1,7 +1,8 @@
-"""Who made a package: an Ed25519 signature (RFC 8032) over the manifest, checked by a key that the receiver already has.
+"""Who made a package: an Ed25519 signature (RFC 8032) over the manifest, checked by a key that the
+receiver already has.
 
-A hash says that a package is what somebody sent; only a signature says who. A set that was made to mislead the networks
-trained on it looks like any other.
+A hash says that a package is what somebody sent; only a signature says who. A set that was made to
+mislead the networks trained on it looks like any other.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MAX_KEY_BYTES = 10_000
 
 
 def make_keys(folder: Path) -> str:
-    """A new pair, private.pem (readable by its owner alone) and public.pem; the public key's fingerprint.
+    """A new pair, private.pem (readable by its owner alone) and public.pem; the public key's
+    fingerprint.
 
     Raises InputError where either is there already: a lost private key cannot be made again.
     """
@@ -67,7 +69,8 @@ def require_signature(signature: bytes, manifest: bytes, key_file: Path) -> str:
         key.verify(signature, manifest)
     except InvalidSignature:
         raise InputError(
-            f"its signature is not by the key in {shown(key_file)}; ask the sender, and do not use it"
+            f"its signature is not by the key in {shown(key_file)}; ask the sender, and do "
+            "not use it"
         ) from None
     return fingerprint(key)
 

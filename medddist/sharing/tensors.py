@@ -1,4 +1,6 @@
-"""The numbers of a package, as safetensors: images, labels and step size, checked before and after they are loaded."""
+"""The numbers of a package, as safetensors: images, labels and step size, checked before and after
+they are loaded.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ BYTES = {"F32": 4, "I64": 8}
 
 @dataclass(frozen=True)
 class Contents:
-    """images (N, C, S, S) float32, standardised; targets (N,) int64 classes or (N, K) float32 probabilities; step_size ()."""
+    """images (N, C, S, S) float32, standardised; targets (N,) int64 classes or (N, K) float32
+    probabilities; step_size ().
+    """
 
     images: Tensor
     targets: Tensor
@@ -38,7 +42,10 @@ def packed(contents: Contents) -> bytes:
 
 
 def unpacked(content: bytes, manifest: Manifest) -> Contents:
-    """The tensors in these bytes. Raises InputError unless they are just those that the manifest announces, and usable."""
+    """The tensors in these bytes.
+
+    Raises InputError unless they are just those that the manifest announces, and usable.
+    """
     _require_layout(content, _expected(manifest))
     try:
         contents = Contents(**load(content))

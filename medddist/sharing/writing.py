@@ -61,18 +61,21 @@ def write_package(
     audit: bool = False,
     allow_copies: bool = False,
 ) -> str:
-    """The first seed's set of a study as a folder or, by the name's ending, a .zip; the package's ID.
+    """The first seed's set of a study as a folder or, by the name's ending, a .zip; the package's
+    ID.
 
-    stated: any of STATED, in the creator's words. sign_with: a private key's file. measure, audit: whether to say what
-    the set is worth and what it gives away. The same study, the same bytes.
-    Of a set with differential privacy the exact figures of the real images are withheld, which it does not cover.
-    Raises InputError for what cannot be stated, a key that is none, a place that cannot be written to, and, unless
-    `allow_copies`, for images that are a patient's, unchanged or nearly so (those of the phantom are of none).
+    stated: any of STATED, in the creator's words. sign_with: a private key's file. measure, audit:
+        whether to say what the set is worth and what it gives away. The same study, the same bytes.
+        Of a set with differential privacy the exact figures of the real images are withheld, which
+        it does not cover. Raises InputError for what cannot be stated, a key that is none, a place
+        that cannot be written to, and, unless `allow_copies`, for images that are a patient's,
+        unchanged or nearly so (those of the phantom are of none).
     """
     if study.profile.teachers.privacy and (measure or audit):
         raise InputError(
             "package",
-            "scores and the audit are exact figures of the real images, which teachers.privacy does not cover",
+            "scores and the audit are exact figures of the real images, which "
+            "teachers.privacy does not cover",
             "say --no-measure, and not --audit",
         )
     result = study.distillation()
@@ -81,8 +84,10 @@ def write_package(
     if copies != NOT_COMPARED and copies["images"] and not (simulated or allow_copies):
         raise InputError(
             "package",
-            f"{copies['images']} of {len(result.distilled.images)} images are real ones, unchanged or nearly so (within {COPY_LEVELS}/255 of a training image)",
-            "distil longer (distill.iterations, distill.learning_rate_images), or say --allow-copies if they may be sent",
+            f"{copies['images']} of {len(result.distilled.images)} images are real ones, "
+            f"unchanged or nearly so (within {COPY_LEVELS}/255 of a training image)",
+            "distil longer (distill.iterations, distill.learning_rate_images), or say "
+            "--allow-copies if they may be sent",
         )
     about = settings_of(study) | {
         "selected_iteration": result.selected_iteration,
@@ -102,8 +107,9 @@ def write_package(
 def copied(study: Study, result: Distillation) -> dict[str, int] | str:
     """A manifest's `copies`: how near the images are to the training images, by pixels.
 
-    Under `teachers.privacy` nothing is compared: a number would be an exact figure of the real images, and so would be
-    whether a package is written. That an image from noise is near to a real one, the guarantee itself makes unlikely.
+    Under `teachers.privacy` nothing is compared: a number would be an exact figure of the real
+    images, and so would be whether a package is written. That an image from noise is near to a real
+    one, the guarantee itself makes unlikely.
     """
     if study.profile.teachers.privacy:
         return NOT_COMPARED
@@ -124,7 +130,9 @@ def copied(study: Study, result: Distillation) -> dict[str, int] | str:
 
 
 def guaranteed(study: Study) -> dict[str, Any]:
-    """What the teachers' files say is guaranteed for what is made of them alone, and the source without exact figures."""
+    """What the teachers' files say is guaranteed for what is made of them alone, and the source
+    without exact figures.
+    """
     if not study.profile.teachers.privacy:
         return {}
     told = [
@@ -156,14 +164,18 @@ def settings_of(study: Study) -> dict[str, Any]:
 
 
 def measured(study: Study) -> list[dict[str, Any]]:
-    """The released set and its references on the study's test part; of several seeds, what the first's set is worth."""
+    """The released set and its references on the study's test part; of several seeds, what the
+    first's set is worth.
+    """
     alone = study.with_(study.profile.model_copy(update={"seeds": study.profile.seeds[:1]}))
     rows = alone.table(MEASURED)
     return [{"label": row["label"]} | {metric: row[metric] for metric in METRICS} for row in rows]
 
 
 def audited(study: Study) -> dict[str, Any]:
-    """What the set gives away, as far as it was measured, and what is wrong with the measurement if something is."""
+    """What the set gives away, as far as it was measured, and what is wrong with the measurement if
+    something is.
+    """
     from medddist.leaks.audit import audit, broken
 
     told = audit(study)

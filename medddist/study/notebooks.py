@@ -1,7 +1,8 @@
 """What the first cell of every notebook calls: its parameters, checked before anything long starts.
 
-papermill only warns about a name that it does not know and checks no types. Here both stop the notebook, in one line.
-torch is imported when a study is opened, so that a wrong parameter is refused at once.
+papermill only warns about a name that it does not know and checks no types. Here both stop the
+notebook, in one line. torch is imported when a study is opened, so that a wrong parameter is
+refused at once.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _INJECTED = (
     "# Parameters"  # how the cell begins that papermill puts after the one tagged `parameters`
 )
-_MARK = "profile"  # the parameter that every notebook has: the cell that declares it is the parameters cell
+# the parameter that every notebook has: the cell that declares it is the parameters cell
+_MARK = "profile"
 
 
 def parameters(namespace: Mapping[str, Any]) -> Any:
-    """A notebook's parameters, frozen and typed, from `locals()` of its first cell after the one tagged `parameters`.
+    """A notebook's parameters, frozen and typed, from `locals()` of its first cell after the one
+    tagged `parameters`.
 
-    The declaration is that cell itself, `name: type = default  # help`, with the types str, int, float and bool. What
-    counts is the value that the name has now, be it the default, papermill's, or one typed into the cell.
-    Raises InputError for an undeclared name that papermill injected and for a value of another type.
+    The declaration is that cell itself, `name: type = default  # help`, with the types str, int,
+    float and bool. What counts is the value that the name has now, be it the default, papermill's,
+    or one typed into the cell. Raises InputError for an undeclared name that papermill injected and
+    for a value of another type.
     """
     cells = _cells_run(namespace)
     declared = declared_types(cells)
@@ -49,7 +53,9 @@ def parameters(namespace: Mapping[str, Any]) -> Any:
 
 
 def declared_types(cells: Sequence[str]) -> dict[str, type]:
-    """Name to type of the last cell among these sources that declares parameters; InputError where none does."""
+    """Name to type of the last cell among these sources that declares parameters; InputError where
+    none does.
+    """
     for cell in reversed(cells):
         types = {
             node.target.id: ast.unparse(node.annotation)
@@ -71,9 +77,11 @@ def injected_names(cells: Sequence[str]) -> list[str]:
 
 
 def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
-    """The folder `out`; for "" `build/artifacts` of the clone that `start` (the working directory) lies in, or of `start`.
+    """The folder `out`; for "" `build/artifacts` of the clone that `start` (the working directory)
+    lies in, or of `start`.
 
-    So a notebook finds what others computed, whether it is opened from `notebooks/`, run by `make` or alone in Colab.
+    So a notebook finds what others computed, whether it is opened from `notebooks/`, run by `make`
+    or alone in Colab.
     """
     if out:
         return Path(out).expanduser()
@@ -81,7 +89,9 @@ def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
 
 
 def _top(start: Path | None = None) -> Path:
-    """The clone, or the study of one's own, that `start` lies in; `start` itself where there is none."""
+    """The clone, or the study of one's own, that `start` lies in; `start` itself where there is
+    none.
+    """
     here = (start or Path.cwd()).resolve()
     return next(
         (
@@ -94,7 +104,9 @@ def _top(start: Path | None = None) -> Path:
 
 
 def profile_file(name: str, start: Path | None = None) -> str:
-    """A profile's name as it is; the path of a .yaml that is not here is looked for at the top of the clone or study."""
+    """A profile's name as it is; the path of a .yaml that is not here is looked for at the top of
+    the clone or study.
+    """
     path = Path(name)
     if (
         path.suffix in (".yaml", ".yml")
@@ -106,7 +118,8 @@ def profile_file(name: str, start: Path | None = None) -> str:
 
 
 def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
-    """The study that a notebook's parameters name; `overrides` holds `name=value` changes to the profile, separated by spaces.
+    """The study that a notebook's parameters name; `overrides` holds `name=value` changes to the
+    profile, separated by spaces.
 
     `changes`: further ones, which a notebook derives from other parameters of its own.
     """
@@ -124,7 +137,9 @@ def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
 
 
 def _cells_run(namespace: Mapping[str, Any]) -> list[str]:
-    """The sources of the cells that ran so far; of a percent script that Python runs itself, all its cells."""
+    """The sources of the cells that ran so far; of a percent script that Python runs itself, all
+    its cells.
+    """
     if "In" in namespace:
         return list(namespace["In"])
     script = namespace.get("__file__")
@@ -136,7 +151,9 @@ def _cells_run(namespace: Mapping[str, Any]) -> list[str]:
 
 
 def _assignments(source: str, kind: type[ast.stmt]) -> Iterator[Any]:
-    """Top-level `name = value` or `name: type = value` of a cell; none where it is not plain Python (a magic)."""
+    """Top-level `name = value` or `name: type = value` of a cell; none where it is not plain Python
+    (a magic).
+    """
     try:
         statements = ast.parse(source).body
     except SyntaxError:
@@ -167,5 +184,6 @@ def _in_one_line(error: InputError) -> list[str]:
     return [f"{type(error).__name__}: {error}"]
 
 
-# IPython asks an exception for its own rendering: a refusal is shown as its line, without a traceback of library code.
+# IPython asks an exception for its own rendering: a refusal is shown as its line, without a
+# traceback of library code.
 InputError._render_traceback_ = _in_one_line  # type: ignore[attr-defined]

@@ -54,8 +54,10 @@ class Profile(Settings):
         needed, kept = self.distill.last_epoch_read, self.teachers.kept_epochs
         if needed > kept:
             raise ValueError(
-                f"distill.max_start_epoch {self.distill.max_start_epoch} and distill.expert_epochs {self.distill.expert_epochs} need"
-                f" teachers to epoch {needed}, and teachers.kept_epochs is {kept}; lower them, or raise it (teachers are then"
+                f"distill.max_start_epoch {self.distill.max_start_epoch} and "
+                f"distill.expert_epochs {self.distill.expert_epochs} need"
+                f" teachers to epoch {needed}, and teachers.kept_epochs is {kept}; lower "
+                "them, or raise it (teachers are then"
                 " trained anew)"
             )
         return self
@@ -67,7 +69,9 @@ class Profile(Settings):
         return self
 
     def changed(self, changes: dict[str, Any]) -> Profile:
-        """This profile with changes such as {"distill.iterations": 10}; InputError as `load_profile`."""
+        """This profile with changes such as {"distill.iterations": 10}; InputError as
+        `load_profile`.
+        """
         values = self.model_dump(mode="json")
         for setting, value in changes.items():
             _set(values, setting, value)
@@ -83,7 +87,8 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
-    """A profile of the package by name, or a .yaml file, with `changes` such as {"distill.iterations": 10}.
+    """A profile of the package by name, or a .yaml file, with `changes` such as
+    {"distill.iterations": 10}.
 
     Raises InputError for an unknown profile or setting and for a bad value.
     """

@@ -1,4 +1,6 @@
-"""Figures of record: every variant of a profile measured, with all that is needed to measure it again."""
+"""Figures of record: every variant of a profile measured, with all that is needed to measure it
+again.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def measure(
     folder: str | Path,
     progress: Progress = silent,
 ) -> tuple[dict, Path]:
-    """Measure profile `name` in each of its variants on `source`; (the record, the file in `folder` that holds it).
+    """Measure profile `name` in each of its variants on `source`; (the record, the file in `folder`
+    that holds it).
 
     Steps that are there already are read, so a record that was interrupted is gone on with.
     """
@@ -50,7 +53,9 @@ def measure(
 def compare_record(
     study: Study, rows: list[dict], origins: dict, device: str, folder: str | Path
 ) -> Path:
-    """The comparison's rows, and `origins.of_origins`, as a file in `folder`, with all that is needed to measure them again."""
+    """The comparison's rows, and `origins.of_origins`, as a file in `folder`, with all that is
+    needed to measure them again.
+    """
     path = Path(folder) / f"compare-{study.profile.name}-{Path(study.source).stem}.json"
     write_json(path, _of_study(study, device, rows=rows, origins=origins))
     return path
@@ -59,17 +64,20 @@ def compare_record(
 def audit_record(
     study: Study, told: dict, broken: list[str], device: str, folder: str | Path
 ) -> Path:
-    """What `audit.audit` told and `audit.broken` said of it, as a file in `folder`, with all that is needed to measure it again."""
-    path = (
-        Path(folder)
-        / f"audit-{study.profile.name}-{Path(study.source).stem}-{told['settings']['false_positives']:g}.json"
+    """What `audit.audit` told and `audit.broken` said of it, as a file in `folder`, with all that
+    is needed to measure it again.
+    """
+    path = Path(folder) / (
+        f"audit-{study.profile.name}-{Path(study.source).stem}-{told['settings']['false_positives']:g}.json"
     )
     write_json(path, _of_study(study, device, audit=told, broken=broken))
     return path
 
 
 def leakage_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
-    """`leakage.leakage`'s rows as a file in `folder`, with all that is needed to measure them again."""
+    """`leakage.leakage`'s rows as a file in `folder`, with all that is needed to measure them
+    again.
+    """
     path = Path(folder) / f"leakage-{study.profile.name}-{Path(study.source).stem}.json"
     write_json(path, _of_study(study, device, rows=rows))
     return path
@@ -89,7 +97,9 @@ def _of_study(study: Study, device: str, **measured: Any) -> dict:
 
 
 def local_note(study: Study) -> dict[str, str]:
-    """What a record says of itself where a guarantee holds for the study's packages, and not for the record."""
+    """What a record says of itself where a guarantee holds for the study's packages, and not for
+    the record.
+    """
     return {"local": LOCAL} if study.profile.teachers.privacy else {}
 
 
@@ -155,13 +165,16 @@ def summary_lines(record: dict) -> list[str]:
 
 
 def summary_line(name: str, told: dict) -> str:
-    """`summary` in a line that says whether the distilled images are told apart from the better random reference."""
+    """`summary` in a line that says whether the distilled images are told apart from the better
+    random reference.
+    """
     lead = told["lead_over_it"]
     interval = (
         "no interval" if lead["low"] is None else f"[{lead['low']:+.3f}, {lead['high']:+.3f}]"
     )
     return (
-        f"{name}: {told['metric']} {told['distilled']:.3f} by the distilled images, {told['share_of_full_good']:.2f} of full data's;"
+        f"{name}: {told['metric']} {told['distilled']:.3f} by the distilled images, "
+        f"{told['share_of_full_good']:.2f} of full data's;"
         f" lead over {told['better_random_reference']} {lead['difference']:+.3f} {interval}"
         + ("" if metrics.excludes_zero(lead) else ": not told apart")
     )

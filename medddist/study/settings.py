@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class AttackRecipe(Recipe):
-    """The attacker's own, the same for the released set and for the control: it wants to remember, so nothing is augmented."""
+    """The attacker's own, the same for the released set and for the control: it wants to remember,
+    so nothing is augmented.
+    """
 
     epochs: int = Field(60, ge=1)
     batch_size: int = Field(16, ge=1)
@@ -53,12 +55,16 @@ class AuditSettings(Settings):
     )  # trained on each shadow's set, and as many on real images of its half
     shadow_changes: dict[
         str, Any
-    ] = {}  # of the profile for shadows alone, such as {"distill.iterations": 20}: cheaper, and a weaker attack
+        # of the profile for shadows alone, such as {"distill.iterations": 20}: cheaper, and a
+        # weaker attack
+    ] = {}
     seed: int = 0
 
 
 class HospitalSettings(Settings):
-    """changes: of the profile, for each hospital's own study, which has less data than all together."""
+    """changes: of the profile, for each hospital's own study, which has less data than all
+    together.
+    """
 
     networks: int = Field(3, ge=1)  # of every way to share; of federated averaging, whole runs
     rounds: int = Field(5, ge=1)  # of federated averaging
@@ -68,7 +74,9 @@ class HospitalSettings(Settings):
 
 
 class LeakageSettings(Settings):
-    """The points that are measured, and what of the profile is changed for them, such as {"distill.iterations": 20}."""
+    """The points that are measured, and what of the profile is changed for them, such as
+    {"distill.iterations": 20}.
+    """
 
     starts: tuple[Literal["real", "average", "noise"], ...] = Field(
         ("real", "average", "noise"), min_length=1
@@ -82,7 +90,9 @@ class LeakageSettings(Settings):
 
 
 class ReferenceSettings(Settings):
-    """What the distilled set is held against: random real images, and the full training part by two recipes."""
+    """What the distilled set is held against: random real images, and the full training part by two
+    recipes.
+    """
 
     draws: int = Field(5, ge=1)  # of random real images, balanced and in natural proportions each
     networks_per_draw: int = Field(1, ge=1)

@@ -1,4 +1,6 @@
-"""A profile's steps, each kept under the hash of what it depends on: asked for again it is read, killed it goes on."""
+"""A profile's steps, each kept under the hash of what it depends on: asked for again it is read,
+killed it goes on.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,9 @@ from medddist.study.profile import Profile
 
 LOG = logging.getLogger("medddist")
 
-# Raised by hand when what a step computes changes, so that no result of older code is taken for one of newer code;
-# tests/test_study.py reminds of it when the source of the step's modules has changed.
+# Raised by hand when what a step computes changes, so that no result of older code is taken for one
+# of newer code; tests/test_study.py reminds of it when the source of the step's modules has
+# changed.
 VERSIONS = {
     "teacher": 2,
     "distill": 3,
@@ -80,7 +83,9 @@ METHODS = {
 
 
 class Study:
-    """A profile on a data source: ask for a step and it is computed, gone on with or read, with those it needs."""
+    """A profile on a data source: ask for a step and it is computed, gone on with or read, with
+    those it needs.
+    """
 
     def __init__(
         self,
@@ -99,13 +104,15 @@ class Study:
         self._handed_over = False
         use_full_precision()
 
-    # ---- data and networks -------------------------------------------------------------------------------------------
+    # ---- data and networks -----------------------------------------------------------------------
 
     def with_(self, profile: Profile | None = None, data: Data | None = None) -> Study:
-        """A study of another profile, or of other data, beside this one: the one way to derive a study from a study.
+        """A study of another profile, or of other data, beside this one: the one way to derive a
+        study from a study.
 
-        Source, folder, device and progress are the same. Data that were handed over stay; such as were loaded are loaded anew
-        only where `profile.data` is another. How pixels are scaled is up to the derived study's own profile: see `data`.
+        Source, folder, device and progress are the same. Data that were handed over stay; such as
+        were loaded are loaded anew only where `profile.data` is another. How pixels are scaled is
+        up to the derived study's own profile: see `data`.
         """
         found = type(self)(
             profile or self.profile, self.source, self.out, str(self.device), self.progress
@@ -119,7 +126,11 @@ class Study:
 
     @property
     def data(self) -> Data:
-        """The data. Under `teachers.privacy` pixels are scaled by public constants, whoever loaded or handed over the data."""
+        """The data.
+
+        Under `teachers.privacy` pixels are scaled by public constants, whoever loaded or handed
+        over the data.
+        """
         if self._scaled is None:
             private_folder(self.out)
             self._mark_local()
@@ -166,10 +177,11 @@ class Study:
         network.module.to(self.device)
         return network
 
-    # ---- steps -------------------------------------------------------------------------------------------------------
+    # ---- steps -----------------------------------------------------------------------------------
 
     def folder(self, step: str, **depends_on) -> Path:
-        """Where a step's result is kept: named by all that it depends on, which is written beside it.
+        """Where a step's result is kept: named by all that it depends on, which is written beside
+        it.
 
         That is its settings, and where it was computed: torch's version and the kind of device.
         """
@@ -190,14 +202,17 @@ class Study:
         return folder
 
     def _tell_of_results_from_elsewhere(self, step: str, folder: Path, name: str) -> None:
-        """A line where a step is about to be computed again only because its result is of another torch or device."""
+        """A line where a step is about to be computed again only because its result is of another
+        torch or device.
+        """
         if _has_result(folder) or processes.rank():
             return
         for other in sorted(folder.parent.glob(f"{name}-*")):
             if other != folder and _has_result(other):
                 theirs, ours = read_json(other / "depends_on.json"), where_computed(self.device)
                 LOG.warning(
-                    f"{step}: is computed again: the cached result is of torch {theirs['torch']} on {theirs['device']},"
+                    f"{step}: is computed again: the cached result is of torch "
+                    f"{theirs['torch']} on {theirs['device']},"
                     f" and here is torch {ours['torch']} on {ours['device']}"
                 )
                 return
@@ -206,9 +221,11 @@ class Study:
         return self.profile.teachers.model_copy(update={"seed": seed})
 
     def _teachers_folder(self, settings: TeacherSettings) -> Path:
-        """Shared by any number of teachers: the tenth is the same whether ten or a hundred are asked for.
+        """Shared by any number of teachers: the tenth is the same whether ten or a hundred are
+        asked for.
 
-        Not where they are under differential privacy: each file tells what is guaranteed for all together.
+        Not where they are under differential privacy: each file tells what is guaranteed for all
+            together.
         """
         each = settings.what()
         if not settings.privacy:
@@ -216,7 +233,9 @@ class Study:
         return self.folder("teacher", settings=each)
 
     def teachers(self, seed: int | None = None) -> list[Trajectory]:
-        """All of a seed's teachers; of several processes, each trains its share and waits for the others'."""
+        """All of a seed's teachers; of several processes, each trains its share and waits for the
+        others'.
+        """
         settings = self._teacher_settings(self.profile.seeds[0] if seed is None else seed)
         self.train_teachers(seed)
         processes.wait()
@@ -224,7 +243,9 @@ class Study:
         return [open_trajectory(teacher_path(folder, index)) for index in range(settings.teachers)]
 
     def train_teachers(self, seed: int | None = None) -> list[Trajectory]:
-        """This process's share of a seed's teachers, without waiting for others; alone, it is all of them."""
+        """This process's share of a seed's teachers, without waiting for others; alone, it is all
+        of them.
+        """
         settings = self._teacher_settings(self.profile.seeds[0] if seed is None else seed)
         folder, found = self._teachers_folder(settings), []
         for index in processes.mine(settings.teachers):
@@ -240,7 +261,9 @@ class Study:
     def distillation(
         self, seed: int | None = None, images_per_class: int | None = None
     ) -> Distillation:
-        """A seed's distillation; of several processes, each takes its share of the segments and the first keeps the result."""
+        """A seed's distillation; of several processes, each takes its share of the segments and the
+        first keeps the result.
+        """
         seed = self.profile.seeds[0] if seed is None else seed
         settings = self._distill_settings(seed, images_per_class)
         path = self.distillation_path(seed, images_per_class)
@@ -266,7 +289,9 @@ class Study:
         return _load_distillation(path, self.device)
 
     def _seen_by_distillation(self, settings: DistillSettings) -> tuple[Labelled, Labelled]:
-        """Training and validation part; neither, where a guarantee holds for the teachers and has to for the result."""
+        """Training and validation part; neither, where a guarantee holds for the teachers and has
+        to for the result.
+        """
         if not self.profile.teachers.privacy:
             return self.tensors("train"), self.tensors("validation")
         shape = self.data.channels, self.data.image_size_px, self.data.image_size_px
@@ -280,7 +305,9 @@ class Study:
         )
 
     def seconds(self, seed: int) -> dict[str, float]:
-        """Seconds that a seed's teachers and distillation took, one after another, all sittings that ended in order together."""
+        """Seconds that a seed's teachers and distillation took, one after another, all sittings
+        that ended in order together.
+        """
         settings = self._teacher_settings(seed)
         folder = self._teachers_folder(settings)
         paths = [teacher_path(folder, index) for index in range(settings.teachers)]
@@ -304,10 +331,12 @@ class Study:
             recipe=self.profile.evaluate.recipe.what(),
         )
 
-    # ---- scores ------------------------------------------------------------------------------------------------------
+    # ---- scores ----------------------------------------------------------------------------------
 
     def scored(self, method: str, images_per_class: int | None = None) -> Scored:
-        """One of METHODS on the test part, with `images_per_class` images a class where the method has such a number."""
+        """One of METHODS on the test part, with `images_per_class` images a class where the method
+        has such a number.
+        """
         if method not in METHODS:
             raise InputError(
                 "method", f"{method!r} is not known", f"use one of {', '.join(METHODS)}"
@@ -331,7 +360,9 @@ class Study:
         return self._scores_path(method).exists()
 
     def seconds_of_scores(self, method: str) -> float | None:
-        """Seconds that `scored` took when it computed, with the steps it lacked; None where that was not noted."""
+        """Seconds that `scored` took when it computed, with the steps it lacked; None where that
+        was not noted.
+        """
         return _seconds(self._scores_path(method)) or None
 
     def _scores_path(self, method: str) -> Path:
@@ -367,7 +398,9 @@ class Study:
         return shared | {"distillations": folders}
 
     def _sets(self, method: str) -> np.ndarray | None:
-        """(R,) the seed or draw of each of a method's networks: those of one share its images, and are not independent."""
+        """(R,) the seed or draw of each of a method's networks: those of one share its images, and
+        are not independent.
+        """
         references = self.profile.references
         if method in ("distilled", "initial"):
             return np.repeat(self.profile.seeds, self.profile.evaluate.networks)
@@ -387,7 +420,9 @@ class Study:
     def _from_sets(
         self, sets: list[tuple[tuple, Tensor, Tensor, float]], networks: int, what: str
     ) -> np.ndarray:
-        """Answers of networks trained by the evaluation's recipe on each (seed, images, labels, learning rate), pooled."""
+        """Answers of networks trained by the evaluation's recipe on each (seed, images, labels,
+        learning rate), pooled.
+        """
         said = []
         for seed, images, labels, rate in sets:
             recipe = self.profile.evaluate.recipe.model_copy(update={"learning_rate": rate})
@@ -399,7 +434,8 @@ class Study:
                 raise InputError(
                     what,
                     f"a network diverged at the rate {rate:.3g} that was chosen on validation",
-                    "lower distill.step_size for distilled images, or take the largest of references.learning_rates out for random ones",
+                    "lower distill.step_size for distilled images, or take the largest of "
+                    "references.learning_rates out for random ones",
                 ) from None
             self.progress(f"evaluating {what}", networks * len(said), networks * len(sets))
         return np.concatenate(said)
@@ -433,7 +469,9 @@ class Study:
         return self._random("natural", images_per_class)
 
     def _random(self, draw: str, images_per_class: int) -> tuple[np.ndarray, dict]:
-        """Random real images, `draws` times; the learning rate is tuned on validation, as the distilled set's is learned."""
+        """Random real images, `draws` times; the learning rate is tuned on validation, as the
+        distilled set's is learned.
+        """
         references, (images, labels) = self.profile.references, self.tensors("train")
         chosen = [
             random_real(
@@ -491,13 +529,17 @@ class Study:
         ), {}
 
     def scores_of_seed(self, seed: int) -> dict:
-        """The distilled images of one of the profile's seeds alone: `metrics.score` of its networks."""
+        """The distilled images of one of the profile's seeds alone: `metrics.score` of its
+        networks.
+        """
         pooled, networks = self.scored("distilled").probabilities, self.profile.evaluate.networks
         first = self.profile.seeds.index(seed) * networks
         return self._scores(pooled[first : first + networks])
 
     def difference(self, a: Scored, b: Scored, metric: str) -> dict:
-        """How much better a is than b, with the paired interval over test groups and networks, or seeds and draws."""
+        """How much better a is than b, with the paired interval over test groups and networks, or
+        seeds and draws.
+        """
         test = self.data.test
         return metrics.paired_difference(
             a.probabilities,
@@ -546,11 +588,13 @@ def _section(name: str, settings: Settings):
 
 @contextlib.contextmanager
 def _timed(path: Path):
-    """Note the seconds spent here beside `path`, the step's result; nothing where it existed before.
+    """Note the seconds spent here beside `path`, the step's result; nothing where it existed
+    before.
 
-    A sitting that ends without the result keeps its seconds under another name, and the one that finishes
-    adds them up: a note beside a result is the step's whole time, and a step without a result has none.
-    Of a step that several processes share, the first process's seconds count.
+    A sitting that ends without the result keeps its seconds under another name, and the one that
+    finishes
+    adds them up: a note beside a result is the step's whole time, and a step without a result has
+        none. Of a step that several processes share, the first process's seconds count.
     """
     shared = path.name == "result.safetensors"
     if path.exists() or (shared and processes.rank()):

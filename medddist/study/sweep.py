@@ -1,7 +1,8 @@
 """A sweep: one study at every point of a few axes, and one tidy table of what came out.
 
-The points are independent but for what they share by its hash: a seed's teachers serve every number of images a class.
-`workflow/sweep.smk` says which point needs what, and runs each as a notebook.
+The points are independent but for what they share by its hash: a seed's teachers serve every number
+    of images a class. `workflow/sweep.smk` says which point needs what, and runs each as a
+    notebook.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ WITHOUT_SIZE = (
 
 
 class Sweep(Settings):
-    """The axes, over a profile with `overrides` (`name=value`, separated by spaces, as notebooks take them)."""
+    """The axes, over a profile with `overrides` (`name=value`, separated by spaces, as notebooks
+    take them).
+    """
 
     profile: str
     overrides: str = ""
@@ -134,11 +137,12 @@ def study_at(
 
 
 def table(sweep: Sweep, out: str | Path, device: str = "auto") -> pd.DataFrame:
-    """The tidy table: a row for every data source, method, number of images a class, seed and metric.
+    """The tidy table: a row for every data source, method, number of images a class, seed and
+    metric.
 
-    Columns: data, method, label, images_per_class (missing for a method without), images, seeds ("0", or "0 1" for the networks
-    of several seeds together), networks, metric, mean, std, low and high (95 %, see `metrics`).
-    Points that were not computed yet are computed.
+    Columns: data, method, label, images_per_class (missing for a method without), images, seeds
+        ("0", or "0 1" for the networks of several seeds together), networks, metric, mean, std, low
+        and high (95 %, see `metrics`). Points that were not computed yet are computed.
     """
     rows = []
     but_for_seed = lambda point: (point.data, point.method, point.images_per_class)

@@ -1,6 +1,8 @@
-"""Several small pieces of a study at once: each in a process with one thread, its result kept as a file for who asks next.
+"""Several small pieces of a study at once: each in a process with one thread, its result kept as a
+file for who asks next.
 
-Networks as small as these leave most of a second core idle, whatever the number of threads; two that are trained side by side do not.
+Networks as small as these leave most of a second core idle, whatever the number of threads; two
+that are trained side by side do not.
 """
 
 from __future__ import annotations
@@ -30,11 +32,14 @@ def workers_for(study: Study) -> int:
 def ahead(
     study: Study, work: Callable[[Study, T], Any], items: Sequence[T], workers: int, what: str
 ) -> None:
-    """work(study, item) of every item, in any order, so that what it keeps under `study.out` is there when it is asked for.
+    """work(study, item) of every item, in any order, so that what it keeps under `study.out` is
+    there when it is asked for.
 
-    work: a function of a module, since it is called in another process, on a study opened there from the same profile and data
+    work: a function of a module, since it is called in another process, on a study opened there
+        from the same profile and data
     what: it is called in the progress
-    With one worker, or fewer than two items, nothing is done: who asks for a result computes it. Raises what `work` raises.
+    With one worker, or fewer than two items, nothing is done: who asks for a result computes it.
+        Raises what `work` raises.
     """
     if min(workers, len(items)) < 2:
         return
@@ -56,7 +61,8 @@ def ahead(
             )
             for number, _ in enumerate(done, 1):
                 study.progress(what, number, len(items))
-    finally:  # or they would keep their memory, and a notebook that ends would warn of what they leave
+    # or they would keep their memory, and a notebook that ends would warn of what they leave
+    finally:
         get_reusable_executor().shutdown(wait=True)
 
 

@@ -66,7 +66,9 @@ import os
 from medddist import Study, load_profile
 """
 CALLS = {
-    "a study": "Study(load_profile('smoke', {'data.images': 60}), 'phantom', sys.argv[1], 'cpu').data",
+    "a study": (
+        "Study(load_profile('smoke', {'data.images': 60}), 'phantom', sys.argv[1], 'cpu').data"
+    ),
     "training": "import torch; from medddist.method.networks import *; from medddist.method.training import *;"
     "network = convnet(NetworkSettings(width=2, depth=1), 1, 2, 4);"
     "train(network, initial_parameters(network, 0), torch.zeros(2, 1, 4, 4), torch.arange(2),"

@@ -104,7 +104,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_the_name_appears_only_when_the_content_is_flushed(tmp_path, monkeypatch):
-    """At the moment of the rename the temporary file is whole and synced; until then nobody sees the name."""
+    """At the moment of the rename the temporary file is whole and synced; until then nobody sees
+    the name.
+    """
     path, events = tmp_path / "file", []
     sync, rename = os.fsync, os.replace
     monkeypatch.setattr(
@@ -189,7 +191,7 @@ def test_the_remedy_for_a_place_that_cannot_be_written_to_fits_the_reason(
     assert str(refused.value).endswith(f"cannot be written ({os.strerror(number)}); {remedy}")
 
 
-# ---- names of files --------------------------------------------------------------------------------------------------
+# ---- names of files ------------------------------------------------------------------------------
 
 
 def test_readable_names_stay_readable():
@@ -203,8 +205,34 @@ def test_readable_names_stay_readable():
     ]
 
 
-NAMES = ["../../x", "/etc/passwd", "..", ".", "", " ", ".hidden", "a/b", "a\\b", "C:x", "x" * 300, "病" * 300, "a\nb", "a\0b", "CON", "nul.a", "St A",
-         "St-A", "st a", "St A ", "-rf", "e\u0301", "\u00e9", "\ud800", "x.", "a*b?"]  # fmt: skip
+NAMES = [
+    "../../x",
+    "/etc/passwd",
+    "..",
+    ".",
+    "",
+    " ",
+    ".hidden",
+    "a/b",
+    "a\\b",
+    "C:x",
+    "x" * 300,
+    "病" * 300,
+    "a\nb",
+    "a\0b",
+    "CON",
+    "nul.a",
+    "St A",
+    "St-A",
+    "st a",
+    "St A ",
+    "-rf",
+    "e\u0301",
+    "\u00e9",
+    "\ud800",
+    "x.",
+    "a*b?",
+]
 
 
 def test_whatever_the_names_each_is_one_file_of_its_own_in_the_folder(tmp_path):

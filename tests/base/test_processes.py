@@ -1,4 +1,6 @@
-"""Several processes give what one gives: teachers dealt out, segments of one iteration dealt out, a killed one resumed."""
+"""Several processes give what one gives: teachers dealt out, segments of one iteration dealt out, a
+killed one resumed.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,19 @@ from medddist.study.profile import changes_from, load_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
-    "data.images=240", "network.width=4", "teachers.teachers=3", "teachers.recipe.epochs=3", "teachers.kept_epochs=3",
-    "distill.iterations=3", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=2",
-    "distill.images_per_class=2", "distill.segments_per_step=4", "evaluate.recipe.epochs=2",
-]  # fmt: skip
+    "data.images=240",
+    "network.width=4",
+    "teachers.teachers=3",
+    "teachers.recipe.epochs=3",
+    "teachers.kept_epochs=3",
+    "distill.iterations=3",
+    "distill.select_every=2",
+    "distill.student_steps=2",
+    "distill.max_start_epoch=2",
+    "distill.images_per_class=2",
+    "distill.segments_per_step=4",
+    "evaluate.recipe.epochs=2",
+]
 
 
 def started(count: int, step: str, out: Path) -> subprocess.CompletedProcess:
@@ -145,7 +156,9 @@ def test_several_processes_give_what_one_gives(tmp_path, count):
 
 @pytest.mark.slow
 def test_a_rank_killed_in_mid_run_leaves_nothing_broken(tmp_path):
-    """The first attempt is ended while it works; the second ends with the bits of an undisturbed run of as many processes."""
+    """The first attempt is ended while it works; the second ends with the bits of an undisturbed
+    run of as many processes.
+    """
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert started(2, "distill", whole).returncode == 0
     killer = subprocess.Popen(

@@ -37,7 +37,8 @@ def test_a_number_is_not_its_text_and_parts_are_not_joined():
 
 
 def test_seeds_do_not_depend_on_the_process():
-    # printf 'int:0\x1fstr:teacher\x1fint:3' | sha256sum: its first eight bytes, little-endian, halved
+    # printf 'int:0\x1fstr:teacher\x1fint:3' | sha256sum: its first eight bytes, little-endian,
+    # halved
     assert seed_of(0, "teacher", 3) == 4772687278389510759
     assert numpy_generator(0, "a").integers(10**9) == np.random.Generator(
         np.random.PCG64(seed_of(0, "a"))

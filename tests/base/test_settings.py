@@ -92,8 +92,12 @@ def test_a_mistake_is_one_line_that_names_it(values, named):
 
 def test_the_packages_own_settings_refuse_nonsense():
     for kind, values in [
-        (Recipe, {"momentum": 1}), (Recipe, {"schedule": "linear"}), (Recipe, {"augmentation": {"shift": -1}}), (Recipe, {"epochs": 0}),
-        (AugmentSettings, {"contrast": 1}), (AugmentSettings, {"scale": float("inf")}),
-    ]:  # fmt: skip
+        (Recipe, {"momentum": 1}),
+        (Recipe, {"schedule": "linear"}),
+        (Recipe, {"augmentation": {"shift": -1}}),
+        (Recipe, {"epochs": 0}),
+        (AugmentSettings, {"contrast": 1}),
+        (AugmentSettings, {"scale": float("inf")}),
+    ]:
         with pytest.raises(InputError, match=next(iter(values))):
             parsed(kind, values, "x")

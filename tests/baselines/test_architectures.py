@@ -1,4 +1,6 @@
-"""Networks beside the study's own: shapes, sizes and finite gradients; nothing outside theta, and the same for the same seed."""
+"""Networks beside the study's own: shapes, sizes and finite gradients; nothing outside theta, and
+the same for the same seed.
+"""
 
 from __future__ import annotations
 

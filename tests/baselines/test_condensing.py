@@ -1,4 +1,6 @@
-"""Gradient and distribution matching: their losses against numpy and finite differences, and steps that lower them."""
+"""Gradient and distribution matching: their losses against numpy and finite differences, and steps
+that lower them.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ def test_herding_all_images_of_a_class_takes_each_once():
 
 
 def test_k_means_takes_the_image_nearest_to_the_best_centres():
-    """The best of all ways to part a class in two, by its sum of squares; then the image nearest to each mean."""
+    """The best of all ways to part a class in two, by its sum of squares; then the image nearest to
+    each mean.
+    """
     features, labels = clusters()
     chosen = k_means(features, labels, 2, 2, seed=0)
     for k, found in enumerate(chosen.reshape(2, 2)):

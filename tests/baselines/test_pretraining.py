@@ -1,4 +1,6 @@
-"""Self-supervised losses against numpy, what passes a gradient and what does not, and the loop that all share."""
+"""Self-supervised losses against numpy, what passes a gradient and what does not, and the loop that
+all share.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
-# ---- losses ----------------------------------------------------------------------------------------------------------
+# ---- losses --------------------------------------------------------------------------------------
 
 
 def test_byols_loss_is_the_squared_distance_of_unit_vectors():
@@ -134,7 +136,7 @@ def test_maes_loss_counts_removed_patches_alone_each_by_its_own_scale():
     )
 
 
-# ---- patches and masks -----------------------------------------------------------------------------------------------
+# ---- patches and masks ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels, patch_px", [(1, 2), (1, 4), (3, 2), (3, 8)])
@@ -185,7 +187,7 @@ def test_the_decoder_is_told_where_the_kept_tokens_were():
     assert torch.equal(back[mask == 0], tokens[mask == 0]) and (back[mask == 1] == -1).all()
 
 
-# ---- target networks -------------------------------------------------------------------------------------------------
+# ---- target networks -----------------------------------------------------------------------------
 
 
 def test_an_ema_step_against_arithmetic():
@@ -227,7 +229,7 @@ def test_the_loss_is_the_same_when_the_views_change_places(name):
     )
 
 
-# ---- the loop --------------------------------------------------------------------------------------------------------
+# ---- the loop ------------------------------------------------------------------------------------
 
 
 @every
@@ -290,7 +292,7 @@ def test_the_learning_rate_warms_up_and_ends_near_zero():
     assert 0 < warm_cosine(0.0) < 0.2 and warm_cosine(0.1) == 1 and warm_cosine(0.999) < 1e-3
 
 
-# ---- collapse --------------------------------------------------------------------------------------------------------
+# ---- collapse ------------------------------------------------------------------------------------
 
 
 class Fixed(pretraining.Method):
@@ -324,7 +326,11 @@ def test_a_collapse_is_reported(start, end, collapsed):
 
 
 def test_without_the_stop_gradient_simsiam_collapses_and_with_it_does_not(monkeypatch):
-    """A fault injected: what the watch is there for. Without normalisation at the projector's end nothing else prevents it."""
+    """A fault injected:
+
+    what the watch is there for. Without normalisation at the projector's end nothing else prevents
+    it.
+    """
     images, settings = (
         labelled(32)[0],
         TINY.model_copy(update={"learning_rate": 2e-2, "batch_size": 32, "hidden_width": 32}),

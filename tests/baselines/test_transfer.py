@@ -1,4 +1,6 @@
-"""Where transfer comes from: a weights file that is there, missing or another's; the site that it learns at; the budget."""
+"""Where transfer comes from: a weights file that is there, missing or another's; the site that it
+learns at; the budget.
+"""
 
 from __future__ import annotations
 

@@ -19,11 +19,18 @@ from workflow import overview
 KEYS = {"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"}
 TINY = Problem(width=4, depth=2, image_size_px=8, images=4, student_steps=4)
 TINY_STUDY = [
-    "data.images=240", "network.width=4", "teachers.teachers=1", "teachers.recipe.epochs=2",
-    "teachers.kept_epochs=2", "distill.iterations=2", "distill.select_every=2",
-    "distill.student_steps=2", "distill.max_start_epoch=1", "distill.images_per_class=2",
+    "data.images=240",
+    "network.width=4",
+    "teachers.teachers=1",
+    "teachers.recipe.epochs=2",
+    "teachers.kept_epochs=2",
+    "distill.iterations=2",
+    "distill.select_every=2",
+    "distill.student_steps=2",
+    "distill.max_start_epoch=1",
+    "distill.images_per_class=2",
     "evaluate.recipe.epochs=2",
-]  # fmt: skip
+]
 
 
 def run(*arguments: str) -> list[dict]:

@@ -1,4 +1,6 @@
-"""The comparison on a study so small that a test can afford it: its rows, its rules, its cache, and its paired test."""
+"""The comparison on a study so small that a test can afford it: its rows, its rules, its cache, and
+its paired test.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,25 @@ from medddist.study.settings import CompareSettings
 from medddist.study.study import Study
 
 TINY = CompareSettings(
-    evaluation_seeds=2, epochs=2, learning_rates=(0.02, 0.05), grid=(0.5, 1.0), unseen_networks=("mlp", "convnet_wide"),
-    architectures=ArchitectureSettings(width=4, vit_width=8, vit_depth=1, vit_heads=2, vit_patches_per_side=2, mlp_width=8),
-    pretrain=PretrainSettings(inside_steps=3, released_steps=2, batch_size=8, hidden_width=8, output_width=8, decoder_width=8),
-    condense=CondenseSettings(real_images_per_class=4), resamples=100,
-)  # fmt: skip
+    evaluation_seeds=2,
+    epochs=2,
+    learning_rates=(0.02, 0.05),
+    grid=(0.5, 1.0),
+    unseen_networks=("mlp", "convnet_wide"),
+    architectures=ArchitectureSettings(
+        width=4, vit_width=8, vit_depth=1, vit_heads=2, vit_patches_per_side=2, mlp_width=8
+    ),
+    pretrain=PretrainSettings(
+        inside_steps=3,
+        released_steps=2,
+        batch_size=8,
+        hidden_width=8,
+        output_width=8,
+        decoder_width=8,
+    ),
+    condense=CondenseSettings(real_images_per_class=4),
+    resamples=100,
+)
 
 
 def tiny(out, data=None, **changes) -> Comparison:
@@ -74,7 +90,7 @@ def nothing_is_computed(monkeypatch):
             monkeypatch.setattr(module, name, refuse)
 
 
-# ---- rows ------------------------------------------------------------------------------------------------------------
+# ---- rows ----------------------------------------------------------------------------------------
 
 
 def test_every_method_of_the_issue_has_a_row(rows):
@@ -204,7 +220,7 @@ def test_everybody_is_tuned_over_the_same_points(rows):
     assert len(points["distilled"]) == 3, "the step size that it learned is one more"
 
 
-# ---- what each method is given ---------------------------------------------------------------------------------------
+# ---- what each method is given -------------------------------------------------------------------
 
 
 def test_seeds_share_draws_and_initial_weights(out):
@@ -268,7 +284,7 @@ def test_a_preparation_that_diverges_loses_and_where_all_do_it_is_said(tmp_path,
         tiny(tmp_path / "other").measured(Entry("released", "distribution_matching"))
 
 
-# ---- kept, and gone on with ------------------------------------------------------------------------------------------
+# ---- kept, and gone on with ----------------------------------------------------------------------
 
 
 def test_asked_again_it_is_read(out, rows, nothing_is_computed):
@@ -338,7 +354,7 @@ def test_a_changed_setting_computes_what_depends_on_it(out, monkeypatch, changes
     assert found == anew
 
 
-# ---- the paired test -------------------------------------------------------------------------------------------------
+# ---- the paired test -----------------------------------------------------------------------------
 
 
 class MadeUp(Comparison):
@@ -376,8 +392,10 @@ def test_leads_on_made_up_data_have_their_known_sign_and_size():
     leads = MadeUp({"distilled": 0.7, "scratch": 0.5, "byol": 0.7, "full_good": 0.9}).leads()
     assert leads.keys() == {"scratch", "byol", "full_good"}
     assert {m: lead["balanced_accuracy"]["verdict"] for m, lead in leads.items()} == {
-        "scratch": "ahead", "byol": "not told apart", "full_good": "behind",
-    }  # fmt: skip
+        "scratch": "ahead",
+        "byol": "not told apart",
+        "full_good": "behind",
+    }
     for method, truth in (("scratch", 0.2), ("byol", 0.0), ("full_good", -0.2)):
         for metric in ("accuracy", "balanced_accuracy"):
             lead = leads[method][metric]

@@ -1,4 +1,6 @@
-"""Where an image comes from: by hand, with a planted mark, and on the phantom, where the truth is known."""
+"""Where an image comes from: by hand, with a planted mark, and on the phantom, where the truth is
+known.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,9 @@ def test_without_two_origins_there_is_nothing_to_tell():
 
 
 def test_the_class_from_the_origin_by_hand():
-    """All of class a in north; class b nine in ten in south: whoever knows the origin is right in (1 + 0.9) / 2."""
+    """All of class a in north; class b nine in ten in south: whoever knows the origin is right in
+    (1 + 0.9) / 2.
+    """
     train = part([0] * 10 + [1] * 10, [0] * 10 + [1] * 9 + [0])
     assert class_from_origin(data(train, train)) == pytest.approx(0.95)
 
@@ -109,8 +113,11 @@ def test_networks_trained_where_sites_are_confounded_are_tested_on_both(tmp_path
     rows = confounding(comparison)
     json.dumps(rows, allow_nan=False)
     assert [(row["trained_on"], row["tested_on"]) for row in rows] == [
-        ("balanced", "balanced"), ("balanced", "confounded"), ("confounded", "balanced"), ("confounded", "confounded"),
-    ]  # fmt: skip
+        ("balanced", "balanced"),
+        ("balanced", "confounded"),
+        ("confounded", "balanced"),
+        ("confounded", "confounded"),
+    ]
     for row in rows:
         same = row["trained_on"] == row["tested_on"]
         assert ("lost" not in row) == same, (

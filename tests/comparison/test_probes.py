@@ -55,7 +55,9 @@ def test_a_scale_does_not_matter():
 
 
 def test_the_penalty_is_chosen_on_groups_that_the_probe_did_not_see():
-    """Noise in exact copies: whoever chooses on rows that were fitted, or on their copies, believes to know the classes."""
+    """Noise in exact copies: whoever chooses on rows that were fitted, or on their copies, believes
+    to know the classes.
+    """
     features, labels = np.random.default_rng(0).standard_normal((40, 60)), np.arange(40) % 2
     rows, groups = (
         (np.repeat(features, 4, axis=0), np.repeat(labels, 4)),

@@ -138,9 +138,14 @@ def test_a_kill_while_writing_leaves_no_entry(class_folders, tmp_path, monkeypat
 
 def test_another_process_may_be_faster(tmp_path):
     made = Collection(
-        images=noise(4, 1, 8, 8), labels=np.arange(4), groups=np.arange(4), hashes=np.zeros((4, 2), np.uint64),
-        parts=np.zeros(4, np.int8), origins=np.zeros(4, np.int64), class_names=("a", "b"),
-    )  # fmt: skip
+        images=noise(4, 1, 8, 8),
+        labels=np.arange(4),
+        groups=np.arange(4),
+        hashes=np.zeros((4, 2), np.uint64),
+        parts=np.zeros(4, np.int8),
+        origins=np.zeros(4, np.int64),
+        class_names=("a", "b"),
+    )
 
     def build():
         cache.cached(tmp_path, {"x": 1}, lambda: made)

@@ -92,7 +92,9 @@ def test_resizing_averages_over_the_area():
 
 
 def _triangle_weights(fine: int, coarse: int) -> np.ndarray:
-    """(coarse, fine) of a triangle filter as wide as two coarse pixels: what antialiased bilinear reduction is."""
+    """(coarse, fine) of a triangle filter as wide as two coarse pixels: what antialiased bilinear
+    reduction is.
+    """
     ratio = fine / coarse
     centre = (np.arange(coarse) + 0.5) * ratio
     weights = np.maximum(1 - np.abs((np.arange(fine) + 0.5 - centre[:, None]) / ratio), 0)
@@ -116,7 +118,8 @@ BAD = {
     "text.png": b"this is no image\n" * 100,
     "empty.png": b"",
     "nul.jpg": bytes(1000),
-    "page.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",  # never handed to ghostscript
+    # never handed to ghostscript
+    "page.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
 }
 
 
@@ -254,10 +257,12 @@ def test_without_pydicom_a_dicom_file_is_named_as_one_with_what_to_install(tmp_p
     (tmp_path / name).write_bytes(bytes(128) + b"DICM")
     said = without_pydicom(
         "from pathlib import Path; from medddist.data.images import decoded\n"
-        f"try: decoded(Path({str(tmp_path / name)!r}))\nexcept ValueError as refused: print(refused)"
+        f"try: decoded(Path({str(tmp_path / name)!r}))\nexcept ValueError as refused: "
+        "print(refused)"
     )
     assert said.endswith(
-        f"{name}: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'\n"
+        f"{name}: is a DICOM file, and pydicom, which reads it, is not installed; pip install "
+        "'pydicom>=3'\n"
     )
 
 
@@ -270,12 +275,14 @@ def test_without_pydicom_dicom_files_are_never_left_out_silently(tmp_path):
         (tmp_path / label / "scan.dcm").write_bytes(bytes(128) + b"DICM")
     said = without_pydicom(
         "from medddist.data import load_data; from medddist.init.survey import surveyed\n"
-        f"for look in (lambda: load_data({str(tmp_path)!r}, 16, skip_unreadable=True), lambda: surveyed({str(tmp_path)!r})):\n"
+        f"for look in (lambda: load_data({str(tmp_path)!r}, 16, skip_unreadable=True), "
+        f"lambda: surveyed({str(tmp_path)!r})):\n"
         "    try: print(look())\n    except ValueError as refused: print(refused)"
     )
     assert [
         line.endswith(
-            "scan.dcm: is a DICOM file, and pydicom, which reads it, is not installed; pip install 'pydicom>=3'"
+            "scan.dcm: is a DICOM file, and pydicom, which reads it, is not installed; pip "
+            "install 'pydicom>=3'"
         )
         for line in said.splitlines()
     ] == [True, True], said

@@ -274,7 +274,6 @@ def test_directory_sizes_beyond_what_deflate_can_do_are_refused(npz_arrays, save
     head = header((declared,))
     path = rewritten(save_npz(npz_arrays), "train_labels", head)
     whole = bytearray(path.read_bytes())
-    info = zipfile.ZipFile(path).getinfo("train_labels.npy")
     at = whole.find(b"PK\x01\x02")
     while whole[at + 46 : at + 46 + len("train_labels.npy")] != b"train_labels.npy":
         at = whole.find(b"PK\x01\x02", at + 4)

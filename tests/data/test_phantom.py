@@ -22,7 +22,8 @@ from medddist.data.phantom.generate import (
     make_phantom,
 )
 
-GOLDEN = "f9b002c15eb2db607889a4aef46f139ccca7ab4810797cfbf803d17801ea4c97"  # of 24 images at 32 px; a change of it is a change of everybody's data
+# of 24 images at 32 px; a change of it is a change of everybody's data
+GOLDEN = "f9b002c15eb2db607889a4aef46f139ccca7ab4810797cfbf803d17801ea4c97"
 MANY = 1500
 
 
@@ -190,9 +191,17 @@ def test_sites_look_different(many):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("images", 0), ("image_size_px", 8), ("image_size_px", 1024), ("sites", "mixed"), ("seed", -1), ("size", 3),
-     ("balance", (0, 0, 0, 0)), ("balance", (1, 1, 1, -1))],
-)  # fmt: skip
+    [
+        ("images", 0),
+        ("image_size_px", 8),
+        ("image_size_px", 1024),
+        ("sites", "mixed"),
+        ("seed", -1),
+        ("size", 3),
+        ("balance", (0, 0, 0, 0)),
+        ("balance", (1, 1, 1, -1)),
+    ],
+)
 def test_bad_settings_are_refused(name, value):
     with pytest.raises(InputError, match=name):
         parsed(PhantomSettings, {name: value}, "phantom")
@@ -201,7 +210,9 @@ def test_bad_settings_are_refused(name, value):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_it_is_a_real_task():
-    """A well-trained ConvNet of width 32: 0.80 to 0.95 balanced accuracy from 4,000 images, 0.10 less from 80."""
+    """A well-trained ConvNet of width 32: 0.80 to 0.95 balanced accuracy from 4,000 images, 0.10
+    less from 80.
+    """
     phantom = made(6000)
     known = phantom.patients < phantom.patients[4000]
     full = trained_accuracy(phantom, np.flatnonzero(known), ~known, epochs=20, learning_rate=0.03)
@@ -226,8 +237,15 @@ def trained_accuracy(phantom, chosen, test, epochs: int, learning_rate: float) -
     x = torch.tensor(phantom.images.astype(np.float32))
     x = (x - x[chosen].mean()) / x[chosen].std()
     network = convnet(NetworkSettings(width=32, depth=3), 1, 4, 32)
-    recipe = Recipe(epochs=epochs, batch_size=128, learning_rate=learning_rate, momentum=0.9, weight_decay=5e-4,
-                    schedule="cosine", sampling="balanced")  # fmt: skip
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=128,
+        learning_rate=learning_rate,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="cosine",
+        sampling="balanced",
+    )
     start = initial_parameters(network, "phantom test")
     theta = train(
         network, start, x[chosen], torch.tensor(phantom.labels[chosen]), recipe, ("phantom test",)

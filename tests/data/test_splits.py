@@ -98,7 +98,9 @@ def test_united_is_the_transitive_closure(data, hashes):
 
 
 def _closure(groups: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """The plain way: give every image the lowest number among those it shares something with, until nothing changes."""
+    """The plain way: give every image the lowest number among those it shares something with, until
+    nothing changes.
+    """
     found = np.arange(len(groups))
     while True:
         lower = [min(found[(groups == g) | (hashes == h)]) for g, h in zip(groups, hashes)]

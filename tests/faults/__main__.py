@@ -1,10 +1,12 @@
-"""Every kind of fault, many times, and what came of each: `python tests/faults --save results` writes results/reliability.json.
+"""Every kind of fault, many times, and what came of each: `python tests/faults --save results`
+writes results/reliability.json.
 
-    python tests/faults                      every kind, as often as on record (about 20 minutes on two cores)
-    python tests/faults kills --count 100    one kind
-    python tests/faults --minutes 5          each kind for longer; Ctrl-C goes on to the next
+    python tests/faults                      every kind, as often as on record (about 20 minutes on
+    two cores) python tests/faults kills --count 100    one kind python tests/faults --minutes 5
+    each kind for longer; Ctrl-C goes on to the next
 
-Exit code 1 where a fault was not survived; how it came about is on standard error, and `--seed` repeats it.
+Exit code 1 where a fault was not survived; how it came about is on standard error, and `--seed`
+repeats it.
 """
 
 from __future__ import annotations
@@ -40,10 +42,19 @@ from medddist.base.files import read_json, write_json
 from medddist.base.version import about
 
 COUNTS = {
-    "kills": 40, "full_disk": 20, "read_only": 14, "removed": 14, "together": 14, "clock_set_back": 14,
-    "damaged_packages": 10_000, "damaged_trajectories": 5_000, "damaged_results": 5_000, "damaged_caches": 1_000,
-    "damaged_profiles": 1_000, "image_folders": 1_000,
-} | {f"verify: {what}": 200 for what in inputs.SPOILT}  # fmt: skip
+    "kills": 40,
+    "full_disk": 20,
+    "read_only": 14,
+    "removed": 14,
+    "together": 14,
+    "clock_set_back": 14,
+    "damaged_packages": 10_000,
+    "damaged_trajectories": 5_000,
+    "damaged_results": 5_000,
+    "damaged_caches": 1_000,
+    "damaged_profiles": 1_000,
+    "image_folders": 1_000,
+} | {f"verify: {what}": 200 for what in inputs.SPOILT}
 
 LONGER = {
     "kills": 3.0,
@@ -70,7 +81,9 @@ def _in_a_folder(kind, r: random.Random) -> str:
 def survived(
     name: str, kind: Callable[[random.Random], str], count: int, seconds: float, seed: int
 ) -> dict:
-    """`count` faults of a kind, or as many as `seconds` suffice for: how many were tried, refused, right, not survived."""
+    """`count` faults of a kind, or as many as `seconds` suffice for: how many were tried, refused,
+    right, not survived.
+    """
     outcomes, failures, until = Counter(), [], time.monotonic() + seconds
     for number in range(count):
         if time.monotonic() > until:
@@ -145,7 +158,9 @@ def main() -> int:
 
 
 def _save(path: Path, found: dict[str, dict], seed: int) -> None:
-    """After each kind, so that a long run may be stopped; kinds that were tried before and not now are kept."""
+    """After each kind, so that a long run may be stopped; kinds that were tried before and not now
+    are kept.
+    """
     before = read_json(path)["kinds"] if path.exists() else {}
     order = [*COUNTS, *(f"coverage-guided: {name}" for name in coverage_guided.TARGETS)]
     kept = before | found

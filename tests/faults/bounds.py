@@ -1,4 +1,6 @@
-"""No input may take longer or more memory than these: a time limit and a limit on the address space."""
+"""No input may take longer or more memory than these: a time limit and a limit on the address
+space.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,21 @@ import signal
 from contextlib import contextmanager
 from pathlib import Path
 
-SECONDS = 60  # of computing, and ten times as many by the clock: on a busy machine, waiting for the processor is no hanging
+# of computing, and ten times as many by the clock: on a busy machine, waiting for the processor is
+# no hanging
+SECONDS = 60
 BYTES = (
     3 * 2**30
-)  # beyond what the process has; a hundred million pixels in several threads are the most that is decoded
+    # beyond what the process has; a hundred million pixels in several threads are the most that is
+    # decoded
+)
 
 
 @contextmanager
 def bounded(seconds: int = SECONDS, most_bytes: int = BYTES):
-    """Within, TimeoutError after computing for so many seconds or waiting for ten times as many, and MemoryError for more than so many bytes (Linux)."""
+    """Within, TimeoutError after computing for so many seconds or waiting for ten times as many,
+    and MemoryError for more than so many bytes (Linux).
+    """
     before = resource.getrlimit(resource.RLIMIT_AS)
     if (held := Path("/proc/self/statm")).exists():
         pages = int(held.read_text().split()[0])

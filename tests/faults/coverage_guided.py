@@ -1,6 +1,8 @@
-"""Inputs that atheris, where it is installed (`pip install 'medddist[fuzz]'`), looks for by the branches that they reach.
+"""Inputs that atheris, where it is installed (`pip install 'medddist[fuzz]'`), looks for by the
+branches that they reach.
 
-`python coverage_guided.py TARGET CORPUS -max_total_time=60` is one search, in a process of its own: it never returns.
+`python coverage_guided.py TARGET CORPUS -max_total_time=60` is one search, in a process of its own:
+it never returns.
 """
 
 from __future__ import annotations
@@ -31,8 +33,14 @@ def survived(name: str, minutes: float, count: int | None = None) -> dict:
             "-max_len=16384",
         ]
         limits += [f"-runs={count}"] if count else []
-        done = subprocess.run([sys.executable, str(HERE / "coverage_guided.py"), name, folder, *limits], cwd=folder, capture_output=True,
-                              text=True, errors="replace", env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, str(HERE / "coverage_guided.py"), name, folder, *limits],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
     if done.returncode:
         print(done.stderr[-3000:], file=sys.stderr)
     tried = re.search(r"Done (\d+) runs", done.stderr)

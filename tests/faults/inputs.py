@@ -1,6 +1,8 @@
-"""Damaged inputs: each function spoils one, opens it under watch, and says what came of it, "refused" or "right".
+"""Damaged inputs: each function spoils one, opens it under watch, and says what came of it,
+"refused" or "right".
 
-Under watch nothing may be written, run or connected to (`damage.watched`). An AssertionError is a fault of ours.
+Under watch nothing may be written, run or connected to (`damage.watched`). An AssertionError is a
+fault of ours.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def damaged_packages(r: random.Random, folder: Path) -> str:
     return "right" if outcome == "read right" else outcome
 
 
-# ---- what the study keeps ----------------------------------------------------------------------------------------------
+# ---- what the study keeps ------------------------------------------------------------------------
 
 
 @functools.cache
@@ -157,7 +159,9 @@ def _profile(name: str) -> str:
 
 
 def damaged_profiles(r: random.Random, folder: Path) -> str:
-    """Spoilt bytes, or valid YAML with a value that is another; read right is what is read back as itself."""
+    """Spoilt bytes, or valid YAML with a value that is another; read right is what is read back as
+    itself.
+    """
     path, whole = folder / "mine.yaml", _profile(r.choice(profile_names()))
     if r.random() < 0.5:
         path.write_bytes(_spoilt(r, whole.encode()))
@@ -177,7 +181,7 @@ def damaged_profiles(r: random.Random, folder: Path) -> str:
     return "right"
 
 
-# ---- image folders -----------------------------------------------------------------------------------------------------
+# ---- image folders -------------------------------------------------------------------------------
 
 NAMES = ["plain", "with some spaces", "胸部 X線 画像", "ünï", "a'b\"c", "#1 %20", "-rf", "x" * 100]
 GREY = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
@@ -246,7 +250,9 @@ def _decoders_are_imported() -> None:
 
 
 def image_folders(r: random.Random, folder: Path) -> str:
-    """Two classes of eight images, one of them odd: read as it is meant, refused by name, or left out where that is asked for."""
+    """Two classes of eight images, one of them odd: read as it is meant, refused by name, or left
+    out where that is asked for.
+    """
     odd, others = (
         r.choice([*READ, *REFUSED, "damaged"]),
         np.random.default_rng(r.randrange(2**32)).integers(0, 256, (16, 16, 16), np.uint8),
@@ -281,7 +287,7 @@ def image_folders(r: random.Random, folder: Path) -> str:
     return "right"
 
 
-# ---- what `verify` has to refuse ---------------------------------------------------------------------------------------
+# ---- what `verify` has to refuse -----------------------------------------------------------------
 
 
 class _Runs:
@@ -294,7 +300,8 @@ def _a_flipped_byte(r, folder) -> list[str]:
     name = r.choice(sorted(found))
     content = bytearray(found[name])
     content[r.randrange(len(content))] ^= 1 << r.randrange(8)
-    # Of the manifest itself, or of a label in it, only its ID tells: the sender says it, and --expect takes it.
+    # Of the manifest itself, or of a label in it, only its ID tells: the sender says it, and
+    # --expect takes it.
     identity = damage.hashlib.sha256(found[MANIFEST]).hexdigest()
     return [
         str(packages.as_zip(folder / "x.zip", found | {name: bytes(content)})),

@@ -1,6 +1,7 @@
 """The steps of a tiny study as processes that can be disturbed, and what each should leave behind.
 
-Every run is a forked process, so that torch is imported once; the forking process has one thread, as threads do not survive a fork.
+Every run is a forked process, so that torch is imported once; the forking process has one thread,
+as threads do not survive a fork.
 """
 
 from __future__ import annotations
@@ -23,14 +24,37 @@ from medddist.base.tensors import CHECKED
 from medddist.cli.common import opened_study, study_options, tell
 
 SETTINGS = [
-    "data.images=160", "data.image_size_px=16", "network.width=4", "teachers.teachers=2", "teachers.recipe.epochs=3", "teachers.kept_epochs=3",
-    "distill.iterations=4", "distill.select_every=2", "distill.student_steps=2", "distill.max_start_epoch=2", "distill.images_per_class=2",
-    "evaluate.recipe.epochs=2", "references.good_recipe.epochs=1", "compare.evaluation_seeds=2", "compare.epochs=1",
-    "compare.learning_rates=[0.03]", "compare.unseen_networks=[mlp]", "compare.contrastive_networks=[convnet]",
-    "compare.pretrain.inside_steps=2", "compare.pretrain.released_steps=1", "compare.resamples=100",
-    "audit.networks=1", "audit.references=1", "audit.recipe.epochs=2", "audit.false_positives=0.3", "audit.others=8", "audit.shadows=2",
-    "audit.shadow_networks=1", "hospitals.rounds=2", "hospitals.changes={teachers.teachers: 1}",
-]  # fmt: skip
+    "data.images=160",
+    "data.image_size_px=16",
+    "network.width=4",
+    "teachers.teachers=2",
+    "teachers.recipe.epochs=3",
+    "teachers.kept_epochs=3",
+    "distill.iterations=4",
+    "distill.select_every=2",
+    "distill.student_steps=2",
+    "distill.max_start_epoch=2",
+    "distill.images_per_class=2",
+    "evaluate.recipe.epochs=2",
+    "references.good_recipe.epochs=1",
+    "compare.evaluation_seeds=2",
+    "compare.epochs=1",
+    "compare.learning_rates=[0.03]",
+    "compare.unseen_networks=[mlp]",
+    "compare.contrastive_networks=[convnet]",
+    "compare.pretrain.inside_steps=2",
+    "compare.pretrain.released_steps=1",
+    "compare.resamples=100",
+    "audit.networks=1",
+    "audit.references=1",
+    "audit.recipe.epochs=2",
+    "audit.false_positives=0.3",
+    "audit.others=8",
+    "audit.shadows=2",
+    "audit.shadow_networks=1",
+    "hospitals.rounds=2",
+    "hospitals.changes={teachers.teachers: 1}",
+]
 STEPS = (
     "prepare",
     "teachers",
@@ -42,13 +66,16 @@ STEPS = (
     "audit",
     "hospitals",
 )
-PATIENCE_SECONDS = 1200  # beyond it a process hangs; undisturbed it takes some seconds, and on a busy machine minutes
+# beyond it a process hangs; undisturbed it takes some seconds, and on a busy machine minutes
+PATIENCE_SECONDS = 1200
 
 
 @cli.app.command(hidden=True)
 @study_options(profile="smoke")
 def hospitals(profile, data, out, device, changes, as_json) -> None:
-    """What the hospitals' notebook does: a package of each, and what a receiver has of them beside the other ways to share."""
+    """What the hospitals' notebook does: a package of each, and what a receiver has of them beside
+    the other ways to share.
+    """
     from medddist.sharing.hospitals import compare, sent_packages
 
     with opened_study(profile, data, out, device, changes) as study:
@@ -86,7 +113,8 @@ def command(step: str, out: Path) -> list[str]:
 class Ended:
     """status: the exit code, or minus the signal; out, err: what it said.
 
-    Undisturbed it is 0, but for the audit, which says by 1 that its attack is broken, as one so small is.
+    Undisturbed it is 0, but for the audit, which says by 1 that its attack is broken, as one so
+    small is.
     """
 
     status: int
@@ -95,7 +123,9 @@ class Ended:
 
     @property
     def clear(self) -> bool:
-        """Refused by exit code 2 and one line that names something of ours, after no more than what was about to start."""
+        """Refused by exit code 2 and one line that names something of ours, after no more than what
+        was about to start.
+        """
         *before, last = self.err.splitlines() or [""]
         return (
             self.status == 2
@@ -166,7 +196,9 @@ class Right(NamedTuple):
 
 
 class World:
-    """What each step finds and leaves when nothing disturbs it: folders `before` and `after`, what it says, how long it takes."""
+    """What each step finds and leaves when nothing disturbs it: folders `before` and `after`, what
+    it says, how long it takes.
+    """
 
     def __init__(self, folder: Path, steps: tuple[str, ...] = STEPS):
         self.folder, self.steps, self.numbers = folder, steps, iter(range(10**9))
@@ -196,7 +228,9 @@ class World:
         return Started(step, out, self.folder / "said", arm)
 
     def require_right(self, step: str, ended: Ended, out: Path, lacking: bool = False) -> None:
-        """The same words and the same files as undisturbed, but for the time it took; some may be `lacking`, but none is another."""
+        """The same words and the same files as undisturbed, but for the time it took; some may be
+        `lacking`, but none is another.
+        """
         right = self.right[step]
         assert ended.status == right.status, f"{step}: exit code {ended.status}, {ended.err!r}"
         assert told(ended, out) == right.said, f"{step}: says something else than undisturbed"

@@ -1,6 +1,8 @@
-"""Bad weather for a step: each function disturbs one run of one step, and says what came of it, "right" or "refused".
+"""Bad weather for a step: each function disturbs one run of one step, and says what came of it,
+"right" or "refused".
 
-After each the step is run once more, undisturbed, and has to end as if nothing had been; an AssertionError says that it did not.
+After each the step is run once more, undisturbed, and has to end as if nothing had been; an
+AssertionError says that it did not.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class Untried(Exception):
 
 
 def kills(r: random.Random, world: World) -> str:
-    """SIGKILL, up to three times in a row: at a random moment, or just before or after a random flush or rename."""
+    """SIGKILL, up to three times in a row: at a random moment, or just before or after a random
+    flush or rename.
+    """
     step = r.choice(world.steps)
     out = world.place(step)
     for _ in range(r.randint(1, MOST_DEATHS)):
@@ -48,7 +52,9 @@ def kills(r: random.Random, world: World) -> str:
 
 
 def _deadly(name: str, number: int, after: bool):
-    """SIGKILL of the process itself before or after its `number`-th call of os.replace, os.fsync or os.rename."""
+    """SIGKILL of the process itself before or after its `number`-th call of os.replace, os.fsync or
+    os.rename.
+    """
     return lambda: setattr(os, name, at_call(number, getattr(os, name), after=after))
 
 

@@ -180,7 +180,7 @@ def test_init_and_the_report_from_the_command_line(tmp_path, monkeypatch, capsys
     assert cli.exit_code(["init", "images"]) == 2
 
 
-# ---- a study of one's own ----------------------------------------------------------------------------------------------
+# ---- a study of one's own ------------------------------------------------------------------------
 
 
 def test_the_notebooks_defaults_are_ones_own_and_nothing_else_changes():
@@ -249,7 +249,10 @@ def test_every_asset_that_a_studys_pages_or_configuration_refer_to_is_in_the_stu
 
 
 def test_links_to_pages_that_a_study_has_not_are_words():
-    page = "# M\n\n[日本語](method_ja.md)\n\nSee [](performance.md), [the costs](cost.md) and [](references.md).\n"
+    page = (
+        "# M\n\n[日本語](method_ja.md)\n\nSee [](performance.md), [the costs](cost.md) and "
+        "[](references.md).\n"
+    )
     assert (
         without_links(page, {"references"})
         == "# M\n\nSee medddist's page on performance, the costs and [](references.md).\n"

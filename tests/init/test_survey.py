@@ -1,4 +1,6 @@
-"""A first look: what is in a folder made to have one of everything, what is suspected where it was planted, and the page."""
+"""A first look: what is in a folder made to have one of everything, what is suspected where it was
+planted, and the page.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from medddist.measure.probes import cross_validated_probe
 
 
 def folder_of(tmp_path, count: int = 40, **how):
-    """Two classes of grey noise; how: of class b, `size`, `ending`, `prefix`, and `frame`, the grey of its border."""
+    """Two classes of grey noise; how: of class b, `size`, `ending`, `prefix`, and `frame`, the grey
+    of its border.
+    """
     random = np.random.default_rng(0)
     for name in ("a", "b"):
         of = how if name == "b" else {}
@@ -57,8 +61,8 @@ def test_what_is_there_is_counted(tmp_path):
         and "copies: 2 of the images" in text
     )
     assert (
-        "contradictions: 2 images have the pixels of one of another class; the first are a/claimed.png and b/img0.png"
-        in text
+        "contradictions: 2 images have the pixels of one of another class; the first are "
+        "a/claimed.png and b/img0.png" in text
     )
     json.dumps(found.as_json(), allow_nan=False)
 

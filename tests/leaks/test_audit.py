@@ -1,4 +1,6 @@
-"""What is found against what was planted; the figures against outside references; a broken attack says that it is broken."""
+"""What is found against what was planted; the figures against outside references; a broken attack
+says that it is broken.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ QUICK = {
 
 
 def puzzling(count: int = 150) -> Data:
-    """Noise whose class cannot be seen, so that only who was trained on an image knows it; two images a patient."""
+    """Noise whose class cannot be seen, so that only who was trained on an image knows it; two
+    images a patient.
+    """
 
     def part(count: int, seed: int) -> Part:
         rng = np.random.default_rng(seed)
@@ -82,7 +86,7 @@ def told(out) -> dict:
     return audit.audit(study(out))
 
 
-# ---- the statistics --------------------------------------------------------------------------------------------------
+# ---- the statistics ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count, of", [(0, 20), (3, 20), (20, 20), (7, 80)])
@@ -105,7 +109,9 @@ def test_an_area_is_scikit_learns_and_its_interval_covers(rng=np.random.default_
 
 
 def test_unseen_images_are_found_as_often_as_chance_says(rng=np.random.default_rng(1)):
-    """The threshold is itself drawn: the number found is beta-binomial, and its mean at most the false positives asked for."""
+    """The threshold is itself drawn: the number found is beta-binomial, and its mean at most the
+    false positives asked for.
+    """
     outside, shares = 0, []
     for _ in range(3000):
         at = threshold(rng.standard_cauchy(99), 0.03)
@@ -129,7 +135,9 @@ def test_a_threshold_needs_enough_unseen_images(unseen, false_positives, rank):
     if rank is None:
         with pytest.raises(
             InputError,
-            match=r"^audit.false_positives: 0.01 cannot be seen with 98 unseen images; raise it to 0.01",
+            match=(
+                r"^audit.false_positives: 0.01 cannot be seen with 98 unseen images; raise it to 0.01"
+            ),
         ):
             threshold(scores, false_positives)
     else:
@@ -157,7 +165,9 @@ def test_members_that_score_higher_are_found_and_others_are_not(rng=np.random.de
 
 
 def test_scores_that_are_not_finite_are_refused(rng=np.random.default_rng(2)):
-    """As shadows that all agree would make them; nothing is greater than NaN, so that nothing would be found."""
+    """As shadows that all agree would make them; nothing is greater than NaN, so that nothing would
+    be found.
+    """
     scores = {name: rng.normal(size=200) for name in ("starting", "unseen_a", "unseen_b")}
     scores["starting"][3] = np.nan
     with pytest.raises(
@@ -188,7 +198,7 @@ def test_log_odds_are_of_the_own_class():
     )
 
 
-# ---- nearest neighbours ----------------------------------------------------------------------------------------------
+# ---- nearest neighbours --------------------------------------------------------------------------
 
 
 def test_neighbours_are_those_by_hand():
@@ -249,7 +259,7 @@ def test_of_an_average_the_nearest_of_its_images_is_its_start():
     )
 
 
-# ---- nearest in pixels -----------------------------------------------------------------------------------------------
+# ---- nearest in pixels ---------------------------------------------------------------------------
 
 
 def parts_of(count: int, seed: int, size_px: int = 6) -> Part:
@@ -270,7 +280,9 @@ def test_the_nearest_in_pixels_is_the_nearest_by_hand(chunk_bytes, monkeypatch):
 
 
 def test_memory_stays_small_on_many_images():
-    """As single precision, neither the images that are read at once nor their distances take more than a chunk."""
+    """As single precision, neither the images that are read at once nor their distances take more
+    than a chunk.
+    """
 
     class Recorded:
         def __init__(self, images):
@@ -330,7 +342,7 @@ def test_images_that_know_neither_part_are_nearer_to_each_half_of_the_time():
     )
 
 
-# ---- who is asked about ----------------------------------------------------------------------------------------------
+# ---- who is asked about --------------------------------------------------------------------------
 
 
 def test_candidates_are_balanced_and_in_one_group_each(tmp_path):
@@ -386,7 +398,7 @@ def test_too_few_images_are_refused(tmp_path):
     )
 
 
-# ---- a study ---------------------------------------------------------------------------------------------------------
+# ---- a study -------------------------------------------------------------------------------------
 
 
 def test_members_are_found_where_only_membership_can_tell(told):
@@ -434,7 +446,7 @@ def test_images_of_the_test_part_that_can_be_told_apart_break_the_attack(tmp_pat
     )
 
 
-# ---- shadows ---------------------------------------------------------------------------------------------------------
+# ---- shadows -------------------------------------------------------------------------------------
 
 
 def test_each_image_is_in_one_shadow_of_a_pair_and_patients_are_not_divided():
@@ -499,7 +511,9 @@ def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch
 def test_shadows_take_away_how_difficult_an_image_is(
     monkeypatch, shadows, rng=np.random.default_rng(3)
 ):
-    """Made-up scores with a known answer: difficulty (standard deviation 3) hides membership (2), and shadows tell the difficulty."""
+    """Made-up scores with a known answer: difficulty (standard deviation 3) hides membership (2),
+    and shadows tell the difficulty.
+    """
     sizes = {"control": 80, "unseen_a": 199, "unseen_b": 200}
     difficulty = rng.normal(0, 3, sum(sizes.values()))
     score = lambda inside: difficulty + 2 * inside + rng.normal(0, 0.3, len(difficulty))
@@ -533,7 +547,9 @@ def test_shadows_take_away_how_difficult_an_image_is(
 def test_variances_of_few_values_are_drawn_towards_what_they_have_in_common(
     prior, freedom=15, rng=np.random.default_rng(5)
 ):
-    """Made-up variances whose distribution is known: nearer to the true ones than each by itself and than one for all."""
+    """Made-up variances whose distribution is known: nearer to the true ones than each by itself
+    and than one for all.
+    """
     true = 2.0 * prior / rng.chisquare(prior, 20_000)
     estimated = true * rng.chisquare(freedom, len(true)) / freedom
     moderated = membership.moderated_deviations(estimated, freedom) ** 2
@@ -554,7 +570,9 @@ def test_variances_that_differ_by_chance_alone_are_one(freedom=15, rng=np.random
 
 
 def test_an_image_that_networks_disagree_on_has_to_stand_out_further():
-    """A hundred members, and unseen images of which the last is ten times as uncertain: by one variance it stands out most."""
+    """A hundred members, and unseen images of which the last is ten times as uncertain: by one
+    variance it stands out most.
+    """
     rng, uncertainty = np.random.default_rng(7), np.where(np.arange(300) == 299, 10.0, 1.0)
     scores, own = (
         uncertainty[:, None] * rng.normal(size=(300, 16)),
@@ -604,7 +622,7 @@ def test_an_odd_number_of_shadows_is_refused():
         AuditSettings(shadows=3)
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate, code", [(0.05, 0), (0.0, 1)])

@@ -1,4 +1,6 @@
-"""The points of accuracy against leakage: which there are, what a row holds, that they are kept, the picture and the command."""
+"""The points of accuracy against leakage: which there are, what a row holds, that they are kept,
+the picture and the command.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,12 @@ SMALL = {
     "network.width": 8,
     "audit": AuditSettings(**QUICK).model_dump(mode="json"),
     "leakage": LeakageSettings(
-        starts=("real", "average", "noise"), images_per_class=(2,), noise_multipliers=(),
+        starts=("real", "average", "noise"),
+        images_per_class=(2,),
+        noise_multipliers=(),
         changes={"distill.averaged_images": 4, "distill.iterations": 2},
     ).model_dump(mode="json"),
-}  # fmt: skip
+}
 
 
 def study(out, monkeypatch, **changes) -> Study:
@@ -127,7 +131,8 @@ def test_a_guarantee_is_in_the_name_the_line_and_the_page(kept):
     page = leakage_page.text({"leakage-x": {"rows": [row, row]}})
     assert (
         page.count(
-            "epsilon 3.25 at delta 1e-05 for one training image, teachers together: 2, with 680 steps (A)"
+            "epsilon 3.25 at delta 1e-05 for one training image, teachers together: 2, with "
+            "680 steps (A)"
         )
         == 1
     )

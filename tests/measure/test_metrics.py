@@ -1,4 +1,6 @@
-"""Metrics against a hand-computed example, scikit-learn with the weights spelled out, and simulated truth."""
+"""Metrics against a hand-computed example, scikit-learn with the weights spelled out, and simulated
+truth.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def made_up(networks=3, images=60, classes=4, seed=0, decimals=1, signal=1.0):
 
 
 def outcomes(right):
-    """(R, N) bool -> two-class probabilities of networks that are right or wrong about images of class 0."""
+    """(R, N) bool -> two-class probabilities of networks that are right or wrong about images of
+    class 0.
+    """
     return np.stack([right, ~right], axis=-1).astype(float)
 
 
@@ -79,8 +83,8 @@ def test_by_hand():
     assert [found["per_class"][k]["specificity"]["mean"] for k in "abc"] == pytest.approx(
         [1, 3 / 4, 4 / 5]
     )
-    # class a: 0.8, 0.5 and 0.4 against 0.3, 0.4 and 0.0 beat 8 of 9 pairs and tie in one; b: 0.7 and 0.1 against
-    # 0.1, 0.3, 0.6, 0.1 beat 4 of 8 and tie in two; c: 0.9 beats all
+    # class a: 0.8, 0.5 and 0.4 against 0.3, 0.4 and 0.0 beat 8 of 9 pairs and tie in one; b: 0.7
+    # and 0.1 against 0.1, 0.3, 0.6, 0.1 beat 4 of 8 and tie in two; c: 0.9 beats all
     assert [found["per_class"][k]["auroc"]["mean"] for k in "abc"] == pytest.approx(
         [8.5 / 9, 5 / 8, 1]
     )
@@ -173,7 +177,9 @@ def test_the_interval_adds_networks_to_test_groups_by_hand():
 
 
 def coverage(make, truth, tests=200, resamples=300):
-    """The share of simulated test parts whose accuracy interval holds the truth; `make(draw)` -> (right, groups)."""
+    """The share of simulated test parts whose accuracy interval holds the truth; `make(draw)` ->
+    (right, groups).
+    """
     held, draw = 0, np.random.default_rng(7)
     for i in range(tests):
         right, groups = make(draw)
@@ -188,10 +194,15 @@ def coverage(make, truth, tests=200, resamples=300):
     return held / tests
 
 
-SHORT = [  # of those in coverage_of_intervals; whether what these intervals replaced fell short there
-    ("one set, networks dominate", 3, True), ("difference, networks dominate", 3, True), ("3 seeds of 5 networks", 15, True),
-    ("one set, networks dominate", 5, False), ("one set, both matter", 5, False), ("one set, images dominate", 5, False),
-]  # fmt: skip
+# of those in coverage_of_intervals; whether what these intervals replaced fell short there
+SHORT = [
+    ("one set, networks dominate", 3, True),
+    ("difference, networks dominate", 3, True),
+    ("3 seeds of 5 networks", 15, True),
+    ("one set, networks dominate", 5, False),
+    ("one set, both matter", 5, False),
+    ("one set, images dominate", 5, False),
+]
 
 
 def scenario(name: str, networks: int) -> simulated.Scenario:
@@ -202,7 +213,10 @@ def scenario(name: str, networks: int) -> simulated.Scenario:
 
 @pytest.mark.parametrize("name, networks, fell_short", SHORT)
 def test_95_percent_intervals_hold_the_truth_in_93_to_97_percent(name, networks, fell_short):
-    """As far as 300 repetitions can tell: by the exact interval of the share. The record has all scenarios, and more of each."""
+    """As far as 300 repetitions can tell:
+
+    by the exact interval of the share. The record has all scenarios, and more of each.
+    """
     one, (least, most) = simulated.measure(scenario(name, networks), 300, seed=1), simulated.ASKED
     assert one["now"]["low"] <= most and one["now"]["high"] >= least
     assert not fell_short or one["former"]["high"] < least
@@ -247,7 +261,9 @@ def test_covers_the_truth_for_grouped_images_only_if_the_groups_are_used():
 
 
 def test_covers_the_truth_for_other_networks():
-    """Networks of accuracy 0.6 to 0.8 on many images: without drawing networks this would hold in about 30 %."""
+    """Networks of accuracy 0.6 to 0.8 on many images: without drawing networks this would hold in
+    about 30 %.
+    """
 
     def varied(draw):
         return draw.random((20, 300)) < draw.uniform(0.6, 0.8, size=(20, 1)), np.arange(300)
@@ -392,7 +408,10 @@ def test_only_one_class_in_the_test_part():
 
 
 def test_a_class_absent_from_a_resample_is_left_out_of_it():
-    """Class 1 is one image, always right; class 0 always wrong. Without it balanced accuracy is 0, with it 1/2."""
+    """Class 1 is one image, always right;
+
+    class 0 always wrong. Without it balanced accuracy is 0, with it 1/2.
+    """
     p = np.array([[[0.4, 0.6]] * 4])
     labels, groups = np.array([0, 0, 0, 1]), np.arange(4)
     found, weights = replicates(p, labels, groups, 200), resample_groups(groups, 200, 0)
@@ -412,8 +431,15 @@ def test_results_are_json_without_nan():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {*metrics.METRICS, "per_class", "confusion", "interval"}
     assert found["interval"] | {"method": ""} == {
-        "level": 0.95, "method": "", "resamples": 50, "seed": 0, "networks": 3, "independent": 3, "images": 60, "groups": len(set(groups))
-    }  # fmt: skip
+        "level": 0.95,
+        "method": "",
+        "resamples": 50,
+        "seed": 0,
+        "networks": 3,
+        "independent": 3,
+        "images": 60,
+        "groups": len(set(groups)),
+    }
 
 
 def test_majority_class():
@@ -468,7 +494,9 @@ def test_nothing_is_found_between_equals():
 
 
 def test_p_is_below_its_level_exactly_where_the_interval_excludes_zero():
-    """Differences from clear to none: by the interval at 95 % and by the level at which it would end at zero."""
+    """Differences from clear to none: by the interval at 95 % and by the level at which it would
+    end at zero.
+    """
     (a, labels, groups), told = made_up(networks=3, signal=1.0), set()
     for signal in np.linspace(0.2, 1.8, 25):
         b = made_up(networks=4, signal=signal)[0]

@@ -15,7 +15,9 @@ def test_heat_maps_are_scaled_and_one_a_image():
 
 
 def test_the_definition_on_a_linear_layer_set_by_hand():
-    """Only map 0 speaks for class 1, with weight 1 everywhere; so the heat is that map, cut off at zero and scaled."""
+    """Only map 0 speaks for class 1, with weight 1 everywhere; so the heat is that map, cut off at
+    zero and scaled.
+    """
     network = tiny_network()
     theta = initial_parameters(network, 0)
     module = network.loaded(theta)

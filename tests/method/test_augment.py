@@ -1,4 +1,6 @@
-"""Augmentation: nothing when switched off, each image by itself, differentiable, and geometrically what it says."""
+"""Augmentation: nothing when switched off, each image by itself, differentiable, and geometrically
+what it says.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,9 @@ def test_derivatives_against_finite_differences(channels):
 
 @pytest.mark.parametrize("across, down", [(0.5, 0.0), (0.0, -1.0), (-0.25, 0.75)])
 def test_shift_against_scipy(across, down):
-    """A shift of whole pixels: 16 px of 64 at the largest; positive draws look further right and down."""
+    """A shift of whole pixels: 16 px of 64 at the largest; positive draws look further right and
+    down.
+    """
     x = smooth()
     out = augment(x, drawn(ACROSS=across, DOWN=down), only(shift=0.25))[0, 0]
     expected = ndimage.shift(x[0, 0].numpy(), (-16 * down, -16 * across), order=1, mode="nearest")
@@ -161,7 +165,8 @@ def test_brightness_and_contrast_by_hand():
 def test_cutout_by_hand():
     x = torch.arange(64.0).reshape(1, 1, 8, 8)
     out = augment(x, drawn(dtype=torch.float32, CUT_DOWN=-0.5, CUT_ACROSS=0.25), only(cutout=0.25))
-    # The centre is a quarter down and 5/8 across; the square is 2 px: rows 1 and 2, columns 4 and 5.
+    # The centre is a quarter down and 5/8 across; the square is 2 px: rows 1 and 2, columns 4 and
+    # 5.
     expected = x.clone()
     expected[..., 1:3, 4:6] = 31.5
     assert torch.equal(out, expected)

@@ -1,4 +1,6 @@
-"""The outer loop: what it starts from, each iteration, selection on validation alone, divergence, and kills."""
+"""The outer loop: what it starts from, each iteration, selection on validation alone, divergence,
+and kills.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,7 @@ def same(a: Distillation, b: Distillation) -> bool:
     )
 
 
-# ---- where it starts -------------------------------------------------------------------------------------------------
+# ---- where it starts -----------------------------------------------------------------------------
 
 
 def test_it_starts_from_real_images_of_each_class():
@@ -172,12 +174,14 @@ def test_a_class_with_too_few_images_is_refused(tmp_path):
         run(tmp_path, training=labelled(18), images_per_class=7)
 
 
-# ---- iterations ------------------------------------------------------------------------------------------------------
+# ---- iterations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])
 def test_iterations_by_the_definition(tmp_path, labels):
-    """The same numbers drawn, and torch's own SGD with momentum on the matching loss, in double precision."""
+    """The same numbers drawn, and torch's own SGD with momentum on the matching loss, in double
+    precision.
+    """
     network = tiny_network()
     trajectories = walks(tmp_path, network, count=3)
     settings = tiny_distill(
@@ -186,9 +190,16 @@ def test_iterations_by_the_definition(tmp_path, labels):
     training = labelled(20, dtype=torch.float64)
     validation = labelled(9, seed=1, dtype=torch.float64)
     result = run(
-        tmp_path, trajectories, training, validation, network, labels=labels, learning_rate_labels=0.7, momentum=0.6,
+        tmp_path,
+        trajectories,
+        training,
+        validation,
+        network,
+        labels=labels,
+        learning_rate_labels=0.7,
+        momentum=0.6,
         learning_rate_log_step_size=0.3,
-    )  # fmt: skip
+    )
 
     initial, _ = initial_set(training, CLASSES, settings)
     leaves = {name: value.clone().requires_grad_() for name, value in initial.learned().items()}
@@ -311,7 +322,9 @@ def start_epochs(settings: DistillSettings, draws: int = 50) -> list[tuple[int, 
 
 @pytest.mark.parametrize("last", [1, 2, 8, 13, 14, 15, 18])
 def test_the_start_epoch_is_below_max_start_epoch_as_in_mtt(last):
-    """So the profiles have one more than when it was included, and draw the start epochs of the figures of record."""
+    """So the profiles have one more than when it was included, and draw the start epochs of the
+    figures of record.
+    """
     as_it_was = []
     for iteration in range(50):
         random = generator(0, "iteration", iteration, *([1] if iteration % 2 else []))
@@ -324,7 +337,9 @@ def test_the_start_epoch_is_below_max_start_epoch_as_in_mtt(last):
 
 
 def test_the_profiles_draw_the_start_epochs_of_the_figures_of_record():
-    """`max_start_epoch` was included when they were measured: the number here is that of results/*.json, plus one."""
+    """`max_start_epoch` was included when they were measured: the number here is that of
+    results/*.json, plus one.
+    """
     last = {
         name: [
             load_profile(name, changes).distill.max_start_epoch - 1
@@ -340,7 +355,9 @@ def test_the_profiles_draw_the_start_epochs_of_the_figures_of_record():
 
 
 def test_distilling_brings_students_closer_to_the_teachers(tmp_path):
-    """The made-up teachers walk at random; their first steps are the same each time, so they can be learned."""
+    """The made-up teachers walk at random; their first steps are the same each time, so they can be
+    learned.
+    """
     result = run(
         tmp_path,
         walks(tmp_path, tiny_network(), count=1),
@@ -400,14 +417,22 @@ def test_soft_labels_are_learned_unless_they_are_told_to_stay(tmp_path, monkeypa
     assert DistillSettings().learning_rate_labels > 0 and not torch.equal(learned, initial.labels)
 
 
-# ---- selection -------------------------------------------------------------------------------------------------------
+# ---- selection -----------------------------------------------------------------------------------
 
 
 def test_there_is_no_way_to_hand_in_test_data():
     assert list(inspect.signature(distill).parameters) == [
-        "network", "training", "validation", "classes", "trajectories", "settings", "evaluation", "checkpoint",
-        "progress", "save_every_seconds",
-    ]  # fmt: skip
+        "network",
+        "training",
+        "validation",
+        "classes",
+        "trajectories",
+        "settings",
+        "evaluation",
+        "checkpoint",
+        "progress",
+        "save_every_seconds",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -460,7 +485,9 @@ def test_candidates_are_trained_by_the_evaluations_recipe_at_their_step_size(tmp
 
 
 def test_a_candidate_that_cannot_be_trained_on_loses(tmp_path, monkeypatch):
-    """A step size at which the evaluation diverges is the candidate's fault, and no reason to lose the run."""
+    """A step size at which the evaluation diverges is the candidate's fault, and no reason to lose
+    the run.
+    """
     train, calls = evaluate.train, []
 
     def diverging(*arguments, **named):
@@ -480,7 +507,7 @@ def test_a_candidate_that_cannot_be_trained_on_loses(tmp_path, monkeypatch):
     assert result.selected_iteration in (3, 6)
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- refusals ------------------------------------------------------------------------------------
 
 
 def test_trajectories_that_do_not_serve_are_refused(tmp_path):
@@ -496,7 +523,9 @@ def test_trajectories_that_do_not_serve_are_refused(tmp_path):
     )
     with pytest.raises(
         InputError,
-        match=r"^max_start_epoch: 4 and expert_epochs 2 .* 5, .*teacher_000.* ends at 4.*kept_epochs",
+        match=(
+            r"^max_start_epoch: 4 and expert_epochs 2 .* 5, .*teacher_000.* ends at 4.*kept_epochs"
+        ),
     ):
         run(tmp_path / "short", trajectories, network=network, max_start_epoch=4, expert_epochs=2)
     with pytest.raises(
@@ -575,10 +604,10 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         run(tmp_path)
 
 
-# ---- kills -----------------------------------------------------------------------------------------------------------
+# ---- kills ---------------------------------------------------------------------------------------
 
-# Candidates are at iterations 0, 3, 6 and 7, each of one network; saving after every iteration is one rename a time, and the
-# eighth is the result's.
+# Candidates are at iterations 0, 3, 6 and 7, each of one network; saving after every iteration is
+# one rename a time, and the eighth is the result's.
 MOMENTS = {
     "after iteration 1": [["progress", 1]],
     "after iteration 3, before its candidate": [["progress", 4]],
@@ -609,9 +638,12 @@ def scenario(folder: Path, moments: list, *, save_every_seconds=0.0, **settings)
     folder.mkdir(parents=True)
     settings = {"labels": "soft", "learning_rate_labels": 1.0} | settings
     return {
-        "run": "distill", "folder": str(folder), "settings": settings, "moments": moments,
+        "run": "distill",
+        "folder": str(folder),
+        "settings": settings,
+        "moments": moments,
         "save_every_seconds": save_every_seconds,
-    }  # fmt: skip
+    }
 
 
 def results(cases: list[dict]) -> list[Distillation]:

@@ -1,4 +1,6 @@
-"""Training from scratch on a small set: fresh networks by seed, fair choices on validation, random real subsets."""
+"""Training from scratch on a small set: fresh networks by seed, fair choices on validation, random
+real subsets.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def test_mean_scores_are_means():
 
 
 def test_the_best_rate_on_validation_is_taken(monkeypatch):
-    """Scores are put in their place: 0.3 is best by balanced accuracy, 0.1 by accuracy; of equals the first."""
+    """Scores are put in their place: 0.3 is best by balanced accuracy, 0.1 by accuracy; of equals
+    the first.
+    """
     made_up = {0.1: (0.9, 0.2), 0.2: (0.5, 0.7), 0.3: (0.5, 0.8), 0.4: (0.9, 0.8)}
 
     def scores(network, images, labels, recipe, networks, validation, seed):
@@ -104,7 +108,9 @@ def test_every_candidate_gets_the_same_networks_to_start_from(monkeypatch):
 
 
 def test_a_rate_whose_networks_answer_nothing_finite_loses(monkeypatch):
-    """As a divergence in the very last step may leave them; taken for the first class they would score above none."""
+    """As a divergence in the very last step may leave them; taken for the first class they would
+    score above none.
+    """
     monkeypatch.setattr(evaluate, "train", lambda network, theta, *rest, **named: 1e37 * theta)
     reached = tried_on_validation(
         tiny_network(), *labelled(6), tiny_recipe(), 1, labelled(6, 1), ("s",)

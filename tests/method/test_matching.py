@@ -1,4 +1,6 @@
-"""The matching loss and its gradient: by hand, by complex steps in numpy, by finite differences, and against other code."""
+"""The matching loss and its gradient: by hand, by complex steps in numpy, by finite differences,
+and against other code.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from small import CLASSES, SIZE_PX, labelled, softmax_network, tiny_network, wal
 from torch import Tensor
 
 from medddist.base.seeds import generator
-from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, Draws, augment
+from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, Draws
 from medddist.method.matching import (
     Distilled,
     Segment,
@@ -33,7 +35,9 @@ EVERYTHING = AugmentSettings(
 
 
 def tiny_case(labels="hard", steps=4, batch_size=4, images=6, seed=0, channels=1):
-    """(network, distilled, segment) in float64 on the tiny ConvNet, far enough along to have curvature."""
+    """(network, distilled, segment) in float64 on the tiny ConvNet, far enough along to have
+    curvature.
+    """
     network = tiny_network(channels)
     theta = walk(network, 3, seed, torch.float64)
     x, hard = labelled(images, seed, channels, torch.float64)
@@ -121,19 +125,22 @@ def test_every_pixel_against_finite_differences():
 def test_one_step_by_hand(way):
     """One student step of logistic regression, derived by hand.
 
-    The student has weights W (K, d) and biases b (K,). Of image x_i with label distribution y_i, p_i = softmax(W x_i + b),
-    and e_i = p_i - y_i is the derivative of the cross-entropy in the logits. Over a batch of n images
+    The student has weights W (K, d) and biases b (K,). Of image x_i with label distribution y_i,
+    p_i = softmax(W x_i + b), and e_i = p_i - y_i is the derivative of the cross-entropy in the
+    logits. Over a batch of n images
 
         g_W = 1/n sum_i e_i x_i^T,    g_b = 1/n sum_i e_i,    theta_1 = theta_0 - alpha g.
 
-    With r = theta_1 - target, split into R_W and r_b, and D = |start - target|^2:  L = |r|^2 / D,  dL = 2/D <r, d theta_1>.
+    With r = theta_1 - target, split into R_W and r_b, and D = |start - target|^2:  L = |r|^2 / D,
+    dL = 2/D <r, d theta_1>.
 
     Step size: d theta_1 = -g d alpha and d alpha = alpha d log alpha, so
 
         dL / d log alpha = -2 alpha / D <r, g>.
 
-    Images: with r held still, <r, g> = 1/n sum_i e_i . u_i, where u_i = R_W x_i + r_b. Image i enters e_i through
-    d e_i = J_i W d x_i with J_i = diag(p_i) - p_i p_i^T (symmetric), and u_i through d u_i = R_W d x_i. So
+    Images: with r held still, <r, g> = 1/n sum_i e_i . u_i, where u_i = R_W x_i + r_b. Image i
+        enters e_i through d e_i = J_i W d x_i with J_i = diag(p_i) - p_i p_i^T (symmetric), and u_i
+        through d u_i = R_W d x_i. So
 
         dL / dx_i = -2 alpha / (D n) (W^T J_i u_i + R_W^T e_i).
 
@@ -182,7 +189,9 @@ def test_one_step_by_hand(way):
 
 
 def complex_loss(x, logits, log_alpha, start, target, batches):
-    """The whole loss of a student of logistic regression in numpy, without conjugates, so that complex steps go through."""
+    """The whole loss of a student of logistic regression in numpy, without conjugates, so that
+    complex steps go through.
+    """
     pixels, classes = x.shape[1], logits.shape[1]
     theta = start.astype(complex)
     softmax = lambda z: np.exp(z) / np.exp(z).sum(-1, keepdims=True)
@@ -196,7 +205,9 @@ def complex_loss(x, logits, log_alpha, start, target, batches):
 
 
 def test_many_steps_against_complex_steps_in_numpy():
-    """f(x + ih) = f(x) + ih f'(x) + O(h^2): with h = 1e-30 the imaginary part is the derivative to the last digits."""
+    """f(x + ih) = f(x) + ih f'(x) + O(h^2): with h = 1e-30 the imaginary part is the derivative to
+    the last digits.
+    """
     n, pixels, classes, steps = 5, 4, 3, 7
     draw = np.random.default_rng(1)
     values = {
@@ -231,7 +242,8 @@ def test_against_the_shared_reference(root):
     path = root.parent / "shared" / "bench" / "unrolled.py"
     if not path.is_file():
         pytest.skip(
-            "no ../shared/bench/unrolled.py here: the independent reference is not part of the repository"
+            "no ../shared/bench/unrolled.py here: the independent reference is not part of "
+            "the repository"
         )
     spec = importlib.util.spec_from_file_location("unrolled", path)
     other = importlib.util.module_from_spec(spec)
@@ -250,9 +262,14 @@ def test_against_the_shared_reference(root):
     names = [*sum(blocks, []), "linear.weight", "linear.bias"]
     theirs = lambda theta: torch.cat([network.named(theta)[name].flatten() for name in names])
     loss, images, step_size = other.unrolled(
-        theirs(run.start), theirs(run.target), distilled.images, distilled.labels, distilled.step_size, run.batches,
+        theirs(run.start),
+        theirs(run.target),
+        distilled.images,
+        distilled.labels,
+        distilled.step_size,
+        run.batches,
         other.shapes(4, 2, SIZE_PX, CLASSES),
-    )  # fmt: skip
+    )
     found, gradient = matching_gradient(network, distilled, run, NO_AUGMENTATION)
     assert found == pytest.approx(loss.item(), rel=1e-12)
     torch.testing.assert_close(gradient["images"], images, rtol=1e-8, atol=1e-12)
@@ -266,9 +283,10 @@ def test_against_the_shared_reference(root):
 def test_a_student_that_stays_has_a_loss_of_exactly_one(labels, dtype):
     network, distilled, run = tiny_case(labels)
     distilled = Distilled(
-        distilled.images.to(dtype), distilled.labels.to(dtype) if labels == "soft" else distilled.labels,
+        distilled.images.to(dtype),
+        distilled.labels.to(dtype) if labels == "soft" else distilled.labels,
         torch.tensor(-math.inf, dtype=dtype),
-    )  # fmt: skip
+    )
     run = segment(run.start.to(dtype), run.target.to(dtype), distilled.images, 4, 5, generator(0))
     loss, gradient = matching_gradient(network, distilled, run, EVERYTHING)
     assert loss == 1.0
@@ -328,7 +346,9 @@ def test_the_sweep_equals_the_unrolled_graph(labels, channels):
 @pytest.mark.parametrize("labels", ["hard", "soft"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_differences_give_the_gradient_to_half_of_the_digits(labels, channels):
-    """20 steps, augmented: in float64 1e-6 relative, in float32 a cosine far above the 0.998 that a fast way is asked for."""
+    """20 steps, augmented: in float64 1e-6 relative, in float32 a cosine far above the 0.998 that a
+    fast way is asked for.
+    """
     network, distilled, run = tiny_case(labels, steps=20, channels=channels)
     loss, exact = unrolled_gradient(network, distilled, run, EVERYTHING)
     found_loss, found = matching_gradient(network, distilled, run, EVERYTHING, way="difference")
@@ -356,7 +376,9 @@ def test_another_way_is_refused():
 
 
 def test_the_sweep_is_as_exact_in_single_precision_as_the_unrolled_graph():
-    """The median over cases of its error against float64 is at most twice that of the unrolled graph."""
+    """The median over cases of its error against float64 is at most twice that of the unrolled
+    graph.
+    """
     errors = {matching_gradient: [], unrolled_gradient: []}
     for seed in range(9):
         network, distilled, run = tiny_case(steps=20, seed=seed)

@@ -1,4 +1,6 @@
-"""The ConvNet as a function of its flat parameters, against a model put together from torch's layers."""
+"""The ConvNet as a function of its flat parameters, against a model put together from torch's
+layers.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from medddist.method.networks import NetworkSettings, convnet, initial_parameter
 def reference(
     width: int, depth: int, channels: int, classes: int, image_size_px: int
 ) -> nn.Sequential:
-    """MTT's ConvNet from torch's layers: convolution, GroupNorm of a group a channel, ReLU, average pool; linear."""
+    """MTT's ConvNet from torch's layers: convolution, GroupNorm of a group a channel, ReLU, average
+    pool; linear.
+    """
     layers: list[nn.Module] = []
     for block in range(depth):
         layers += [
@@ -29,7 +33,9 @@ def reference(
 
 
 def loaded_reference(network, theta, *sizes) -> nn.Sequential:
-    """The reference with theta's values, by layer: convolutions, norms and linear each in their own order."""
+    """The reference with theta's values, by layer: convolutions, norms and linear each in their own
+    order.
+    """
     model, parts = reference(*sizes).to(theta.dtype), network.named(theta)
     kinds = {"convolutions": nn.Conv2d, "norms": nn.GroupNorm, "linear": nn.Linear}
     for name, kind in kinds.items():

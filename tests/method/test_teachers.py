@@ -162,7 +162,9 @@ def test_a_partial_file_holds_what_the_next_epoch_needs(tmp_path):
 
 
 def test_mean_snapshots_are_the_mean_of_an_epochs_parameters(tmp_path, monkeypatch):
-    """Row t is the mean of theta after each of epoch t's steps; the training itself does not notice."""
+    """Row t is the mean of theta after each of epoch t's steps; the training itself does not
+    notice.
+    """
     before: list[torch.Tensor] = []
     watched = lambda network, theta, *rest: (
         before.append(theta.clone()) or gradient(network, theta, *rest)
@@ -198,8 +200,8 @@ def test_divergence_leaves_no_teacher(tmp_path):
     assert not teacher_path(tmp_path, 0).exists()
 
 
-# Epochs are told 0 to 5, so there are six calls of progress, and with saving after every one six renames of the unfinished
-# file before the seventh that makes the teacher's.
+# Epochs are told 0 to 5, so there are six calls of progress, and with saving after every one six
+# renames of the unfinished file before the seventh that makes the teacher's.
 MOMENTS = {
     "at the start": [["progress", 1]],
     "after epoch 3": [["progress", 4]],
@@ -228,9 +230,12 @@ def scenario(folder: Path, moments: list, *, save_every_seconds=0.0) -> dict:
         mode="json"
     )
     return {
-        "run": "teacher", "folder": str(folder), "settings": {"recipe": recipe, "kept_epochs": 5},
-        "moments": moments, "save_every_seconds": save_every_seconds,
-    }  # fmt: skip
+        "run": "teacher",
+        "folder": str(folder),
+        "settings": {"recipe": recipe, "kept_epochs": 5},
+        "moments": moments,
+        "save_every_seconds": save_every_seconds,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The training loop against torch's own optimiser, its orders and schedules, and what it does when it diverges."""
+"""The training loop against torch's own optimiser, its orders and schedules, and what it does when
+it diverges.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ STRONG = {
 def reference(
     network, theta: Tensor, images: Tensor, labels: Tensor, recipe: Recipe, seed
 ) -> Tensor:
-    """torch.optim.SGD on a module of torch's, fed the same batches; the schedule from torch's schedulers, by step."""
+    """torch.optim.SGD on a module of torch's, fed the same batches; the schedule from torch's
+    schedulers, by step.
+    """
     module = network.loaded(theta).to(theta.dtype).requires_grad_()
     optimiser = torch.optim.SGD(
         module.parameters(),
@@ -158,7 +162,9 @@ def test_it_learns():
 @pytest.mark.parametrize("rate", [1e4, 1e20, 1e38])
 @pytest.mark.parametrize("epochs, batch_size", [(1, 4), (30, 4), (2, 12)])
 def test_what_diverges_is_never_handed_back(rate, epochs, batch_size):
-    """Either the error that names the setting, or finite parameters; also when the last step alone was too long."""
+    """Either the error that names the setting, or finite parameters; also when the last step alone
+    was too long.
+    """
     network, (images, labels) = tiny_network(), labelled(12)
     recipe = tiny_recipe(epochs=epochs, batch_size=batch_size, learning_rate=rate, momentum=0.9)
     try:
@@ -189,7 +195,9 @@ def test_what_diverges_in_its_very_last_step_is_refused():
 
 
 def test_answers_that_are_not_finite_are_refused():
-    """Finite parameters may be so large that what they answer is not: argmax would take NaN for the first class."""
+    """Finite parameters may be so large that what they answer is not: argmax would take NaN for the
+    first class.
+    """
     network, (images, _) = tiny_network(), labelled(6)
     huge = 1e37 * start(network, torch.float32)
     assert huge.isfinite().all()
@@ -216,7 +224,9 @@ def test_natural_order_is_each_image_once(labels, seed):
 @given(label_lists, st.integers(0, 1000))
 @settings(max_examples=100, deadline=None)
 def test_balanced_order_is_fair(labels, seed):
-    """As many draws as images; each class as often as another, but for what does not divide; within a class the same."""
+    """As many draws as images; each class as often as another, but for what does not divide; within
+    a class the same.
+    """
     order = sampled_order(labels, "balanced", generator(seed))
     present = labels.unique().tolist()
     assert len(order) == len(labels)

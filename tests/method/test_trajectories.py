@@ -205,8 +205,17 @@ def test_every_damaged_byte_of_the_header_is_refused_or_harmless(path):
 def test_tensors_of_any_layout_and_sharing_are_kept(tmp_path):
     """A checkpoint may hold the same tensor twice, views of one, empty ones and single numbers."""
     base = torch.arange(12.0).reshape(3, 4)
-    tensors = {"a": base, "b": base, "c": base[1], "d": base.T, "e": torch.zeros(0), "f": base[:0], "g": torch.tensor(2.5),
-               "h": torch.tensor([1, 2]), "i": base.clone().requires_grad_()}  # fmt: skip
+    tensors = {
+        "a": base,
+        "b": base,
+        "c": base[1],
+        "d": base.T,
+        "e": torch.zeros(0),
+        "f": base[:0],
+        "g": torch.tensor(2.5),
+        "h": torch.tensor([1, 2]),
+        "i": base.clone().requires_grad_(),
+    }
     save_tensors(tmp_path / "x.safetensors", tensors, {"n": [1.5]})
     found, about = load_tensors(tmp_path / "x.safetensors")
     assert about == {"n": [1.5]} and found.keys() == tensors.keys()

@@ -1,7 +1,9 @@
-"""Packages spoilt at random, and what became of each: `python tests/sharing/damage.py --count 10000` prints the counts.
+"""Packages spoilt at random, and what became of each: `python tests/sharing/damage.py --count
+10000` prints the counts.
 
-Each kind of damage is a function of a `random.Random`, so that hypothesis can look for a bad case and make it small, and the command can
-repeat a long run. Opened under watch: nothing may be written, run, connected to or imported, and little may be allocated.
+Each kind of damage is a function of a `random.Random`, so that hypothesis can look for a bad case
+and make it small, and the command can repeat a long run. Opened under watch: nothing may be
+written, run, connected to or imported, and little may be allocated.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ VALUES = [
 WORST_BYTES = 5_000_000  # that opening a package of 12 kB may allocate
 
 
-# ---- kinds of damage: a package to open, made in `folder` --------------------------------------------------------------
+# ---- kinds of damage: a package to open, made in `folder` ----------------------------------------
 
 
 def _bytes(r: random.Random, content: bytes) -> bytes:
@@ -118,7 +120,9 @@ def zips_bytes(r, files, folder) -> Path:
 
 
 def zips_directory(r, files, folder) -> Path:
-    """A field of an entry's or of the last record: flags, method, time, check sum, sizes, attributes, offsets."""
+    """A field of an entry's or of the last record: flags, method, time, check sum, sizes,
+    attributes, offsets.
+    """
     path = packages.as_zip(folder / "x.zip", files)
     content = bytearray(path.read_bytes())
     mark = r.choice([b"PK\1\2", b"PK\3\4", b"PK\5\6"])
@@ -261,8 +265,20 @@ def bombs(r, files, folder) -> Path:
     return path
 
 
-KINDS = [zips_bytes, zips_directory, files_bytes, files_mixed, tensors_bytes, tensors_header, tensors_values, manifests_values,
-         manifests_bytes, entries, folders, bombs]  # fmt: skip
+KINDS = [
+    zips_bytes,
+    zips_directory,
+    files_bytes,
+    files_mixed,
+    tensors_bytes,
+    tensors_header,
+    tensors_values,
+    manifests_values,
+    manifests_bytes,
+    entries,
+    folders,
+    bombs,
+]
 
 
 def _written(r: random.Random, files: dict[str, bytes], folder: Path) -> Path:
@@ -300,10 +316,28 @@ def _changed(r: random.Random, value, depth: int = 0):
     return r.choice([*VALUES, {"a": value}, [value]])
 
 
-# ---- what became of it -------------------------------------------------------------------------------------------------
+# ---- what became of it ---------------------------------------------------------------------------
 
-FORBIDDEN = {"pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect", "socket.bind",
-             "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.truncate", "exec", "ctypes.dlopen"}  # fmt: skip
+FORBIDDEN = {
+    "pickle.find_class",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "socket.connect",
+    "socket.bind",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "os.symlink",
+    "os.link",
+    "os.chmod",
+    "os.truncate",
+    "exec",
+    "ctypes.dlopen",
+}
 _seen: list[str] | None = None  # while something is watched
 most_bytes = 0  # that were allocated while something was watched, where tracemalloc runs
 
@@ -382,7 +416,9 @@ def _manifest_of(path: Path) -> bytes:
 
 
 def tried(r: random.Random, kind) -> str:
-    """One package spoilt in this way, and what became of it; its folder has nothing in it that was not there before."""
+    """One package spoilt in this way, and what became of it; its folder has nothing in it that was
+    not there before.
+    """
     files = FILES[r.random() < 0.3]
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of zipfile, that a name is written twice
@@ -394,7 +430,9 @@ def tried(r: random.Random, kind) -> str:
 
 
 def counts(count: int, seed: int = 0) -> dict:
-    """`count` packages, dealt over the kinds: {kind: {refused, read right}}, the longest time and the most memory that one took."""
+    """`count` packages, dealt over the kinds: {kind: {refused, read right}}, the longest time and
+    the most memory that one took.
+    """
     found = {kind.__name__: Counter() for kind in KINDS}
     r, longest_seconds = random.Random(seed), 0.0
     tried(random.Random(1), files_mixed)  # what is imported late is imported now
@@ -404,15 +442,21 @@ def counts(count: int, seed: int = 0) -> dict:
         found[kind.__name__][tried(r, kind)] += 1
         longest_seconds = max(longest_seconds, time.monotonic() - began)
     tracemalloc.stop()
-    return {"packages": count, "kinds": {name: dict(of) for name, of in found.items()}, "longest_seconds": round(longest_seconds, 3),
-            "most_bytes": most_bytes}  # fmt: skip
+    return {
+        "packages": count,
+        "kinds": {name: dict(of) for name, of in found.items()},
+        "longest_seconds": round(longest_seconds, 3),
+        "most_bytes": most_bytes,
+    }
 
 
 if __name__ == "__main__":
     import argparse
 
     asked = argparse.ArgumentParser(
-        description="Spoil packages at random, open each under watch, and print what became of them."
+        description=(
+            "Spoil packages at random, open each under watch, and print what became of them."
+        )
     )
     asked.add_argument("--count", type=int, default=10_000)
     asked.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,6 @@
-"""Packages for tests: a small one made here, and ways to spoil one, with or without a manifest that fits the damage."""
+"""Packages for tests: a small one made here, and ways to spoil one, with or without a manifest that
+fits the damage.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def _files(soft: bool, sign_with: Path | None, changes: tuple) -> dict[str, byte
 def with_manifest(
     found: dict[str, bytes], change: Callable[[dict], None] | None = None
 ) -> dict[str, bytes]:
-    """The files with a manifest that lists them as they now are, and is then changed: what somebody who knows the format sends."""
+    """The files with a manifest that lists them as they now are, and is then changed: what somebody
+    who knows the format sends.
+    """
     manifest = json.loads(found[MANIFEST])
     others = {name: content for name, content in found.items() if name != MANIFEST}
     manifest["files"] = {
@@ -141,9 +145,16 @@ if __name__ == "__main__":
     from medddist.study.study import Study
 
     changes = {
-        "data.images": 240, "data.image_size_px": 16, "network.width": 4, "distill.images_per_class": 1, "distill.iterations": 4,
-        "teachers.recipe.epochs": 3, "teachers.kept_epochs": 3, "distill.select_every": 2, "evaluate.recipe.epochs": 4,
-    }  # fmt: skip
+        "data.images": 240,
+        "data.image_size_px": 16,
+        "network.width": 4,
+        "distill.images_per_class": 1,
+        "distill.iterations": 4,
+        "teachers.recipe.epochs": 3,
+        "teachers.kept_epochs": 3,
+        "distill.select_every": 2,
+        "evaluate.recipe.epochs": 4,
+    }
     stated = {
         "description": "Phantom, kept to be read",
         "creator": "medddist's tests",

@@ -1,4 +1,6 @@
-"""Damaged packages: each is refused with a reason or read right; nothing is written, run or allocated past its bound."""
+"""Damaged packages: each is refused with a reason or read right; nothing is written, run or
+allocated past its bound.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Hospitals that share: who has which images, what goes over the wire, and what is left when a package is withdrawn."""
+"""Hospitals that share: who has which images, what goes over the wire, and what is left when a
+package is withdrawn.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,7 @@ def packages(one):
     return sent_packages(one, one.out / "inbox")
 
 
-# ---- who has what ----------------------------------------------------------------------------------------------------
+# ---- who has what --------------------------------------------------------------------------------
 
 
 def test_every_image_is_at_its_hospital_and_test_images_stay_test_images():
@@ -125,7 +127,7 @@ def test_what_cannot_be_dealt_to_hospitals_is_refused():
         hospitals(dataclasses.replace(data, origin_names=(*NAMES, "third")))
 
 
-# ---- packages --------------------------------------------------------------------------------------------------------
+# ---- packages ------------------------------------------------------------------------------------
 
 
 def test_each_sends_what_its_own_data_made(one, packages):
@@ -224,7 +226,9 @@ def test_whatever_an_origin_is_called_its_package_stays_in_the_folder_and_is_its
 
 
 def test_the_inbox_is_one_for_each_study(tmp_path):
-    """Of a profile and its data: another study's packages are not replaced, nor taken for this one's."""
+    """Of a profile and its data: another study's packages are not replaced, nor taken for this
+    one's.
+    """
     one = study(tmp_path)
     others = [
         one.with_(one.profile.changed({"distill.iterations": 9})),
@@ -237,7 +241,7 @@ def test_the_inbox_is_one_for_each_study(tmp_path):
     assert sharing.inbox_folder(odd).parent == tmp_path / "inbox"
 
 
-# ---- ways to share ---------------------------------------------------------------------------------------------------
+# ---- ways to share -------------------------------------------------------------------------------
 
 
 def test_federated_averaging_of_one_hospital_is_training(tmp_path, monkeypatch):
@@ -285,9 +289,15 @@ def test_a_row_for_each_way_with_its_cost(one, packages):
     rows = {row["way"]: row for row in compare(one, packages)}
     own, parameters = hospitals(one.data), one.network().parameter_count
     assert list(rows) == [
-        "north alone", "south alone", "the package of north alone", "the package of south alone", "all packages", "weights, answers averaged",
-        "federated averaging, 2 rounds", "pooled real data",
-    ]  # fmt: skip
+        "north alone",
+        "south alone",
+        "the package of north alone",
+        "the package of south alone",
+        "all packages",
+        "weights, answers averaged",
+        "federated averaging, 2 rounds",
+        "pooled real data",
+    ]
     cost = {way: (row["sent_bytes"], row["rounds"]) for way, row in rows.items()}
     assert cost["north alone"] == (0, 0) and cost["all packages"] == (
         sum(path.stat().st_size for path in packages.values()),

@@ -83,7 +83,7 @@ REFUSED = [
     ("files", {}, "files: data.safetensors and README.md have to be listed"),
     ("files.data", {"bytes": 1, "sha256": "0" * 64}, None),
     ("files.manifest", {"bytes": 1, "sha256": "0" * 64}, None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("where, value, told", REFUSED, ids=lambda value: str(value)[:40])
@@ -136,26 +136,51 @@ def test_a_listed_name_may_not_lead_anywhere(content, name):
     assert str(refused.value).isprintable()
 
 
-@pytest.mark.parametrize("content, told", [
-    (b"", "not plain JSON"), (b"\xff\xfe", "not plain JSON"), (b"[1", "not plain JSON"), (b"[" * 100_000, "not plain JSON"),
-    (b'{"version": NaN}', "NaN is no number"), (b'{"version": 1e999}', "no finite number"), (b'{"a": 1, "a": 2}', "there twice"),
-    (b"1" * 10_000, "not plain JSON"), (b"[]", "is not the manifest"), (b"null", "is not the manifest"), (b"{}", "is not the manifest"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (b"", "not plain JSON"),
+        (b"\xff\xfe", "not plain JSON"),
+        (b"[1", "not plain JSON"),
+        (b"[" * 100_000, "not plain JSON"),
+        (b'{"version": NaN}', "NaN is no number"),
+        (b'{"version": 1e999}', "no finite number"),
+        (b'{"a": 1, "a": 2}', "there twice"),
+        (b"1" * 10_000, "not plain JSON"),
+        (b"[]", "is not the manifest"),
+        (b"null", "is not the manifest"),
+        (b"{}", "is not the manifest"),
+    ],
+)
 def test_what_is_not_plain_json_is_refused(content, told):
     with pytest.raises(InputError, match=f"^{MANIFEST}: .*{told}") as refused:
         manifest_from(content)
     assert str(refused.value).isprintable() and len(str(refused.value)) <= MAX_MESSAGE
 
 
-# ---- a guarantee -----------------------------------------------------------------------------------------------------
+# ---- a guarantee ---------------------------------------------------------------------------------
 
-GUARANTEE = {"epsilon": 3.83, "delta": 1e-5, "unit": "training image", "composed": {"teachers": 2, "steps": 40}, "noise_multiplier": 1.0,
-             "max_grad_norm": 1.0, "sample_rate": 0.2, "sampling": "Poisson", "accountant": "by hand"}  # fmt: skip
+GUARANTEE = {
+    "epsilon": 3.83,
+    "delta": 1e-5,
+    "unit": "training image",
+    "composed": {"teachers": 2, "steps": 40},
+    "noise_multiplier": 1.0,
+    "max_grad_norm": 1.0,
+    "sample_rate": 0.2,
+    "sampling": "Poisson",
+    "accountant": "by hand",
+}
 HOLDS = {
-    "privacy": GUARANTEE, "source": {"fingerprint": "withheld", "images": {}}, "pixels.mean": [0.5], "pixels.std": [0.25],
-    "settings.distillation.initial_images": "noise", "settings.distillation.selection": "last",
-    "settings.distillation.iterations": 7, "selected_iteration": 7,
-}  # fmt: skip
+    "privacy": GUARANTEE,
+    "source": {"fingerprint": "withheld", "images": {}},
+    "pixels.mean": [0.5],
+    "pixels.std": [0.25],
+    "settings.distillation.initial_images": "noise",
+    "settings.distillation.selection": "last",
+    "settings.distillation.iterations": 7,
+    "selected_iteration": 7,
+}
 
 
 def guaranteed(content: bytes, **changes) -> bytes:
@@ -199,7 +224,7 @@ def test_a_guarantee_is_refused_beside_what_it_does_not_cover(
         Manifest.model_validate(json.loads(spoilt))
 
 
-# ---- the card --------------------------------------------------------------------------------------------------------
+# ---- the card ------------------------------------------------------------------------------------
 
 
 def test_the_card_asks_the_questions_of_a_datasheet(content):

@@ -54,7 +54,7 @@ def refused(path: Path, *texts: str, **asked) -> str:
     return said
 
 
-# ---- as it was written -----------------------------------------------------------------------------------------------
+# ---- as it was written ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [as_zip, as_folder])
@@ -115,7 +115,7 @@ def test_a_package_written_today_stays_readable():
     assert KEPT.stat().st_size < 20_000 and package.manifest.measured[0].accuracy.mean is not None
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
@@ -180,7 +180,7 @@ def test_what_no_receiver_would_accept_is_not_written():
         packages.packed(one, packages.data(), packages.about())
 
 
-# ---- refusals: the container -----------------------------------------------------------------------------------------
+# ---- refusals: the container ---------------------------------------------------------------------
 
 
 def test_what_is_not_there_or_nothing_of_the_kind(tmp_path):
@@ -345,7 +345,9 @@ def test_more_files_than_a_package_has(tmp_path):
     [(65_535, 100, b""), (10, 2**20, b""), (10, 100, b"PK\6\7" + bytes(16))],
 )
 def test_a_long_list_is_refused_before_it_is_read(tmp_path, monkeypatch, entries, length, before):
-    """By the last record; the third has 64-bit numbers elsewhere, which Python's reader would take instead."""
+    """By the last record; the third has 64-bit numbers elsewhere, which Python's reader would take
+    instead.
+    """
     path = tmp_path / "x.zip"
     path.write_bytes(
         bytes(200) + before + container.END.pack(b"PK\5\6", 0, 0, entries, entries, length, 100, 0)
@@ -380,7 +382,7 @@ def test_a_comment_and_a_tail(tmp_path):
     refused(path, "is not a .zip file that ends")
 
 
-# ---- refusals: what is inside, where the manifest fits the damage -----------------------------------------------------
+# ---- refusals: what is inside, where the manifest fits the damage --------------------------------
 
 
 class Touch:
@@ -408,31 +410,40 @@ def test_a_pickle_in_place_of_safetensors(tmp_path, how):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("value, told", [
-    (float("nan"), "NaN or infinite"), (float("inf"), "NaN or infinite"), (float("-inf"), "NaN or infinite"), (2e4, "standard deviations"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value, told",
+    [
+        (float("nan"), "NaN or infinite"),
+        (float("inf"), "NaN or infinite"),
+        (float("-inf"), "NaN or infinite"),
+        (2e4, "standard deviations"),
+    ],
+)
 def test_pixels_that_are_none(zipped, value, told):
     images = packages.released().images.clone()
     images[3, 0, 5, 5] = value
     refused(zipped(with_tensors(images=images)), f"{DATA}: images have pixels", told)
 
 
-@pytest.mark.parametrize("changes, told", [
-    ({"targets": torch.tensor([0, 0, 1, 1, 2, 3])}, "not classes from 0 to 2"),
-    ({"targets": torch.tensor([0, 0, 1, 1, 2, -1])}, "not classes from 0 to 2"),
-    ({"targets": torch.tensor([0, 0, 0, 1, 2, 2])}, "number of images of each class"),
-    ({"targets": torch.zeros(6, dtype=torch.int32)}, "targets is I32 of shape [6]"),
-    ({"targets": torch.full((6, 3), 1 / 3)}, "targets is F32 of shape [6, 3]"),
-    ({"targets": None}, "does not hold just"),
-    ({"more": torch.zeros(1)}, "does not hold just"),
-    ({"images": torch.zeros(6, 1, 8, 9)}, "images is F32 of shape [6, 1, 8, 9]"),
-    ({"images": torch.zeros(5, 1, 8, 8)}, "images is F32 of shape [5, 1, 8, 8]"),
-    ({"images": torch.zeros(6, 1, 8, 8).double()}, "images is F64"),
-    ({"images": torch.zeros(6, 1, 8, 8).half()}, "images is F16"),
-    ({"step_size": torch.tensor(0.06)}, "step_size is not the manifest's"),
-    ({"step_size": torch.tensor(float("nan"))}, "step_size is not the manifest's"),
-    ({"step_size": torch.tensor([0.05])}, "step_size is F32 of shape [1]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"targets": torch.tensor([0, 0, 1, 1, 2, 3])}, "not classes from 0 to 2"),
+        ({"targets": torch.tensor([0, 0, 1, 1, 2, -1])}, "not classes from 0 to 2"),
+        ({"targets": torch.tensor([0, 0, 0, 1, 2, 2])}, "number of images of each class"),
+        ({"targets": torch.zeros(6, dtype=torch.int32)}, "targets is I32 of shape [6]"),
+        ({"targets": torch.full((6, 3), 1 / 3)}, "targets is F32 of shape [6, 3]"),
+        ({"targets": None}, "does not hold just"),
+        ({"more": torch.zeros(1)}, "does not hold just"),
+        ({"images": torch.zeros(6, 1, 8, 9)}, "images is F32 of shape [6, 1, 8, 9]"),
+        ({"images": torch.zeros(5, 1, 8, 8)}, "images is F32 of shape [5, 1, 8, 8]"),
+        ({"images": torch.zeros(6, 1, 8, 8).double()}, "images is F64"),
+        ({"images": torch.zeros(6, 1, 8, 8).half()}, "images is F16"),
+        ({"step_size": torch.tensor(0.06)}, "step_size is not the manifest's"),
+        ({"step_size": torch.tensor(float("nan"))}, "step_size is not the manifest's"),
+        ({"step_size": torch.tensor([0.05])}, "step_size is F32 of shape [1]"),
+    ],
+)
 def test_tensors_that_do_not_fit(zipped, changes, told):
     refused(zipped(with_tensors(**changes)), DATA, told)
 
@@ -460,17 +471,38 @@ def header(**changes) -> dict:
 BODY = bytes(6 * PIXELS + 52)
 
 
-@pytest.mark.parametrize("changes, told", [
-    ({"__metadata__": {"a": "b"}}, "does not hold just"),
-    ({"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [0, 2**62]}}, "images does not lie where"),
-    ({"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [-4, 1532]}}, "images does not lie where"),
-    ({"images": {"dtype": "F32", "shape": [2**40, 1, 8, 8], "data_offsets": [0, 2**48]}}, "images is F32 of shape"),
-    ({"images": {"dtype": "F32", "shape": [6, 1, 8, 8]}}, "images has no place"),
-    ({"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": "ab"}}, "images has no place"),
-    ({"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [False, 1536]}}, "images has no place"),
-    ({"images": 5}, "images has no place"),
-    ({"targets": {"dtype": "I64", "shape": [6], "data_offsets": [0, 48]}}, "does not lie where"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"__metadata__": {"a": "b"}}, "does not hold just"),
+        (
+            {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [0, 2**62]}},
+            "images does not lie where",
+        ),
+        (
+            {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [-4, 1532]}},
+            "images does not lie where",
+        ),
+        (
+            {"images": {"dtype": "F32", "shape": [2**40, 1, 8, 8], "data_offsets": [0, 2**48]}},
+            "images is F32 of shape",
+        ),
+        ({"images": {"dtype": "F32", "shape": [6, 1, 8, 8]}}, "images has no place"),
+        (
+            {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": "ab"}},
+            "images has no place",
+        ),
+        (
+            {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [False, 1536]}},
+            "images has no place",
+        ),
+        ({"images": 5}, "images has no place"),
+        (
+            {"targets": {"dtype": "I64", "shape": [6], "data_offsets": [0, 48]}},
+            "does not lie where",
+        ),
+    ],
+)
 def test_a_header_that_lies(zipped, changes, told):
     refused(zipped(with_header(header(**changes), BODY)), DATA, told)
 
@@ -503,14 +535,20 @@ def test_a_header_that_is_no_plain_json(zipped, text):
     refused(zipped(with_manifest(files() | {DATA: len(text).to_bytes(8, "little") + text})), DATA)
 
 
-@pytest.mark.parametrize("change, told", [
-    (lambda m: m["files"][DATA].pop("sha256"), "files.data.safetensors.sha256: field required"),
-    (lambda m: m.pop("files"), "files: field required"),
-    (lambda m: m.update(version=2), "has version 2, and 1 is known here; install a newer medddist"),
-    (lambda m: m["files"].update({"../x": {"bytes": 1, "sha256": "0" * 64}}), "files"),
-    (lambda m: m["files"].update({"y": {"bytes": 1, "sha256": "0" * 64}}), "y: is missing"),
-    (lambda m: m["files"][DATA].update(bytes=2**40), "files.data.safetensors.bytes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda m: m["files"][DATA].pop("sha256"), "files.data.safetensors.sha256: field required"),
+        (lambda m: m.pop("files"), "files: field required"),
+        (
+            lambda m: m.update(version=2),
+            "has version 2, and 1 is known here; install a newer medddist",
+        ),
+        (lambda m: m["files"].update({"../x": {"bytes": 1, "sha256": "0" * 64}}), "files"),
+        (lambda m: m["files"].update({"y": {"bytes": 1, "sha256": "0" * 64}}), "y: is missing"),
+        (lambda m: m["files"][DATA].update(bytes=2**40), "files.data.safetensors.bytes"),
+    ],
+)
 def test_a_manifest_that_does_not_fit(zipped, change, told):
     refused(
         zipped(with_manifest(files(), change)),
@@ -529,7 +567,7 @@ def test_a_huge_manifest(tmp_path):
     )
 
 
-# ---- signatures ------------------------------------------------------------------------------------------------------
+# ---- signatures ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -552,12 +590,15 @@ def test_an_unsigned_package_is_refused_where_a_key_is_given(keys, zipped):
     refused(zipped(files()), "is not signed", key=keys / "mine" / "public.pem")
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda found: found | {MANIFEST: found[MANIFEST] + b" "},
-    lambda found: found | {SIGNATURE: bytes(64)},
-    lambda found: found | {SIGNATURE: found[SIGNATURE][:-1]},
-    lambda found: found | {SIGNATURE: b""},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda found: found | {MANIFEST: found[MANIFEST] + b" "},
+        lambda found: found | {SIGNATURE: bytes(64)},
+        lambda found: found | {SIGNATURE: found[SIGNATURE][:-1]},
+        lambda found: found | {SIGNATURE: b""},
+    ],
+)
 def test_a_signature_is_over_every_byte_of_the_manifest(keys, zipped, spoil):
     path = zipped(spoil(files(sign_with=keys / "mine" / "private.pem")))
     refused(path, "its signature is not by the key in", key=keys / "mine" / "public.pem")
@@ -576,10 +617,15 @@ def test_keys_are_the_owners_and_are_not_replaced(keys):
     assert (keys / "mine" / "private.pem").read_bytes() == before
 
 
-@pytest.mark.parametrize("name, told", [
-    ("none.pem", "cannot be read as a key (No such file or directory)"), ("text.pem", "no key in PEM"), ("mine/private.pem", "no key in PEM"),
-    ("rsa.pem", "is another kind of key"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("none.pem", ("cannot be read as a key (No such file or directory)")),
+        ("text.pem", "no key in PEM"),
+        ("mine/private.pem", "no key in PEM"),
+        ("rsa.pem", "is another kind of key"),
+    ],
+)
 def test_what_is_no_public_key(keys, zipped, name, told):
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

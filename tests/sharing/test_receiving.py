@@ -1,4 +1,6 @@
-"""From one clone to another with nothing but the .zip: packed, verified, trained on, and the networks kept."""
+"""From one clone to another with nothing but the .zip: packed, verified, trained on, and the
+networks kept.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +174,7 @@ def test_without_onnx_the_weights_are_kept_alone(sent, tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"network_0.safetensors", "about.json"}
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- refusals ------------------------------------------------------------------------------------
 
 
 def named(monkeypatch, *names: str):
@@ -222,18 +224,30 @@ def test_pixels_are_scaled_as_the_package_says_and_not_as_the_receivers(small):
     assert ours == trained.scores(brighter, 100)
 
 
-@pytest.mark.parametrize("words, told", [
-    (["verify", "none.zip"], "none.zip: is not there"),
-    (["verify", "{sent}", "--expect", "0" * 64], "not the expected"),
-    (["verify", "{sent}", "--key", "none.pem"], "is not signed"),
-    (["train", "{sent}", "--data", "no/such/folder"], "no/such/folder"),
-    (["train", "{sent}", "--data", "phantom", "--set", "evaluate.networks=1"], "only how the data are read can be set here"),
-    (["train", "{sent}", "--data", "phantom", "--set", "data.colour=1"], "colour is not a setting"),
-    (["train", "{sent}", "--data", "phantom", "--set", "data.channels=3"], "data.channels: is the package's, 1"),
-    (["train", "{sent}"], "--data"),
-    (["train", "{sent}", "--data", "phantom", "--device", "abacus"], "abacus"),
-    (["package"], "--out"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["verify", "none.zip"], "none.zip: is not there"),
+        (["verify", "{sent}", "--expect", "0" * 64], "not the expected"),
+        (["verify", "{sent}", "--key", "none.pem"], "is not signed"),
+        (["train", "{sent}", "--data", "no/such/folder"], "no/such/folder"),
+        (
+            ["train", "{sent}", "--data", "phantom", "--set", "evaluate.networks=1"],
+            "only how the data are read can be set here",
+        ),
+        (
+            ["train", "{sent}", "--data", "phantom", "--set", "data.colour=1"],
+            "colour is not a setting",
+        ),
+        (
+            ["train", "{sent}", "--data", "phantom", "--set", "data.channels=3"],
+            "data.channels: is the package's, 1",
+        ),
+        (["train", "{sent}"], "--data"),
+        (["train", "{sent}", "--data", "phantom", "--device", "abacus"], "abacus"),
+        (["package"], "--out"),
+    ],
+)
 def test_a_mistake_is_one_line_and_exit_code_two(capsys, sent, words, told):
     code, out, err = run(capsys, *(word.format(sent=sent) for word in words))
     assert (
@@ -256,7 +270,7 @@ def test_a_set_that_diverges_is_named(tmp_path):
 NAME = "0123456789abcdef" * 2
 
 
-# ---- copies of real images -------------------------------------------------------------------------------------------
+# ---- copies of real images -----------------------------------------------------------------------
 
 LEARNS_NOTHING = {
     "distill.learning_rate_images": 0.0,
@@ -266,7 +280,9 @@ LEARNS_NOTHING = {
 
 
 def test_real_images_are_not_sent_by_mistake_whatever_the_iteration(tmp_path):
-    """Pixels decide: here nothing was learned of the images, and the last iteration is what is released."""
+    """Pixels decide: here nothing was learned of the images, and the last iteration is what is
+    released.
+    """
     one = tiny_study(tmp_path / "artifacts", made_up(fingerprint=NAME), **LEARNS_NOTHING)
     with pytest.raises(
         InputError,
@@ -289,7 +305,9 @@ def test_real_images_are_not_sent_by_mistake_whatever_the_iteration(tmp_path):
 
 
 def moved(one, levels: float, first: int = 0):
-    """The distillation's result as if each image from `first` on were a training image with every pixel changed by so many of 255 levels."""
+    """The distillation's result as if each image from `first` on were a training image with every
+    pixel changed by so many of 255 levels.
+    """
     result, data = one.distillation(), one.data
     real = data.train.images[:6].astype(np.float32)
     others = np.where(real > 127, real - levels, real + levels)
@@ -350,7 +368,9 @@ def test_the_phantom_is_of_no_patient_and_its_card_says_so(tmp_path):
 
 
 def test_under_a_guarantee_nothing_is_compared(tmp_path, monkeypatch):
-    """Whether a package is written would itself tell of a single image, and the guarantee does not cover it."""
+    """Whether a package is written would itself tell of a single image, and the guarantee does not
+    cover it.
+    """
     pytest.importorskip("opacus")
     from test_privacy import PROTECTED, as_if_told_by_equal_trajectories
 
@@ -405,8 +425,17 @@ def test_an_audit_is_told_as_it_was_measured(sent, study, tmp_path, monkeypatch)
         "by_chance": [0, 3],
         "auc": {"auc": 0.55, **high},
     }
-    told = {"seed": 0, "settings": {"false_positives": 0.01}, "neighbours": {}, "membership": {
-        "loss": {"released": {"starting": row, "unseen": row}, "positive_control": {"control": row, "unseen": row}}}}  # fmt: skip
+    told = {
+        "seed": 0,
+        "settings": {"false_positives": 0.01},
+        "neighbours": {},
+        "membership": {
+            "loss": {
+                "released": {"starting": row, "unseen": row},
+                "positive_control": {"control": row, "unseen": row},
+            }
+        },
+    }
     monkeypatch.setattr("medddist.leaks.audit.audit", lambda *_: told)
     write_package(study, tmp_path / "x", measure=False, audit=True)
     manifest, text = (

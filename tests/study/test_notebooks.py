@@ -96,7 +96,8 @@ def test_a_script_run_by_python_has_parameters_too_and_checking_them_imports_no_
     script = tmp_path / "one.py"
     script.write_text(
         f'# %% tags=["parameters"]\n{DECLARATION}\n# %%\nimport sys\n'
-        "from medddist.study.notebooks import parameters\nprint(parameters(locals()).images, 'torch' in sys.modules)\n"
+        "from medddist.study.notebooks import parameters\nprint(parameters(locals()).images, "
+        "'torch' in sys.modules)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -169,7 +170,8 @@ def test_papermill_stops_at_the_first_cell_with_one_line(tmp_path, name, value):
     )
 
 
-# --- pairs ---------------------------------------------------------------------------------------------------------
+# --- pairs ----------------------------------------------------------------------------------------
+# -----------------
 
 
 def test_snakefile_scripts_and_contents_name_the_same_notebooks():
@@ -222,7 +224,8 @@ def texts(output) -> list[str]:
     return [*shown, output.get("text", "")]
 
 
-# --- execution -----------------------------------------------------------------------------------------------------
+# --- execution ------------------------------------------------------------------------------------
+# -----------------
 
 
 def script_that(tmp_path: Path, *lines: str) -> Path:

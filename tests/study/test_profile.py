@@ -53,7 +53,9 @@ def test_every_profile_says_what_it_needs_takes_and_shows(root, name):
 
 
 def test_the_papers_settings():
-    """facts.md: 100 teachers, 5,000 iterations, 20 images a class, width 128, depth 5; depth 5 goes with 112 px."""
+    """facts.md: 100 teachers, 5,000 iterations, 20 images a class, width 128, depth 5; depth 5 goes
+    with 112 px.
+    """
     paper = load_profile("paper")
     assert (paper.teachers.teachers, paper.distill.iterations, paper.distill.images_per_class) == (
         100,
@@ -146,8 +148,14 @@ def test_a_file_that_is_no_text_is_named(mine):
 
 def test_changes_are_read_as_yaml():
     assert changes_from(["a.b=1", "c=0.5", "d=[1, 2]", "e=true", "f=x=y", "g=", "h= text "]) == {
-        "a.b": 1, "c": 0.5, "d": [1, 2], "e": True, "f": "x=y", "g": None, "h": "text",
-    }  # fmt: skip
+        "a.b": 1,
+        "c": 0.5,
+        "d": [1, 2],
+        "e": True,
+        "f": "x=y",
+        "g": None,
+        "h": "text",
+    }
     assert changes_from([]) == {}
     # YAML 1.1 takes 1e-3 for text; the settings take it for the number it is.
     assert (
@@ -176,6 +184,9 @@ def test_paper_reads_as_far_as_its_teachers_go():
 def test_teachers_that_do_not_reach_as_far_as_matching_reads_are_refused_before_any_is_trained():
     with pytest.raises(
         InputError,
-        match="distill.max_start_epoch 40 and distill.expert_epochs 2 .* to epoch 41, .* teachers.kept_epochs is 17",
+        match=(
+            "distill.max_start_epoch 40 and distill.expert_epochs 2 .* to epoch 41, .* "
+            "teachers.kept_epochs is 17"
+        ),
     ):
         load_profile("demo", {"distill.max_start_epoch": 40})

@@ -1,6 +1,8 @@
-"""Steps kept under the hash of what they depend on: read when asked for again, computed anew when something counts.
+"""Steps kept under the hash of what they depend on: read when asked for again, computed anew when
+something counts.
 
-`python tests/study/test_study.py` records the source of every step's modules in tests/step_sources.json.
+`python tests/study/test_study.py` records the source of every step's modules in
+tests/step_sources.json.
 """
 
 from __future__ import annotations
@@ -43,10 +45,13 @@ from medddist.study.settings import ReferenceSettings
 from medddist.study.study import METHODS, VERSIONS, Study
 
 SOURCES = Path(__file__).with_name("step_sources.json")
-REMINDER = "raise VERSIONS[{step!r}] in medddist/study/study.py if results change, then run: python tests/study/test_study.py"
+REMINDER = (
+    "raise VERSIONS[{step!r}] in medddist/study/study.py if results change, then run: python "
+    "tests/study/test_study.py"
+)
 
 
-# ---- a study small enough to run here --------------------------------------------------------------------------------
+# ---- a study small enough to run here ------------------------------------------------------------
 
 
 def made_up(shuffle_test: bool = False, fingerprint: str = "made up") -> Data:
@@ -81,9 +86,14 @@ def profile(**changes) -> Profile:
         good_recipe=tiny_recipe(epochs=2),
     )
     settings = {
-        "name": "tiny", "network": NetworkSettings(width=4, depth=2), "teachers": tiny_teachers(), "distill": tiny_distill(iterations=4),
-        "evaluate": tiny_evaluation(), "references": references, "resamples": 100,
-    }  # fmt: skip
+        "name": "tiny",
+        "network": NetworkSettings(width=4, depth=2),
+        "teachers": tiny_teachers(),
+        "distill": tiny_distill(iterations=4),
+        "evaluate": tiny_evaluation(),
+        "references": references,
+        "resamples": 100,
+    }
     return changed(Profile(**settings), changes)
 
 
@@ -148,7 +158,7 @@ def same(a: Distillation, b: Distillation) -> bool:
     )
 
 
-# ---- derived studies -------------------------------------------------------------------------------------------------
+# ---- derived studies -----------------------------------------------------------------------------
 
 
 def test_a_derived_study_is_its_own_in_profile_and_data_and_the_same_in_all_else(tmp_path):
@@ -199,7 +209,7 @@ def test_tensors_are_of_the_data_that_a_study_has_now(tmp_path):
     assert len(one.tensors("train")[0]) == 18
 
 
-# ---- asked for again -------------------------------------------------------------------------------------------------
+# ---- asked for again -----------------------------------------------------------------------------
 
 
 def test_a_second_call_reads(out, nothing_is_computed):
@@ -264,7 +274,8 @@ def recomputed(one: Study, step: str) -> bool:
 def test_a_changed_setting_computes_what_depends_on_it(out, nothing_is_computed, changes, anew):
     steps = [TEACHERS, DISTILL, DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD, MAJORITY]
     found = {step for step in steps if recomputed(tiny_study(out, **changes), step)}
-    # `references` names a random subset's result as a whole, which is more than needed and never stale.
+    # `references` names a random subset's result as a whole, which is more than needed and never
+    # stale.
     assert found - {RANDOM} == anew - {RANDOM} and (RANDOM in found or RANDOM not in anew)
 
 
@@ -442,7 +453,7 @@ def test_the_time_that_steps_took_is_kept(out, nothing_is_computed):
     assert took["teachers"] > 0 and took["distillation"] > 0
 
 
-# ---- what the steps compute ------------------------------------------------------------------------------------------
+# ---- what the steps compute ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -632,7 +643,7 @@ def test_the_parts_are_tensors_for_the_network(out):
     )
 
 
-# ---- the reminder ----------------------------------------------------------------------------------------------------
+# ---- the reminder --------------------------------------------------------------------------------
 
 STEPS = {
     "teacher": ["method.teachers"],
@@ -681,7 +692,9 @@ def imported(module: str) -> set[str]:
 
 
 def shape(node) -> object:
-    """What a piece of source does: without comments, docstrings, line breaks, and what differs between Python's versions."""
+    """What a piece of source does: without comments, docstrings, line breaks, and what differs
+    between Python's versions.
+    """
     if isinstance(node, list):
         return [shape(part) for part in node]
     if not isinstance(node, ast.AST):

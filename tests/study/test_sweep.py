@@ -134,7 +134,7 @@ def test_the_table_is_tidy_and_pools_the_seeds(tmp_path, monkeypatch):
     )
 
 
-# ---- by make -------------------------------------------------------------------------------------------------------
+# ---- by make -------------------------------------------------------------------------------------
 
 
 def command(tmp_path: Path, sweep: Path) -> tuple[list[str], dict]:
@@ -178,7 +178,10 @@ def test_a_wrong_sweep_ends_with_one_line_before_anything_runs(tmp_path):
 @pytest.mark.timeout(1200)
 def test_a_sweep_that_was_killed_goes_on_and_ends_with_the_same_table(tmp_path):
     """SIGKILL to all of it when two points are done; what is done then is not done again."""
-    small = "data.images=200 distill.iterations=4 distill.select_every=4 evaluate.networks=1 evaluate.recipe.epochs=5 resamples=100"
+    small = (
+        "data.images=200 distill.iterations=4 distill.select_every=4 evaluate.networks=1 "
+        "evaluate.recipe.epochs=5 resamples=100"
+    )
     sweep = written(
         tmp_path,
         overrides=small,

@@ -1,8 +1,10 @@
-"""The embedded data set: chest radiographs made by calculation, in the four classes of the COVID-19 Radiography Database.
+"""The embedded data set: chest radiographs made by calculation, in the four classes of the COVID-19
+Radiography Database.
 
-Nothing in it comes from a patient. Every patient is a function of the seed and the patient's number, every image of these
-and the image's number, so the first patients are the same however many are made, and so are their anatomy and lesions
-whatever the sites. The mean brightness of an image is drawn without regard to its class.
+Nothing in it comes from a patient. Every patient is a function of the seed and the patient's
+number, every image of these and the image's number, so the first patients are the same however many
+are made, and so are their anatomy and lesions whatever the sites. The mean brightness of an image
+is drawn without regard to its class.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class PhantomSettings(Settings):
 
 @dataclass(frozen=True)
 class Phantom:
-    """images (N, 1, S, S) uint8; labels, patients, sites (N,) int64; masks (N, S, S) bool, 1 is lesion, or None."""
+    """images (N, 1, S, S) uint8; labels, patients, sites (N,) int64; masks (N, S, S) bool, 1 is
+    lesion, or None.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -100,9 +104,11 @@ def make_phantom(settings: PhantomSettings, masks: bool = False) -> Phantom:
 
 
 def deal(settings: PhantomSettings) -> list[Exposure]:
-    """Patients in order, each with one class, one site and one to three images, until there are enough images.
+    """Patients in order, each with one class, one site and one to three images, until there are
+    enough images.
 
-    A class is drawn in proportion to the images it still lacks, so the balance holds from the first patients on.
+    A class is drawn in proportion to the images it still lacks, so the balance holds from the first
+    patients on.
     """
     rng = numpy_generator("phantom", settings.seed, "patients")
     share = np.array(settings.balance) / sum(settings.balance)
@@ -155,7 +161,9 @@ def averaged(fine: np.ndarray, size: int) -> np.ndarray:
 
 
 def detect(beam: np.ndarray, q: SimpleNamespace, rng: np.random.Generator) -> np.ndarray:
-    """The log signal of a detector that also receives scattered radiation and counts a limited number of quanta."""
+    """The log signal of a detector that also receives scattered radiation and counts a limited
+    number of quanta.
+    """
     wide = max(len(beam) // 5, 1)
     scattered = uniform_filter(uniform_filter(beam, wide, mode="nearest"), wide, mode="nearest")
     signal = (1 - q.scatter) * beam + q.scatter * scattered
@@ -165,7 +173,9 @@ def detect(beam: np.ndarray, q: SimpleNamespace, rng: np.random.Generator) -> np
 
 
 def display(log_signal: np.ndarray, site: int, q: SimpleNamespace) -> np.ndarray:
-    """(S, S) uint8: the site's contrast curve, border and marker, and a mean brightness that is the exposure's own."""
+    """(S, S) uint8: the site's contrast curve, border and marker, and a mean brightness that is the
+    exposure's own.
+    """
     t = np.clip((log_signal - q.window_low) * (1 / q.window_width), 0, 1)
     if site == 0:  # soft S-curve
         t = t * t * (3 - 2 * t)

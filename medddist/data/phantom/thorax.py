@@ -1,8 +1,11 @@
-"""Draws one chest radiograph by calculation: anatomy and lesions as line integrals, then the detector and the display.
+"""Draws one chest radiograph by calculation: anatomy and lesions as line integrals, then the
+detector and the display.
 
-Coordinates of the patient: u from -1 to 1 across (positive towards the patient's left, the right of the picture), v from
--1 to 1 downwards. Arrays are (S, S) float32. Attenuations are dimensionless line integrals; no unit is claimed for them.
-Per pixel only + - * / and square roots are used, which every x86-64 processor rounds alike, and float64 exponentials and
+Coordinates of the patient: u from -1 to 1 across (positive towards the patient's left, the right of
+    the picture), v from
+-1 to 1 downwards. Arrays are (S, S) float32. Attenuations are dimensionless line integrals; no unit
+is claimed for them. Per pixel only + - * / and square roots are used, which every x86-64 processor
+rounds alike, and float64 exponentials and
 logarithms that are rounded to float32 at once: the same seed gives the same bytes.
 """
 
@@ -13,21 +16,55 @@ from types import SimpleNamespace
 import numpy as np
 
 ANATOMY = {  # name: (lowest, highest) of a uniform draw per patient
-    "width": (0.88, 1.08), "height": (0.90, 1.08),  # of the thorax
-    "lung_width": (0.74, 0.82), "apex": (-0.84, -0.74), "apex_round": (0.42, 0.60), "waist": (0.0, 0.07),
-    "mediastinum": (0.105, 0.155), "heart_width": (0.26, 0.37), "heart_height": (0.24, 0.32), "heart_tilt": (0.25, 0.6),
-    "knob": (0.05, 0.085), "diaphragm": (0.40, 0.54), "dome": (0.5, 1.0), "tilt": (0.01, 0.07), "bubble": (0.0, 1.0),
-    "rib_spacing": (0.150, 0.185), "rib_start": (0.0, 1.0), "rib_slope": (0.20, 0.36), "rib_bone": (0.15, 0.27),
-    "front_start": (0.0, 1.0), "front_slope": (0.30, 0.50), "spine": (0.12, 0.28), "clavicle": (-0.70, -0.56),
-    "clavicle_slope": (0.02, 0.16), "tissue": (1.5, 2.0), "fat": (0.10, 0.24), "breast": (-0.22, 0.26),
-    "breast_height": (0.15, 0.35), "vessel": (0.10, 0.22), "vessel_turn": (0.0, 1.0), "hilum": (-0.10, 0.02),
-    "shoulder": (-1.12, -0.90), "scapula": (0.05, 0.16),
-}  # fmt: skip
+    "width": (0.88, 1.08),
+    "height": (0.90, 1.08),  # of the thorax
+    "lung_width": (0.74, 0.82),
+    "apex": (-0.84, -0.74),
+    "apex_round": (0.42, 0.60),
+    "waist": (0.0, 0.07),
+    "mediastinum": (0.105, 0.155),
+    "heart_width": (0.26, 0.37),
+    "heart_height": (0.24, 0.32),
+    "heart_tilt": (0.25, 0.6),
+    "knob": (0.05, 0.085),
+    "diaphragm": (0.40, 0.54),
+    "dome": (0.5, 1.0),
+    "tilt": (0.01, 0.07),
+    "bubble": (0.0, 1.0),
+    "rib_spacing": (0.150, 0.185),
+    "rib_start": (0.0, 1.0),
+    "rib_slope": (0.20, 0.36),
+    "rib_bone": (0.15, 0.27),
+    "front_start": (0.0, 1.0),
+    "front_slope": (0.30, 0.50),
+    "spine": (0.12, 0.28),
+    "clavicle": (-0.70, -0.56),
+    "clavicle_slope": (0.02, 0.16),
+    "tissue": (1.5, 2.0),
+    "fat": (0.10, 0.24),
+    "breast": (-0.22, 0.26),
+    "breast_height": (0.15, 0.35),
+    "vessel": (0.10, 0.22),
+    "vessel_turn": (0.0, 1.0),
+    "hilum": (-0.10, 0.02),
+    "shoulder": (-1.12, -0.90),
+    "scapula": (0.05, 0.16),
+}
 ACQUISITION = {  # the same, per image
-    "shift_u": (-0.08, 0.08), "shift_v": (-0.08, 0.08), "turn": (-0.09, 0.09), "zoom": (1.00, 1.16), "twist": (-0.04, 0.04),
-    "inspiration": (-0.07, 0.05), "scatter": (0.25, 0.5), "noise": (0.004, 0.016), "window_low": (0.25, 0.5),
-    "window_width": (1.9, 2.6), "brightness": (0.36, 0.60), "mark": (0.0, 1.0), "shutter": (0.0, 1.0),
-}  # fmt: skip
+    "shift_u": (-0.08, 0.08),
+    "shift_v": (-0.08, 0.08),
+    "turn": (-0.09, 0.09),
+    "zoom": (1.00, 1.16),
+    "twist": (-0.04, 0.04),
+    "inspiration": (-0.07, 0.05),
+    "scatter": (0.25, 0.5),
+    "noise": (0.004, 0.016),
+    "window_low": (0.25, 0.5),
+    "window_width": (1.9, 2.6),
+    "brightness": (0.36, 0.60),
+    "mark": (0.0, 1.0),
+    "shutter": (0.0, 1.0),
+}
 
 
 def drawn(table: dict[str, tuple[float, float]], rng: np.random.Generator) -> SimpleNamespace:
@@ -63,7 +100,9 @@ def bump(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """(size, size) noise of variance near 1, smooth over 1/cells of the side, whatever the resolution."""
+    """(size, size) noise of variance near 1, smooth over 1/cells of the side, whatever the
+    resolution.
+    """
     knots = rng.standard_normal((cells + 3, cells + 3), dtype=np.float32) * 1.8
     at = (np.arange(size) + 0.5) / size * cells
     first = at.astype(np.intp)
@@ -85,7 +124,9 @@ def _squared(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float
 
 
 class Thorax:
-    """The anatomy of one patient on one exposure's grid; `attenuation()` adds up what the ray crosses."""
+    """The anatomy of one patient on one exposure's grid; `attenuation()` adds up what the ray
+    crosses.
+    """
 
     def __init__(self, a: SimpleNamespace, q: SimpleNamespace, size: int, rng: np.random.Generator):
         self.a, self.q, self.size, self.rng = a, q, size, rng

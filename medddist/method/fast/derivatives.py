@@ -1,9 +1,11 @@
 """A network's cross-entropy and its derivatives on one batch: what training and matching ask for.
 
-`gradient` is first order. `directional` is what the reverse sweep over a student's steps needs: the slope <g, v> of the
-loss along a direction v in the parameters, and its own derivatives, H v in the parameters, and those in images and targets. It is
-one forward-over-reverse pass. For a ConvNet both are written out over the kernels of `kernels`; for every other network autograd does it.
-`directional_by_difference` takes the same from the first derivatives, `slopes`, at two places: faster, and to half of the digits.
+`gradient` is first order. `directional` is what the reverse sweep over a student's steps needs: the
+slope <g, v> of the loss along a direction v in the parameters, and its own derivatives, H v in the
+parameters, and those in images and targets. It is one forward-over-reverse pass. For a ConvNet both
+are written out over the kernels of `kernels`; for every other network autograd does it.
+`directional_by_difference` takes the same from the first derivatives, `slopes`, at two places:
+faster, and to half of the digits.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medddist.base.threads import shared_threads
 from medddist.method.fast import kernels
 from medddist.method.networks import ConvNet, Network
-from medddist.threads import shared_threads
 
 
 class Directional(NamedTuple):
@@ -36,12 +38,16 @@ class Slopes(NamedTuple):
     by_targets: Tensor | None  # (N, K); None for classes
     open: tuple[
         Tensor, ...
-    ]  # by block, whether the ReLU lets pass; as `kernels` notes it, or (N, width, h, w) of booleans
+        # by block, whether the ReLU lets pass; as `kernels` notes it, or (N, width, h, w) of
+        # booleans
+    ]
 
 
 @shared_threads()
 def gradient(network: Network, theta: Tensor, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy () of a batch and its gradient (P,); x (N, C, H, W), targets (N,) classes or (N, K) probabilities."""
+    """Mean cross-entropy () of a batch and its gradient (P,); x (N, C, H, W), targets (N,) classes
+    or (N, K) probabilities.
+    """
     if written_out(network, theta, x):
         loss, found = _first_order(network, theta, x, targets)
         return loss, found.by_theta
@@ -68,7 +74,9 @@ def slopes(
     targets: Tensor,
     held: tuple[Tensor, ...] | None = None,
 ) -> Slopes:
-    """First derivatives of a ConvNet's mean cross-entropy in theta (P,), x and targets; with `held`, its ReLUs let pass what that says."""
+    """First derivatives of a ConvNet's mean cross-entropy in theta (P,), x and targets; with
+    `held`, its ReLUs let pass what that says.
+    """
     if written_out(network, theta, x):
         return _first_order(network, theta, x, targets, held is None, held)[1]
     return slopes_by_autograd(network, theta, x, targets, held)
@@ -103,11 +111,14 @@ def slopes_by_autograd(
 def directional_by_difference(
     network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor, at: Slopes
 ) -> Directional:
-    """`directional` at theta, where `slopes` are `at`, as their difference to those a little way along v, with the same ReLUs open.
+    """`directional` at theta, where `slopes` are `at`, as their difference to those a little way
+    along v, with the same ReLUs open.
 
-    A ReLU that opens or closes on the way would add a jump, which is no part of the derivative and is larger than it; with those of
-    theta held there is none. What is left is the rounding of the two and the curvature between them: with a way of the
-    square root of the type's precision, relative to theta, each about that. It is three passes' worth of work, where `directional` has eight.
+    A ReLU that opens or closes on the way would add a jump, which is no part of the derivative and
+    is larger than it; with those of theta held there is none. What is left is the rounding of the
+    two and the curvature between them: with a way of the square root of the type's precision,
+    relative to theta, each about that. It is three passes' worth of work, where `directional` has
+    eight.
     """
     little = torch.finfo(theta.dtype)
     way = little.eps**0.5 * theta.norm() / v.norm().clamp_min(little.tiny)
@@ -119,7 +130,9 @@ def directional_by_difference(
 def directional_by_autograd(
     network: Network, theta: Tensor, x: Tensor, targets: Tensor, v: Tensor
 ) -> Directional:
-    """`directional` by differentiating twice: for any network, and the reference for what is written out."""
+    """`directional` by differentiating twice: for any network, and the reference for what is
+    written out.
+    """
     soft = targets.is_floating_point()
     leaves = [
         tensor.detach().requires_grad_() for tensor in ([theta, x, targets] if soft else [theta, x])
@@ -151,11 +164,13 @@ def written_out(network: Network, *tensors: Tensor) -> bool:
     )
 
 
-# ---- the ConvNet, written out ----------------------------------------------------------------------------------------
+# ---- the ConvNet, written out --------------------------------------------------------------------
 
 
 class _Parameters:
-    """Views of a flat theta (or of a gradient or direction of its shape) by their place in the ConvNet."""
+    """Views of a flat theta (or of a gradient or direction of its shape) by their place in the
+    ConvNet.
+    """
 
     def __init__(self, network: Network, theta: Tensor):
         named = network.named(theta)
@@ -171,7 +186,9 @@ class _Parameters:
 
 
 def _arrays(*tensors: Tensor):
-    """As numpy arrays, over the same memory where they are contiguous; what a kernel writes to must be so."""
+    """As numpy arrays, over the same memory where they are contiguous; what a kernel writes to must
+    be so.
+    """
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
@@ -231,7 +248,9 @@ def _convolution_backward(
 
 
 def _errors(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean cross-entropy (), logarithms of the probabilities (N, K), and its derivative in the scores (N, K)."""
+    """Mean cross-entropy (), logarithms of the probabilities (N, K), and its derivative in the
+    scores (N, K).
+    """
     log_p = scores.log_softmax(1)
     y = targets if targets.is_floating_point() else F.one_hot(targets, scores.shape[1]).to(scores)
     return -(y * log_p).sum() / len(y), log_p, (log_p.exp() * y.sum(1, keepdim=True) - y) / len(y)
@@ -279,12 +298,16 @@ def _first_order(
 
 
 def _turned(w: Tensor) -> Tensor:
-    """(C, I, 1, 3, 3), turned by 180 degrees: what carries a derivative back through the first block's convolution."""
+    """(C, I, 1, 3, 3), turned by 180 degrees: what carries a derivative back through the first
+    block's convolution.
+    """
     return w.flip(2, 3).unsqueeze(2)
 
 
 def _put(block, by_weight: Tensor, sums: Tensor) -> None:
-    """The derivatives of a block's weights, scale and shift into their places; sums (2, N, C) are by image."""
+    """The derivatives of a block's weights, scale and shift into their places; sums (2, N, C) are
+    by image.
+    """
     for place, value in zip(block, (by_weight, *sums.sum(1))):
         place.copy_(value)
 
@@ -299,7 +322,8 @@ def _directional(
 ) -> Directional:
     p, t, out = _Parameters(network, theta), _Parameters(network, v), torch.zeros_like(theta)
     to, padded, n = _Parameters(network, out), _padded(x), len(x)
-    # Forward. A pair (2, N, C, H, W) holds a block's output and its tangent, so that one convolution serves both.
+    # Forward. A pair (2, N, C, H, W) holds a block's output and its tangent, so that one
+    # convolution serves both.
     (w, scale, shift), (wt, scale_t, shift_t) = p.first, t.first
     pair = x.new_empty(2, n, len(w), x.shape[2] // 2, x.shape[3] // 2)
     stats = x.new_empty(4, n, len(w))

@@ -1,19 +1,24 @@
-"""Numba kernels of a ConvNet block, a plane of one image and channel at a time, so that each plane stays in cache.
+"""Numba kernels of a ConvNet block, a plane of one image and channel at a time, so that each plane
+stays in cache.
 
-A block is a 3x3 convolution z, instance norm with affine y = scale (z - mean) r + shift, ReLU and 2x2 average
-pooling. Four things are asked of the part after the convolution: its value, its derivative, and the tangent of each
-along a direction in the parameters. With c = z - mean(z) and r = (mean(c^2) + epsilon)^(-1/2),
+A block is a 3x3 convolution z, instance norm with affine y = scale (z - mean) r + shift, ReLU and
+2x2 average pooling. Four things are asked of the part after the convolution: its value, its
+derivative, and the tangent of each along a direction in the parameters. With c = z - mean(z) and r
+= (mean(c^2) + epsilon)^(-1/2),
 
-    value        n = c r                 y = scale n + shift                       out = pool(relu(y))
-    derivative   u = [y > 0] unpool(G)   Z = scale r (u - mean(u) - n mean(u n))
+    value        n = c r                 y = scale n + shift                       out =
+    pool(relu(y)) derivative   u = [y > 0] unpool(G)   Z = scale r (u - mean(u) - n mean(u n))
 
-of which the tangents (an added t) are the product rule, written out below. The first block's z is not stored at all: it
-is convolved anew from the image, which has one channel or a few, whenever it is needed.
+of which the tangents (an added t) are the product rule, written out below. The first block's z is
+not stored at all: it is convolved anew from the image, which has one channel or a few, whenever it
+is needed.
 
-Where value and derivative are asked for, what is positive is noted in `open`, a byte for each of the pooling's windows with a bit
-for each of its four; or it is held: y passes where `open` says so, whatever its sign.
+Where value and derivative are asked for, what is positive is noted in `open`, a byte for each of
+the pooling's windows with a bit for each of its four; or it is held: y passes where `open` says so,
+whatever its sign.
 
-The bias of a convolution before the norm changes nothing, so it does not occur here, and its derivatives are zero.
+The bias of a convolution before the norm changes nothing, so it does not occur here, and its
+derivatives are zero.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ compiled = numba.njit(parallel=True, fastmath=_FAST, cache=True)
 plane_function = numba.njit(fastmath=_FAST, inline="never", cache=True)
 
 
-# ---- one plane -------------------------------------------------------------------------------------------------------
+# ---- one plane -----------------------------------------------------------------------------------
 
 
 @plane_function
@@ -68,13 +73,17 @@ def _pool(z, a, b, out):
 
 @numba.njit
 def _bit(bits, k):
-    """Bit k as 0 or 1; of 8 bits all along, for with numba's wider integers a loop is not done in vectors."""
+    """Bit k as 0 or 1; of 8 bits all along, for with numba's wider integers a loop is not done in
+    vectors.
+    """
     return np.uint8((bits >> np.uint8(k)) & np.uint8(1))
 
 
 @plane_function
 def _note(z, a, b, open):
-    """Which of a z + b are positive: of a window's upper left, upper right, lower left and lower right the bits 0 to 3."""
+    """Which of a z + b are positive: of a window's upper left, upper right, lower left and lower
+    right the bits 0 to 3.
+    """
     zero, none = z.dtype.type(0), np.uint8(0)
     for i in range(open.shape[0]):
         row = open[i]
@@ -142,7 +151,9 @@ def _pool_tangent(z, zt, a, b, p, q, s, out):
 
 @plane_function
 def _unpool(z, a, b, pooled, u):
-    """U = [a z + b > 0] unpool(pooled); zero in an odd last row or column, which pooling leaves out."""
+    """U = [a z + b > 0] unpool(pooled); zero in an odd last row or column, which pooling leaves
+    out.
+    """
     zero, quarter = z.dtype.type(0), z.dtype.type(0.25)
     if u.shape[0] % 2 or u.shape[1] % 2:
         u[:] = zero
@@ -178,7 +189,9 @@ def _combine_further(u, f, z, g, out):
 
 @plane_function
 def _convolve(padded, weight, out, add):
-    """Out = sum over k of weight[k] * padded[k], or added to out; padded (I, H + 2, W + 2), weight (I, 3, 3), out (H, W)."""
+    """Out = sum over k of weight[k] * padded[k], or added to out; padded (I, H + 2, W + 2), weight
+    (I, 3, 3), out (H, W).
+    """
     for k in range(padded.shape[0]):
         w = weight[k]
         a, b, c, d, e, f, g, h, l = (
@@ -212,7 +225,9 @@ def _convolve(padded, weight, out, add):
 
 @plane_function
 def _correlate(padded, g, out):
-    """out[k, a, b] = sum of g times padded[k] moved by (a, b); g (H + 2, W + 2) with a border of zeros."""
+    """out[k, a, b] = sum of g times padded[k] moved by (a, b); g (H + 2, W + 2) with a border of
+    zeros.
+    """
     zero = g.dtype.type(0)
     height, width = g.shape[0] - 2, g.shape[1] - 2
     for k in range(padded.shape[0]):
@@ -262,7 +277,10 @@ def _value_tangent(z, zt, m, r, scale, shift, scale_t, shift_t, out):
 
 @plane_function
 def _derivative(z, m, r, scale, shift, pooled, u, out):
-    """The derivative in z, given that in the output; u is a scratch plane. Returns those in scale and shift."""
+    """The derivative in z, given that in the output;
+
+    u is a scratch plane. Returns those in scale and shift.
+    """
     _unpool(z, scale * r, shift - scale * r * m, pooled, u)
     return _through_norm(z, m, r, scale, u, out)
 
@@ -292,8 +310,8 @@ def _derivative_tangent(
 ):
     """`_derivative` and its tangent; returns the tangents of the derivatives in scale and shift.
 
-    With n = c r and nt = ct r + c rt: v = mean(u), vt = mean(ut), q = mean(u n), qt = mean(ut n + u nt),
-    Z = scale r (u - v - n q), and Zt is the product rule on it.
+    With n = c r and nt = ct r + c rt: v = mean(u), vt = mean(ut), q = mean(u n), qt = mean(ut n + u
+    nt), Z = scale r (u - v - n q), and Zt is the product rule on it.
     """
     kind = z.dtype.type
     zero = kind(0)
@@ -321,8 +339,9 @@ def _derivative_tangent(
     return qt * count, vt * count
 
 
-# ---- blocks whose z is there -----------------------------------------------------------------------------------------
-# z (N, C, H, W); out, pooled (N, C, H // 2, W // 2); mean, r and derivatives in scale and shift (N, C).
+# ---- blocks whose z is there ---------------------------------------------------------------------
+# z (N, C, H, W); out, pooled (N, C, H // 2, W // 2); mean, r and derivatives in scale and shift (N,
+# C).
 
 
 @compiled
@@ -385,12 +404,25 @@ def derivative_tangent(
         for c in range(z.shape[1]):
             _combine_further(more[n, c], one, more[n, c], zero, pooled_t[n, c])
             by_scale[n, c], by_shift[n, c] = _derivative_tangent(
-                z[n, c], zt[n, c], stats[0, n, c], stats[1, n, c], stats[2, n, c], stats[3, n, c],
-                scale[c], shift[c], scale_t[c], pooled[n, c], pooled_t[n, c], u, ut, out[n, c], out_t[n, c],
-            )  # fmt: skip
+                z[n, c],
+                zt[n, c],
+                stats[0, n, c],
+                stats[1, n, c],
+                stats[2, n, c],
+                stats[3, n, c],
+                scale[c],
+                shift[c],
+                scale_t[c],
+                pooled[n, c],
+                pooled_t[n, c],
+                u,
+                ut,
+                out[n, c],
+                out_t[n, c],
+            )
 
 
-# ---- the first block, whose z is convolved anew ----------------------------------------------------------------------
+# ---- the first block, whose z is convolved anew --------------------------------------------------
 # padded (N, I, H + 2, W + 2) images with a border of zeros; weight (C, I, 3, 3).
 
 
@@ -463,9 +495,26 @@ def first_value_tangent(
 
 @compiled
 def first_derivative_tangent(
-    padded, weight, weight_t, turned, turned_t, stats, scale, shift, scale_t, pooled, pooled_t, more, by_weight, by_scale, by_shift, by_image
-):  # fmt: skip
-    """`turned` (C, I, 1, 3, 3) are the weights turned by 180 degrees; by_image (N, I, H, W) is the tangent along the images."""
+    padded,
+    weight,
+    weight_t,
+    turned,
+    turned_t,
+    stats,
+    scale,
+    shift,
+    scale_t,
+    pooled,
+    pooled_t,
+    more,
+    by_weight,
+    by_scale,
+    by_shift,
+    by_image,
+):
+    """`turned` (C, I, 1, 3, 3) are the weights turned by 180 degrees; by_image (N, I, H, W) is the
+    tangent along the images.
+    """
     one, zero = padded.dtype.type(1), padded.dtype.type(0)
     for n in numba.prange(padded.shape[0]):
         z = np.empty((padded.shape[2] - 2, padded.shape[3] - 2), padded.dtype)
@@ -480,9 +529,22 @@ def first_derivative_tangent(
             _convolve(padded[n], weight_t[c], zt, False)
             _combine_further(more[n, c], one, more[n, c], zero, pooled_t[n, c])
             by_scale[n, c], by_shift[n, c] = _derivative_tangent(
-                z, zt, stats[0, n, c], stats[1, n, c], stats[2, n, c], stats[3, n, c],
-                scale[c], shift[c], scale_t[c], pooled[n, c], pooled_t[n, c], u, ut, g[0], gt[0],
-            )  # fmt: skip
+                z,
+                zt,
+                stats[0, n, c],
+                stats[1, n, c],
+                stats[2, n, c],
+                stats[3, n, c],
+                scale[c],
+                shift[c],
+                scale_t[c],
+                pooled[n, c],
+                pooled_t[n, c],
+                u,
+                ut,
+                g[0],
+                gt[0],
+            )
             _correlate(padded[n], gt[0], by_weight[n, c])
             for k in range(by_image.shape[1]):
                 _convolve(gt, turned[c, k], by_image[n, k], True)

@@ -1,17 +1,21 @@
-"""Differential privacy: teachers by DP-SGD (Abadi et al., CCS 2016; Opacus), and what then holds for a set distilled from them.
+"""Differential privacy: teachers by DP-SGD (Abadi et al., CCS 2016; Opacus), and what then holds
+for a set distilled from them.
 
-A step takes each training image with chance q by itself (Poisson sampling), clips its gradient to the norm C, adds the
-clipped ones and Gaussian noise of standard deviation noise_multiplier C, and divides by a constant. Trajectories are thereby
-(epsilon, delta)-differentially private, composed over the steps of all teachers; distillation sees the training images
-through them alone (noise to start from, fixed pixel scaling, the last iteration), so that the same holds for its result.
+A step takes each training image with chance q by itself (Poisson sampling), clips its gradient to
+the norm C, adds the clipped ones and Gaussian noise of standard deviation noise_multiplier C, and
+divides by a constant. Trajectories are thereby (epsilon, delta)-differentially private, composed
+over the steps of all teachers; distillation sees the training images through them alone (noise to
+start from, fixed pixel scaling, the last iteration), so that the same holds for its result.
 Nothing else of the images goes into a package: `tests/test_privacy.py` holds every byte to that.
 
-What is protected is one image: training parts that differ in one are hardly told apart. For a patient with n images
-epsilon is n times as large, and delta grows too. Taken as public: the class names, and how the data were dealt into parts.
-A teacher's file also tells its scores on validation images, which nothing protects; it is not what is released.
-Not counted: trying settings on the same images, releasing a second set from them, the floating-point attack of Mironov (CCS
-2012), and that torch's generator is no cryptographic one. The noise is drawn from the system's entropy, which is kept nowhere:
-who knows the seed could subtract it. Such teachers are therefore not the same bits twice.
+What is protected is one image: training parts that differ in one are hardly told apart. For a
+    patient with n images epsilon is n times as large, and delta grows too. Taken as public: the
+    class names, and how the data were dealt into parts. A teacher's file also tells its scores on
+    validation images, which nothing protects; it is not what is released.
+Not counted: trying settings on the same images, releasing a second set from them, the
+    floating-point attack of Mironov (CCS 2012), and that torch's generator is no cryptographic one.
+    The noise is drawn from the system's entropy, which is kept nowhere: who knows the seed could
+    subtract it. Such teachers are therefore not the same bits twice.
 """
 
 from __future__ import annotations
@@ -33,10 +37,10 @@ from torch import Tensor
 from medddist.base.errors import InputError
 from medddist.base.files import digest
 from medddist.base.settings import Settings
+from medddist.base.threads import shared_threads
 from medddist.method.augment import augment, draw
 from medddist.method.networks import Network
 from medddist.method.training import Diverged, Recipe, TrainingState, rate_factor
-from medddist.threads import shared_threads
 
 if TYPE_CHECKING:
     from medddist.data import Data
@@ -46,7 +50,8 @@ PIXEL_MEAN, PIXEL_STD = (
     0.25,
 )  # instead of the training images' own, which would have to be paid for
 LOCAL = (  # of a study with teachers.privacy: everything but its packages
-    "scores, audits, logs and caches are exact figures of the real images and not covered by teachers.privacy; keep them"
+    "scores, audits, logs and caches are exact figures of the real images and not covered by "
+    "teachers.privacy; keep them"
     " where the images are: only packages, as `medddist package` writes them, may be sent"
 )
 
@@ -54,9 +59,10 @@ LOCAL = (  # of a study with teachers.privacy: everything but its packages
 class PrivacySettings(Settings):
     """DP-SGD: the noise, and what it is counted with.
 
-    All of it is written into the package, and so is teachers.recipe.batch_size: public numbers, none of which may be chosen
-    by looking at the training images. That includes how many they are: delta and batch_size are chosen from a round figure
-    that may be known, such as "at least 10,000".
+    All of it is written into the package, and so is teachers.recipe.batch_size: public numbers,
+    none of which may be chosen by looking at the training images. That includes how many they are:
+    delta and batch_size are chosen from a round figure that may be known, such as "at least
+    10,000".
     """
 
     noise_multiplier: float = Field(1.0, gt=0)  # standard deviation of the noise over max_grad_norm
@@ -74,10 +80,13 @@ class PrivacySettings(Settings):
 
 
 def epsilon_of(settings: PrivacySettings, steps: int) -> float:
-    """Epsilon at `settings.delta` of so many steps, whoever takes them: an upper bound by Rényi DP (Opacus's accountant)."""
+    """Epsilon at `settings.delta` of so many steps, whoever takes them: an upper bound by Rényi DP
+    (Opacus's accountant).
+    """
     accountant = _opacus("accountants").RDPAccountant()
     accountant.history = [(settings.noise_multiplier, settings.sample_rate, steps)]
-    # Few large orders where noise is large, many small ones where it is small: the bound is the best of all, and any is one.
+    # Few large orders where noise is large, many small ones where it is small: the bound is the
+    # best of all, and any is one.
     orders = [1 + k / 10 for k in range(1, 100)] + [*range(11, 64), *(2**k for k in range(6, 13))]
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -87,7 +96,9 @@ def epsilon_of(settings: PrivacySettings, steps: int) -> float:
 
 
 def guarantee(settings: PrivacySettings, teachers: int, epochs: int) -> dict[str, Any]:
-    """What holds for all trajectories of so many teachers together, and for whatever is calculated from them alone."""
+    """What holds for all trajectories of so many teachers together, and for whatever is calculated
+    from them alone.
+    """
     steps = teachers * epochs * settings.steps_per_epoch
     return {
         "epsilon": epsilon_of(settings, steps),
@@ -103,22 +114,26 @@ def guarantee(settings: PrivacySettings, teachers: int, epochs: int) -> dict[str
 
 
 def refuse_unprotected(teachers, distill) -> None:
-    """Raises ValueError where anything but DP-SGD would look at the training images or at validation images.
+    """Raises ValueError where anything but DP-SGD would look at the training images or at
+    validation images.
 
     teachers, distill: a profile's TeacherSettings, with `privacy`, and DistillSettings.
     """
     if teachers.recipe.sampling != "natural":
         raise ValueError(
-            "teachers.recipe.sampling: balanced draws do not go with teachers.privacy, whose accountant counts Poisson sampling;"
+            "teachers.recipe.sampling: balanced draws do not go with teachers.privacy, whose "
+            "accountant counts Poisson sampling;"
             " set it to natural"
         )
     if distill.initial_images != "noise":
         raise ValueError(
-            f"distill.initial_images: {distill.initial_images} training images to start from undo teachers.privacy; set it to noise"
+            f"distill.initial_images: {distill.initial_images} training images to start from "
+            "undo teachers.privacy; set it to noise"
         )
     if distill.selection != "last":
         raise ValueError(
-            "distill.selection: choosing by validation images is not covered by teachers.privacy; set it to last"
+            "distill.selection: choosing by validation images is not covered by "
+            "teachers.privacy; set it to last"
         )
 
 
@@ -128,7 +143,8 @@ def has_fixed_scaling(mean: tuple[float, ...], std: tuple[float, ...]) -> bool:
 
 
 def fixed_scaling(data: Data) -> Data:
-    """The data with pixels scaled by constants, and a fingerprint that tells them from those scaled by their own statistics.
+    """The data with pixels scaled by constants, and a fingerprint that tells them from those scaled
+    by their own statistics.
 
     Data in that scaling already are returned as they are.
     """
@@ -145,7 +161,9 @@ def fixed_scaling(data: Data) -> Data:
 def stand_in(
     classes: int, images_per_class: int, shape: tuple[int, int, int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What distillation gets instead of training images (and of validation images): zeros, whatever the data are."""
+    """What distillation gets instead of training images (and of validation images): zeros, whatever
+    the data are.
+    """
     labels = torch.arange(classes, device=device).repeat(images_per_class)
     return torch.zeros(len(labels), *shape, device=device), labels
 
@@ -164,10 +182,12 @@ def train_by_dp_sgd(
     stop_after: int | None = None,
     random: torch.Generator | None = None,
 ) -> Tensor:
-    """`training.train` with DP-SGD: from theta (P,), on images (N, C, H, W) and classes (N,), to the parameters reached (P,).
+    """`training.train` with DP-SGD: from theta (P,), on images (N, C, H, W) and classes (N,), to
+    the parameters reached (P,).
 
-    recipe.batch_size is the constant that a step's sum is divided by, and no batch's size. random: for tests; None draws
-    from the system's entropy. Raises InputError without Opacus, and Diverged when the parameters are no longer finite.
+    recipe.batch_size is the constant that a step's sum is divided by, and no batch's size. random:
+    for tests; None draws from the system's entropy. Raises InputError without Opacus, and Diverged
+    when the parameters are no longer finite.
     """
     random = random or _from_entropy()
     step = _Step(network, recipe, settings, random)
@@ -224,7 +244,9 @@ def _epoch(
 
 
 class _Step:
-    """Clipped gradients with noise, by Opacus on a copy of the network's module; its parameters come and go as one theta."""
+    """Clipped gradients with noise, by Opacus on a copy of the network's module; its parameters
+    come and go as one theta.
+    """
 
     def __init__(
         self, network: Network, recipe: Recipe, settings: PrivacySettings, random: torch.Generator
@@ -245,7 +267,9 @@ class _Step:
         )
 
     def gradient(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
-        """(P,) of the cross-entropy, summed over clipped images, with noise, over recipe.batch_size; of no image, the noise."""
+        """(P,) of the cross-entropy, summed over clipped images, with noise, over
+        recipe.batch_size; of no image, the noise.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for parameter, value in zip(self.parameters, self.named(theta).values()):

@@ -1,4 +1,6 @@
-"""The ConvNet's derivatives that are written out equal autograd's, whatever the shape, type and memory layout."""
+"""The ConvNet's derivatives that are written out equal autograd's, whatever the shape, type and
+memory layout.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from medddist.method.fast.derivatives import (
 from medddist.method.networks import Network, NetworkSettings, convnet, initial_parameters
 
 CLASSES = 3
-SHAPES = [  # width, depth, channels, size: even and odd planes, one pixel at the end, several channels
+# width, depth, channels, size: even and odd planes, one pixel at the end, several channels
+SHAPES = [
     (4, 2, 1, 8),
     (5, 3, 1, 17),
     (3, 1, 3, 6),
@@ -34,7 +37,9 @@ CHEST = (4, 2, 1, 12)
 
 
 def case(shape, targets="hard", dtype=torch.float64, images=4, seed=0):
-    """(network, theta, x, targets, v), scales of both signs, far enough from the start to have curvature."""
+    """(network, theta, x, targets, v), scales of both signs, far enough from the start to have
+    curvature.
+    """
     width, depth, channels, size = shape
     network = convnet(NetworkSettings(width=width, depth=depth), channels, CLASSES, size)
     random = generator("derivatives", seed)
@@ -151,7 +156,9 @@ def all_unfolded(noted, size_px: int) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("targets", ["hard", "soft"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_slopes_equal_autograds_with_the_relus_free_and_held(shape, targets):
-    """Held: at a place far enough for ReLUs to have opened and closed, with those of the first place."""
+    """Held: at a place far enough for ReLUs to have opened and closed, with those of the first
+    place.
+    """
     network, theta, x, y, v = case(shape, targets)
     noted = slopes(network, theta, x, y)
     expected = slopes_by_autograd(network, theta, x, y)
@@ -237,7 +244,9 @@ def test_nothing_that_is_handed_in_is_changed_and_bits_repeat():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_stays_visible(value):
-    """A diverged network must not be taken for a finite one: torch's ReLU hands on a NaN, and so do the kernels."""
+    """A diverged network must not be taken for a finite one: torch's ReLU hands on a NaN, and so do
+    the kernels.
+    """
     network, theta, x, y, _ = case(CHEST)
     x[1, 0, 3, 3] = value
     loss, slope = gradient(network, theta, x, y)

@@ -1,4 +1,6 @@
-"""DP-SGD against its definition, the guarantee against known figures, and every way to undo it refused."""
+"""DP-SGD against its definition, the guarantee against known figures, and every way to undo it
+refused.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,7 @@ def step(settings: PrivacySettings, seed: int = 0, **recipe) -> privacy._Step:
     return privacy._Step(tiny_network(), tiny_recipe(**recipe), settings, generator(seed))
 
 
-# ---- a step ----------------------------------------------------------------------------------------------------------
+# ---- a step --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", [0.3, 1e6], ids=["clipped", "not clipped"])
@@ -93,7 +95,9 @@ def test_the_noise_is_as_large_as_it_says_even_where_no_image_is_drawn():
 
 
 def test_training_by_it_is_gradient_descent_where_every_image_is_drawn_and_nothing_is_clipped():
-    """Poisson sampling at almost 1, no noise, no clipping: full-batch descent with momentum, by hand."""
+    """Poisson sampling at almost 1, no noise, no clipping: full-batch descent with momentum, by
+    hand.
+    """
     network, (x, labels) = tiny_network(), labelled(10)
     recipe = tiny_recipe(
         epochs=2,
@@ -173,7 +177,7 @@ def test_parameters_that_are_no_longer_finite_are_refused():
         )
 
 
-# ---- what is guaranteed ----------------------------------------------------------------------------------------------
+# ---- what is guaranteed --------------------------------------------------------------------------
 
 
 def gaussian_epsilon(sigma: float, delta: float) -> float:
@@ -188,7 +192,9 @@ def gaussian_epsilon(sigma: float, delta: float) -> float:
 
 @pytest.mark.parametrize("sigma, steps", [(1.0, 1), (4.0, 16), (20.0, 100)])
 def test_without_sampling_epsilon_bounds_the_gaussian_mechanisms_closely(sigma, steps):
-    """k steps at sigma are one at sigma over the square root of k; a rate of almost 1 is no sampling."""
+    """k steps at sigma are one at sigma over the square root of k; a rate of almost 1 is no
+    sampling.
+    """
     told = epsilon_of(
         PrivacySettings(noise_multiplier=sigma, sample_rate=1 - 1e-12, delta=1e-5), steps
     )
@@ -221,7 +227,7 @@ def test_the_steps_of_all_teachers_are_counted():
     json.dumps(told, allow_nan=False)
 
 
-# ---- what would undo it ----------------------------------------------------------------------------------------------
+# ---- what would undo it --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -269,7 +275,7 @@ def test_pixels_are_scaled_by_constants_under_another_fingerprint():
     assert len(fixed.fingerprint) == 32 and fixed.fingerprint != data.fingerprint
 
 
-# ---- a study ---------------------------------------------------------------------------------------------------------
+# ---- a study -------------------------------------------------------------------------------------
 
 
 def test_the_distilled_set_depends_on_the_images_through_the_teachers_alone(tmp_path):
@@ -338,13 +344,15 @@ def test_a_package_without_it_claims_nothing(tmp_path):
     assert open_package(tmp_path / "x.zip").manifest.privacy is None
 
 
-# ---- what leaves: nothing but the guarantee's own -----------------------------------------------------------------------
+# ---- what leaves: nothing but the guarantee's own ------------------------------------------------
 
 
 def private_set(
     counts=(60, 24, 36), seed=0, channels=1, dark=1.0, rare=False, name="a", notes=()
 ) -> Data:
-    """Images of two hospitals; every class is in every part of both, whatever else differs from one such set to another."""
+    """Images of two hospitals; every class is in every part of both, whatever else differs from one
+    such set to another.
+    """
 
     def part(count: int, number: int) -> Part:
         random = np.random.default_rng([seed, number])
@@ -375,7 +383,9 @@ SETS = {
 
 
 def as_if_told_by_equal_trajectories(monkeypatch) -> None:
-    """Teachers whose trajectories are equal whatever the images are: what is left to differ would be told past them."""
+    """Teachers whose trajectories are equal whatever the images are: what is left to differ would
+    be told past them.
+    """
 
     def train(
         network, theta, images, labels, recipe, settings, *, after_epoch, stop_after, resume=None
@@ -436,9 +446,15 @@ def test_no_byte_of_a_package_depends_on_the_private_images_but_through_the_traj
         assert content == theirs[name], name
 
 
-@pytest.mark.parametrize("changes, given", [
-    ({"distill.labels": "soft", "distill.learning_rate_labels": 1.0}, {}), ({}, {"channels": 3}), ({"seeds": [3, 4]}, {}),
-], ids=["soft labels", "colour", "other seeds"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, given",
+    [
+        ({"distill.labels": "soft", "distill.learning_rate_labels": 1.0}, {}),
+        ({}, {"channels": 3}),
+        ({"seeds": [3, 4]}, {}),
+    ],
+    ids=["soft labels", "colour", "other seeds"],
+)
 @pytest.mark.parametrize("sent_by", WAYS)
 def test_nor_where_labels_are_learned_or_images_are_coloured(
     sent_by, changes, given, tmp_path, monkeypatch
@@ -453,7 +469,9 @@ def test_nor_where_labels_are_learned_or_images_are_coloured(
 
 @pytest.mark.parametrize("sent_by", WAYS)
 def test_with_real_noise_only_images_labels_and_step_size_differ(sent_by, tmp_path):
-    """The same with DP-SGD itself: what is left, once images, labels, step size and what follows from them are masked."""
+    """The same with DP-SGD itself: what is left, once images, labels, step size and what follows
+    from them are masked.
+    """
     few = {
         "teachers.privacy": PROTECTED["teachers.privacy"] | {"sample_rate": 0.5},
         "teachers.teachers": 1,
@@ -473,7 +491,9 @@ def opened(content: bytes) -> dict[str, bytes]:
 
 
 def masked(content: bytes) -> dict:
-    """A package without its images and step size, and without sizes and digests of the files that hold them."""
+    """A package without its images and step size, and without sizes and digests of the files that
+    hold them.
+    """
     files = opened(content)
     manifest = json.loads(files[MANIFEST])
     step_size = manifest.pop("step_size")
@@ -486,22 +506,34 @@ def masked(content: bytes) -> dict:
     header = files[DATA][: 8 + int.from_bytes(files[DATA][:8], "little")]
     text = files[CARD].decode()
     assert f"{step_size:.4g}" in text
-    return {"files": list(files), "entries": entries, "manifest": manifest, "header": header,
-            "card": text.replace(f"{step_size:.4g}", "")}  # fmt: skip
+    return {
+        "files": list(files),
+        "entries": entries,
+        "manifest": manifest,
+        "header": header,
+        "card": text.replace(f"{step_size:.4g}", ""),
+    }
 
 
 def test_the_command_says_no_more_of_files_of_other_names_and_sizes(tmp_path, monkeypatch, capsys):
     as_if_told_by_equal_trajectories(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    small = {"data.image_size_px": 16, "network.width": 4, "distill.iterations": 2, "distill.images_per_class": 2,
-             "teachers.recipe.sampling": "natural", "teachers.privacy.sample_rate": 0.2} | {
-             name: value for name, value in PROTECTED.items() if name != "teachers.privacy"}  # fmt: skip
+    small = {
+        "data.image_size_px": 16,
+        "network.width": 4,
+        "distill.iterations": 2,
+        "distill.images_per_class": 2,
+        "teachers.recipe.sampling": "natural",
+        "teachers.privacy.sample_rate": 0.2,
+    } | {name: value for name, value in PROTECTED.items() if name != "teachers.privacy"}
     settings = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
     found = []
     for name, count in (("a", 90), ("st-mary", 300)):
         random = np.random.default_rng(count)
-        columns = {f"{part}_images": random.integers(0, 256, (count // share, 16, 16), dtype=np.uint8)
-                   for part, share in (("train", 1), ("val", 3), ("test", 3))}  # fmt: skip
+        columns = {
+            f"{part}_images": random.integers(0, 256, (count // share, 16, 16), dtype=np.uint8)
+            for part, share in (("train", 1), ("val", 3), ("test", 3))
+        }
         columns |= {
             what.replace("images", "labels"): np.arange(len(of))[:, None] % 3
             for what, of in columns.items()
@@ -525,7 +557,7 @@ def test_the_command_says_no_more_of_files_of_other_names_and_sizes(tmp_path, mo
     assert found[0] == found[1]
 
 
-# ---- the scaling is public, whoever derives the study --------------------------------------------------------------------
+# ---- the scaling is public, whoever derives the study --------------------------------------------
 
 
 def test_whoever_derives_a_study_gets_the_public_scaling(tmp_path):

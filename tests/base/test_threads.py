@@ -1,4 +1,6 @@
-"""Threads of torch and numba while the engine computes, and afterwards: whoever imported first, whatever was set."""
+"""Threads of torch and numba while the engine computes, and afterwards: whoever imported first,
+whatever was set.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,14 @@ from small import (
 )
 from test_matching import tiny_case
 
-from medddist import threads
+from medddist.base import threads
+from medddist.base.threads import Sleepers, shared_threads
 from medddist.method.augment import NO_AUGMENTATION
 from medddist.method.distill import distill
 from medddist.method.fast import derivatives, kernels
 from medddist.method.matching import matching_gradient
 from medddist.method.networks import initial_parameters
 from medddist.method.training import predict, train
-from medddist.threads import Sleepers, shared_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = numba.config.NUMBA_NUM_THREADS
@@ -109,7 +111,7 @@ def test_settings_come_back_after_an_error(callers):
 def test_order_of_imports_does_not_matter(first, torchs):
     """Numba's threads, when first started, would raise torch's number to that of the cores."""
     script = (
-        f"import {first}, torch, numba; from medddist.threads import shared_threads\n"
+        f"import {first}, torch, numba; from medddist.base.threads import shared_threads\n"
         f"torch.set_num_threads({torchs}); before = numba.config.NUMBA_NUM_THREADS\n"
         "with shared_threads(): inside = torch.get_num_threads(), numba.get_num_threads()\n"
         "print(*inside, torch.get_num_threads(), numba.get_num_threads() == before)"

@@ -1,13 +1,18 @@
-"""Threads of torch and of numba at work on the same cores, as the engine sets them while it computes; the caller's settings come back.
+"""Threads of torch and of numba at work on the same cores, as the engine sets them while it
+computes; the caller's settings come back.
 
-Torch's operations and the compiled kernels follow one another every few milliseconds, by threads of one OpenMP runtime. Two things
-then make them slow, several times over on a machine that others use too:
+Torch's operations and the compiled kernels follow one another every few milliseconds, by threads of
+one OpenMP runtime. Two things then make them slow, several times over on a machine that others use
+too:
 
-Different numbers: OpenMP ends and starts threads each time that the number changes. So kernels use as many threads as torch does.
+Different numbers: OpenMP ends and starts threads each time that the number changes. So kernels use
+    as many threads as torch does.
 
-Spinning: GNU's OpenMP lets threads that wait run idle for milliseconds, on cores that somebody else needs, unless OMP_WAIT_POLICY
-said otherwise before torch was imported. It stops by itself, as its manual says under GOMP_SPINCOUNT, where a process has more
-threads than the machine has cores. So while the engine computes, one more thread of Python sits there with such a team, asleep.
+Spinning: GNU's OpenMP lets threads that wait run idle for milliseconds, on cores that somebody else
+    needs, unless OMP_WAIT_POLICY said otherwise before torch was imported. It stops by itself, as
+    its manual says under GOMP_SPINCOUNT, where a process has more threads than the machine has
+    cores. So while the engine computes, one more thread of Python sits there with such a team,
+    asleep.
 """
 
 from __future__ import annotations
@@ -25,9 +30,11 @@ import torch
 
 @contextlib.contextmanager
 def shared_threads() -> Iterator[None]:
-    """Let kernels use as many threads as torch does (fewer where numba was given fewer), and waiting threads sleep; also a decorator.
+    """Let kernels use as many threads as torch does (fewer where numba was given fewer), and
+    waiting threads sleep; also a decorator.
 
-    The numbers of threads of torch and numba are afterwards what they were. May be nested, and used by several threads at once.
+    The numbers of threads of torch and numba are afterwards what they were. May be nested, and used
+    by several threads at once.
     """
     torchs = torch.get_num_threads()
     numbas = numba.get_num_threads()
@@ -44,9 +51,11 @@ def shared_threads() -> Iterator[None]:
 
 
 class Sleepers:
-    """More OpenMP threads than the machine has cores, asleep: as long as anybody is inside, and a little longer.
+    """More OpenMP threads than the machine has cores, asleep: as long as anybody is inside, and a
+    little longer.
 
-    On entering and leaving again and again they would else be started each time, which takes a millisecond.
+    On entering and leaving again and again they would else be started each time, which takes a
+    millisecond.
     """
 
     def __init__(self, linger_seconds: float = 1.0):
@@ -85,7 +94,9 @@ _SLEEPERS = Sleepers()
 
 
 def _start_team(threads: int) -> bool:
-    """Start OpenMP threads of the calling thread's own, with nothing to do; False where the runtime is not GNU's."""
+    """Start OpenMP threads of the calling thread's own, with nothing to do; False where the runtime
+    is not GNU's.
+    """
     if sys.platform != "linux":
         return False
     try:
