@@ -33,7 +33,7 @@ from medddist.method.matching import matching_gradient
 from medddist.method.networks import initial_parameters
 from medddist.method.training import predict, train
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MOST = numba.config.NUMBA_NUM_THREADS
 
 
