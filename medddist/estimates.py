@@ -28,10 +28,10 @@ from medddist.data import Data
 from medddist.leaks.audit import attacks_left, result_path
 from medddist.method.matching import Distilled, matching_gradient, segment
 from medddist.method.networks import Network, NetworkSettings, convnet, initial_parameters
-from medddist.method.teachers import teacher_path
 from medddist.method.training import Recipe, predict, train
 from medddist.study.profile import Profile
-from medddist.study.study import METHODS, Study
+from medddist.study.scores import METHODS
+from medddist.study.study import Study
 
 NEEDS = {  # the steps that a command computes
     "teachers": ("teachers",),
@@ -478,9 +478,7 @@ def _left(study: Study, step: str, speeds: Speeds, shape: Shape) -> float:
     profile = study.profile
     if step == "teachers":
         missing = sum(
-            not teacher_path(study._teachers_folder(study._teacher_settings(seed)), index).exists()
-            for seed in profile.seeds
-            for index in range(profile.teachers.teachers)
+            not path.exists() for seed in profile.seeds for path in study.teacher_paths(seed)
         )
         return missing * teacher_seconds(speeds, profile, shape) if missing else 0.0
     if step == "distill":

@@ -22,6 +22,7 @@ import torch.fx.experimental.symbolic_shapes
 from small import CLASSES, labelled, tiny_distill, tiny_evaluation, tiny_network
 
 from medddist.base import files
+from medddist.baselines.initial import initial_set
 from medddist.method import evaluate, teachers
 from medddist.method.distill import distill
 from medddist.method.teachers import TeacherSettings, train_teacher
@@ -78,13 +79,13 @@ def distillation_run(folder: Path, settings: dict, **saving) -> None:
     trajectories = [
         open_trajectory(path) for path in sorted(folder.parent.glob("teacher_*.safetensors"))
     ]
-    parts, checkpoint = (labelled(20), labelled(9, seed=1)), folder / "unfinished.safetensors"
+    chosen, checkpoint = tiny_distill(**settings), folder / "unfinished.safetensors"
     result = distill(
         tiny_network(),
-        *parts,
-        CLASSES,
+        *initial_set(labelled(20), CLASSES, chosen),
+        labelled(9, seed=1),
         trajectories,
-        tiny_distill(**settings),
+        chosen,
         tiny_evaluation(),
         checkpoint,
         **saving,

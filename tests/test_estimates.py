@@ -29,7 +29,8 @@ from medddist.method.matching import matching_gradient
 from medddist.method.networks import NetworkSettings, convnet, initial_parameters
 from medddist.method.training import Recipe
 from medddist.study.profile import load_profile
-from medddist.study.study import METHODS, Study
+from medddist.study.scores import METHODS
+from medddist.study.study import Study
 
 SHAPE = Shape(train=400, validation=50, test=100, classes=4, channels=1, image_size_px=32)
 TINY = {

@@ -9,13 +9,6 @@ import pydantic
 from medddist.base.errors import InputError
 from medddist.base.files import digest
 
-HOW = {
-    "how": True
-}  # Field(..., json_schema_extra=HOW): the setting changes time or memory and no result
-LATER = {
-    "later": True
-}  # the setting is younger than results that are kept: at its default it is in no result's name
-
 
 class Settings(pydantic.BaseModel):
     """Base of every step's settings.
@@ -30,24 +23,9 @@ class Settings(pydantic.BaseModel):
     def digest(self) -> str:
         return digest(self.model_dump(mode="json"))
 
-    def what(self) -> dict[str, Any]:
-        """All that decides what is computed, ready for JSON; settings made by HOW, and by LATER at
-        their default, are left out.
-        """
-        marked = {
-            name: field.json_schema_extra or {} for name, field in type(self).model_fields.items()
-        }
-        defaults = {
-            name
-            for name, field in type(self).model_fields.items()
-            if getattr(self, name) == field.default
-        }
-        left_out = {
-            name
-            for name, mark in marked.items()
-            if mark.get("how") or (mark.get("later") and name in defaults)
-        }
-        return self.model_dump(mode="json", exclude=left_out)
+    def as_json(self) -> dict[str, Any]:
+        """Return all settings as values for JSON."""
+        return self.model_dump(mode="json")
 
 
 S = TypeVar("S", bound=pydantic.BaseModel)

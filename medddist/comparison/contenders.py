@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from medddist.base.seeds import generator, seed_of
-from medddist.base.tensors import load_tensors, save_tensors
 from medddist.baselines.architectures import architecture
 from medddist.baselines.byol import BYOL
 from medddist.baselines.condensing import condense
@@ -315,36 +314,29 @@ class Contenders:
         steps = settings.inside_steps if inside else settings.released_steps
         seed = (self.seed, entry.method, entry.network, *(() if inside else (k,)))
         sees = {} if inside else {"images_per_class": self.profile.distill.images_per_class}
-        folder = self.study.folder(
-            "pretrain",
-            method=entry.method,
-            network_name=entry.network,
-            architectures=self.settings.architectures.what(),
-            settings=settings.what(),
-            steps=steps,
-            seed=list(seed),
+        depends_on = {
+            "method": entry.method,
+            "network_name": entry.network,
+            "architectures": self.settings.architectures.as_json(),
+            "settings": settings.as_json(),
+            "steps": steps,
+            "seed": list(seed),
             **sees,
-        )
-        path = folder / "result.safetensors"
-        if not path.exists():
+        }
+
+        def compute() -> tuple[dict[str, Tensor], dict]:
             images = self.study.tensors("train")[0] if inside else self.drawn(k)[0]
+            what = f"{LABELS[entry.method]}, {entry.network}: pretraining"
+            given = self.network(entry.network), SELF_SUPERVISED[entry.method], images, settings
             began = time.monotonic()
-            found = pretrain(
-                self.network(entry.network),
-                SELF_SUPERVISED[entry.method],
-                images,
-                settings,
-                steps,
-                seed,
-                self.study.progress,
-                f"{LABELS[entry.method]}, {entry.network}: pretraining",
-            )
-            told = {"losses": found.losses, "spread": found.spread, "collapsed": found.collapsed}
-            save_tensors(
-                path, {"theta": found.theta}, told | {"seconds": round(time.monotonic() - began, 2)}
-            )
-        tensors, about = load_tensors(path)
-        return tensors["theta"].to(self.study.device), about | {"file": str(path)}
+            learned = pretrain(*given, steps, seed, self.study.progress, what)
+            about = {"losses": learned.losses, "spread": learned.spread}
+            about |= {"collapsed": learned.collapsed}
+            return {"theta": learned.theta}, about | {"seconds": round(time.monotonic() - began, 2)}
+
+        tensors, about = self.study.store.tensors("pretrain", compute, **depends_on)
+        file = str(self.study.store.path("pretrain", **depends_on))
+        return tensors["theta"].to(self.study.device), about | {"file": file}
 
     # ---- transfer --------------------------------------------------------------------------------
 

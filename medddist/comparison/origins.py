@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from medddist.base.tensors import load_tensors, save_tensors
 from medddist.comparison.contenders import LABELS, Entry
 from medddist.comparison.tables import Comparison
 from medddist.data import load_data
@@ -147,19 +146,15 @@ def confounding(comparison: Comparison) -> list[dict]:
         sites: load_data("phantom", settings, study.out / "cache", sites=sites)
         for sites in ("balanced", "confounded")
     }
-    path = (
-        study.folder(
-            "compare",
-            confounding=[data.fingerprint for data in versions.values()],
-            seed=comparison.seed,
-            recipe=comparison.profile.references.good_recipe.what(),
-            networks=comparison.profile.references.full_networks,
-        )
-        / "result.safetensors"
-    )
-    if not path.exists():
-        save_tensors(path, _trained_where_confounded(comparison, versions), {})
-    said = {name: found.numpy() for name, found in load_tensors(path)[0].items()}
+    depends_on = {
+        "confounding": [data.fingerprint for data in versions.values()],
+        "seed": comparison.seed,
+        "recipe": comparison.profile.references.good_recipe.as_json(),
+        "networks": comparison.profile.references.full_networks,
+    }
+    compute = lambda: (_trained_where_confounded(comparison, versions), {})
+    tensors, _ = study.store.tensors("compare", compute, **depends_on)
+    said = {name: answers.numpy() for name, answers in tensors.items()}
     return [_of_version(comparison, versions, said, a, b) for a in versions for b in versions]
 
 

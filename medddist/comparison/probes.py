@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medddist.base.tensors import load_tensors, save_tensors
 from medddist.baselines.distribution_matching import features
 from medddist.comparison.contenders import LABELS, SELF_SUPERVISED, Entry
 from medddist.comparison.tables import Comparison
@@ -57,7 +56,7 @@ def probe_rows(comparison: Comparison, workers: int = 1) -> list[dict]:
             "status": "measured",
             "reason": "",
         }
-        rows.append(row | comparison.study._scores(said[entry]) | about)
+        rows.append(row | comparison.study.score(said[entry]) | about)
     _add_leads(comparison, dict(zip(entries, rows)), said)
     return rows
 
@@ -87,11 +86,13 @@ def probed(comparison: Comparison, entry: Entry) -> tuple[np.ndarray, dict]:
     """((R, N, K) of probes on the test part, {chosen, ...}) of one row; the pretraining's factor is
     chosen on validation too.
     """
-    path = _path(comparison, entry)
-    if not path.exists():
-        said, about = _probe(comparison, entry)
-        save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
-    tensors, about = load_tensors(path)
+
+    def compute() -> tuple[dict[str, Tensor], dict]:
+        answers, about = _probe(comparison, entry)
+        return {"probabilities": torch.from_numpy(answers)}, about
+
+    depends_on = _depends_on(comparison, entry)
+    tensors, about = comparison.study.store.tensors("compare", compute, **depends_on)
     return tensors["probabilities"].numpy(), about
 
 
@@ -100,17 +101,20 @@ def _probed_in_a_worker(study: Study, entry: Entry) -> None:
 
 
 def _path(comparison: Comparison, entry: Entry) -> Path:
+    return comparison.study.store.path("compare", **_depends_on(comparison, entry))
+
+
+def _depends_on(comparison: Comparison, entry: Entry) -> dict:
     settings = comparison.settings
-    depends_on = {
+    return {
         "probe": entry.method,
         "network_name": entry.network,
-        "architectures": settings.architectures.what(),
+        "architectures": settings.architectures.as_json(),
         "evaluation_seeds": settings.evaluation_seeds,
         "grid": list(settings.grid),
         "seed": comparison.seed,
-        "pretrain": settings.pretrain.what() if entry.method in SELF_SUPERVISED else None,
+        "pretrain": settings.pretrain.as_json() if entry.method in SELF_SUPERVISED else None,
     }
-    return comparison.study.folder("compare", **depends_on) / "result.safetensors"
 
 
 def _probe(comparison: Comparison, entry: Entry) -> tuple[np.ndarray, dict]:

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medddist.base.tensors import load_tensors, save_tensors
 from medddist.baselines.transfer import Unavailable, imagenet_weights
 from medddist.comparison.contenders import (
     CONDENSED,
@@ -42,6 +41,7 @@ from medddist.measure import metrics
 from medddist.method.evaluate import mean_validation_scores
 from medddist.method.networks import Network
 from medddist.method.training import Diverged, predict, train
+from medddist.study.scores import seconds_of_scores
 from medddist.study.study import Study
 from medddist.study.workers import ahead
 
@@ -253,21 +253,21 @@ class Comparison(Contenders):
 
     def _of_the_study(self, method: str) -> Measured:
         scored = self.study.scored(method)
-        about = {"seconds": self.study.seconds_of_scores(method), "chosen": scored.about}
+        about = {"seconds": seconds_of_scores(self.study, method), "chosen": scored.about}
         return Measured(scored.probabilities, about, scored.scores, scored.sets)
 
     def _kept(self, entry: Entry) -> Measured:
-        path = self._path(entry)
-        if not path.exists():
-            save_tensors(path, *self._measure(entry))
-        tensors, about = load_tensors(path)
+        depends_on = self._depends_on(entry)
+        tensors, about = self.study.store.tensors(
+            "compare", lambda: self._measure(entry), **depends_on
+        )
         said, sets = tensors["probabilities"].numpy(), None
         if entry.method == "distilled":  # evaluation seeds take the profile's seeds in turn
             sets = np.arange(len(said)) % len(self.profile.seeds)
-        return Measured(said, about, self.study._scores(said, sets), sets)
+        return Measured(said, about, self.study.score(said, sets), sets)
 
     def _path(self, entry: Entry) -> Path:
-        return self.study.folder("compare", **self._depends_on(entry)) / "result.safetensors"
+        return self.study.store.path("compare", **self._depends_on(entry))
 
     def _depends_on(self, entry: Entry) -> dict:
         profile, method = self.profile, entry.method
@@ -275,7 +275,7 @@ class Comparison(Contenders):
             "method": method,
             "network_name": entry.network,
             "seed": self.seed,
-            "recipe": self.recipe.what(),
+            "recipe": self.recipe.as_json(),
         }
         names = {"evaluation_seeds", "learning_rates", "tuning_networks"} | (
             {"grid"} if method not in ("distilled", "scratch") else set()
@@ -286,23 +286,20 @@ class Comparison(Contenders):
             "metric": profile.distill.selection_metric,
         }
         found |= (
-            {"architectures": self.settings.architectures.what()}
+            {"architectures": self.settings.architectures.as_json()}
             if not entry.network.startswith("convnet")
             else {}
         )
         if method in ("distilled", *CORESETS):
-            folders = [
-                self.study._distill_folder(self.study._distill_settings(seed, None)).name
-                for seed in profile.seeds
-            ]
+            folders = [self.study.distillation_name(seed) for seed in profile.seeds]
             found |= {"distillations": folders}
         if method in SELF_SUPERVISED:
-            found |= {"sees": entry.table, "pretrain": self.settings.pretrain.what()}
+            found |= {"sees": entry.table, "pretrain": self.settings.pretrain.as_json()}
         if method in CONDENSED or method.startswith("transfer"):
             found |= {
                 "budget": self.budget("inside"),
-                "condense": self.settings.condense.what(),
-                "good": profile.references.good_recipe.what(),
+                "condense": self.settings.condense.as_json(),
+                "good": profile.references.good_recipe.as_json(),
             }
         if method == "transfer_phantom":
             found |= {"phantom_images": self.settings.phantom_images}

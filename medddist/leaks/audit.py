@@ -25,9 +25,8 @@ import torch
 from torch import Tensor
 
 from medddist.base.errors import InputError
-from medddist.base.files import digest, read_json, write_json
+from medddist.base.files import digest
 from medddist.base.seeds import generator
-from medddist.base.tensors import load_tensors, save_tensors
 from medddist.data import Part, fingerprint
 from medddist.leaks.networks_asked import features, log_odds
 from medddist.measure.membership import (
@@ -163,24 +162,20 @@ def audit(study: Study, seed: int | None = None) -> dict[str, Any]:
     whether to believe it.
     """
     seed = study.profile.seeds[0] if seed is None else seed
-    path = result_path(study, seed)
-    if not path.exists():
-        write_json(path, _measured(study, seed))
-    return read_json(path)
+    depends_on = _depends_on(study, seed)
+    return study.store.values("audit", lambda: _measured(study, seed), **depends_on)
 
 
 def result_path(study: Study, seed: int) -> Path:
     """Where `audit` keeps what it measured."""
-    settings = study.profile.audit.model_dump(mode="json")
-    return (
-        study.folder("audit", audit=settings, distillation=_distillation(study, seed))
-        / "result.json"
-    )
+    return study.store.path("audit", "result.json", **_depends_on(study, seed))
 
 
-def _distillation(study: Study, seed: int) -> str:
-    """The name of all that a seed's released set depends on."""
-    return study.distillation_path(seed).parent.name
+def _depends_on(study: Study, seed: int) -> dict[str, Any]:
+    return {
+        "audit": study.profile.audit.as_json(),
+        "distillation": study.distillation_name(seed),
+    }
 
 
 def _measured(study: Study, seed: int) -> dict[str, Any]:
@@ -289,15 +284,14 @@ def _loss_scores(
     """Log-odds of all candidates by networks on the released set, on the positive control, and on
     other real images; kept.
     """
-    path = _loss_path(study, asked, seed)
-    if not path.exists():
-        names = ("released", "control", "reference")
-        save_tensors(
-            path,
-            {name: torch.from_numpy(of) for name, of in zip(names, _attack(study, result, asked))},
-            {},
-        )
-    return [load_tensors(path)[0][name].numpy() for name in ("released", "control", "reference")]
+    names = ("released", "control", "reference")
+
+    def compute() -> tuple[dict[str, Tensor], dict]:
+        scores = map(torch.from_numpy, _attack(study, result, asked))
+        return dict(zip(names, scores)), {}
+
+    tensors, _ = study.store.tensors("audit", compute, **_loss_depends_on(study, asked, seed))
+    return [tensors[name].numpy() for name in names]
 
 
 def attacks_left(study: Study) -> tuple[bool, int]:
@@ -312,33 +306,36 @@ def attacks_left(study: Study) -> tuple[bool, int]:
     except InputError:  # the audit will say so
         return True, settings.shadows
     shadows = (
-        _shadow_path(study, shadow(study, number, asked), asked, seed)
+        _shadow_path(shadow(study, number, asked), asked, seed)
         for number in range(settings.shadows)
     )
     return not _loss_path(study, asked, seed).exists(), sum(not path.exists() for path in shadows)
 
 
 def _loss_path(study: Study, asked: Candidates, seed: int) -> Path:
-    return _scores_path(study, asked, seed, ("recipe", "networks", "references", "seed"))
+    return study.store.path("audit", **_loss_depends_on(study, asked, seed))
 
 
-def _shadow_path(study: Study, one: Study, asked: Candidates, seed: int) -> Path:
-    return _scores_path(study, asked, seed, ("recipe", "shadow_networks", "seed"), of=one)
+def _loss_depends_on(study: Study, asked: Candidates, seed: int) -> dict[str, Any]:
+    decided_by = ("recipe", "networks", "references", "seed")
+    return _scores_depend_on(study, asked, seed, decided_by)
 
 
-def _scores_path(
-    study: Study, asked: Candidates, seed: int, decided_by: tuple[str, ...], of: Study | None = None
-) -> Path:
-    """Where an attack's scores are kept: named by these of its settings, whom it is asked about,
-    and the set it attacks.
-    """
-    one = of or study
-    settings = one.profile.audit.model_dump(mode="json", include=set(decided_by))
+def _shadow_path(one: Study, asked: Candidates, seed: int) -> Path:
+    return one.store.path("audit", **_shadow_depends_on(one, asked, seed))
+
+
+def _shadow_depends_on(one: Study, asked: Candidates, seed: int) -> dict[str, Any]:
+    return _scores_depend_on(one, asked, seed, ("recipe", "shadow_networks", "seed"))
+
+
+def _scores_depend_on(
+    study: Study, asked: Candidates, seed: int, decided_by: tuple[str, ...]
+) -> dict[str, Any]:
+    """These of the attack's settings, whom it is asked about, and the set it attacks."""
+    settings = study.profile.audit.model_dump(mode="json", include=set(decided_by))
     whom = digest([asked.training.tolist(), asked.unseen.tolist(), asked.left.tolist()])
-    return (
-        one.folder("audit", attack=settings, asked=whom, distillation=_distillation(one, seed))
-        / "scores.safetensors"
-    )
+    return {"attack": settings, "asked": whom, "distillation": study.distillation_name(seed)}
 
 
 def _attack(
@@ -503,11 +500,13 @@ def shadow_scores(
         in_shadow(study.data.parts()[part].groups, settings.seed, number)[at]
         for part, at in rows.items()
     ]
-    path = _shadow_path(study, one, asked, seed)
-    if not path.exists():
+
+    def compute() -> tuple[dict[str, Tensor], dict]:
         scores = _scored_by_shadow(one, images_asked(study, asked), seed)
-        save_tensors(path, {name: torch.from_numpy(of) for name, of in scores.items()}, {})
-    return np.concatenate(inside), {name: of.numpy() for name, of in load_tensors(path)[0].items()}
+        return {name: torch.from_numpy(score) for name, score in scores.items()}, {}
+
+    tensors, _ = one.store.tensors("audit", compute, **_shadow_depends_on(one, asked, seed))
+    return np.concatenate(inside), {name: score.numpy() for name, score in tensors.items()}
 
 
 def _scored_by_shadow(one: Study, asked: tuple[Tensor, Tensor], seed: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from medddist.base.progress import Progress, silent
-from medddist.base.settings import LATER, Settings
+from medddist.base.settings import Settings
 from medddist.base.tensors import load_tensors, save_tensors
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.private.dp_sgd import PrivacySettings, guarantee, train_by_dp_sgd
@@ -40,7 +40,7 @@ class TeacherSettings(Settings):
     recipe: Recipe = Recipe(epochs=50, batch_size=256, learning_rate=0.01)  # MTT's
     kept_epochs: int = Field(50, ge=1)  # as many as matching reads
     snapshots: Literal["last", "mean"] = "last"
-    privacy: PrivacySettings | None = Field(None, json_schema_extra=LATER)
+    privacy: PrivacySettings | None = Field(None)
     seed: int = 0
 
     @model_validator(mode="after")

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from medddist.base.errors import InputError, NotApplicable
 from medddist.base.files import digest, file_names
-from medddist.base.tensors import load_tensors, save_tensors
 from medddist.data import Data, Part, fingerprint, pixel_statistics, splits
 from medddist.data.collection import PART_NAMES, TEST, TRAIN
 from medddist.measure.metrics import score
@@ -295,7 +294,7 @@ def by_packages(
             f"training: {way}",
         )
 
-    trained = _kept(study, train_all, packages=ids, recipe=one.recipe.what())
+    trained = _kept(study, train_all, packages=ids, recipe=one.recipe.as_json())
     return Shared(
         way,
         sent_bytes,
@@ -331,7 +330,7 @@ def by_federated_averaging(study: Study, own: Mapping[str, Data]) -> Shared:
     recipe = study.profile.references.good_recipe.model_copy(
         update={"epochs": settings.local_epochs, "schedule": "constant"}
     )
-    told = {"rounds": settings.rounds, "recipe": recipe.what(), "hospitals": _fingerprints(own)}
+    told = {"rounds": settings.rounds, "recipe": recipe.as_json(), "hospitals": _fingerprints(own)}
     trained = _kept(study, lambda: _averaged_in_rounds(study, own, recipe), **told)
     sent = 2 * settings.rounds * len(own) * network.parameter_count * FLOAT_BYTES  # there and back
     return Shared(
@@ -384,7 +383,7 @@ def _trained(
         study.progress,
         f"training: {name}",
     )
-    return _kept(study, train_all, name=name, hospitals=fingerprints, recipe=recipe.what())
+    return _kept(study, train_all, name=name, hospitals=fingerprints, recipe=recipe.as_json())
 
 
 def _kept(study: Study, train_all: Callable[[], list[Tensor]], **depends_on) -> list[Tensor]:
@@ -392,11 +391,9 @@ def _kept(study: Study, train_all: Callable[[], list[Tensor]], **depends_on) -> 
     they are the same.
     """
     settings = study.profile.hospitals
-    folder = study.folder("hospitals", networks=settings.networks, seed=settings.seed, **depends_on)
-    path = folder / "result.safetensors"
-    if not path.exists():
-        save_tensors(path, {"thetas": torch.stack(train_all())}, {})
-    tensors, _ = load_tensors(path)
+    depends_on |= {"networks": settings.networks, "seed": settings.seed}
+    compute = lambda: ({"thetas": torch.stack(train_all())}, {})
+    tensors, _ = study.store.tensors("hospitals", compute, **depends_on)
     return list(tensors["thetas"].to(study.device))
 
 

@@ -1,90 +1,48 @@
-"""A profile's steps, each kept under the hash of what it depends on: asked for again it is read,
-killed it goes on.
-"""
+"""A study: a profile on a data source, whose steps are computed once and then read."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import logging
-import textwrap
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from medddist.base import processes
-from medddist.base.compute import device_named, use_full_precision, where_computed
+from medddist.base.compute import device_named, use_full_precision
 from medddist.base.errors import InputError
-from medddist.base.files import digest, private_folder, read_json, write_bytes, write_json
 from medddist.base.progress import Progress, silent
-from medddist.base.seeds import generator
 from medddist.base.settings import Settings
 from medddist.base.tensors import load_tensors, save_tensors
+from medddist.baselines.initial import initial_set
 from medddist.data import Data, load_data
 from medddist.measure import metrics
 from medddist.method.distill import Distillation, DistillSettings, check_processes, distill
-from medddist.method.evaluate import (
-    probabilities,
-    random_real,
-    trained_networks,
-    tuned_learning_rate,
-)
 from medddist.method.matching import Distilled
 from medddist.method.networks import Network, convnet
 from medddist.method.private.dp_sgd import LOCAL, fixed_scaling, stand_in
 from medddist.method.teachers import TeacherSettings, teacher_path, train_teacher
-from medddist.method.training import Diverged, Labelled, Recipe
+from medddist.method.training import Labelled
 from medddist.method.trajectories import Trajectory, open_trajectory
+from medddist.study import scores
 from medddist.study.profile import Profile
+from medddist.study.scores import METHODS, Scored
+from medddist.study.store import VERSIONS, Store, seconds_of
 
-LOG = logging.getLogger("medddist")
-
-# Raised by hand when what a step computes changes, so that no result of older code is taken for one
-# of newer code; tests/test_study.py reminds of it when the source of the step's modules has
-# changed.
-VERSIONS = {
-    "teacher": 2,
-    "distill": 3,
-    "scores": 2,
-    "pretrain": 1,
-    "compare": 1,
-    "audit": 1,
-    "hospitals": 1,
-}
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A method's networks on the test part: what they said, and what that is worth."""
-
-    method: str
-    probabilities: np.ndarray  # (R, N, K)
-    about: dict  # learning rate and how it was chosen, images used
-    scores: dict  # `metrics.score`
-    sets: np.ndarray | None = (
-        None  # (R,) the set that each network was trained on, where networks have several
-    )
-
-
-METHODS = {
-    "distilled": "distilled images",
-    "initial": "the images it started from",
-    "random_balanced": "random real images, balanced",
-    "random_natural": "random real images, natural proportions",
-    "full_teacher": "all training images, teachers' recipe",
-    "full_good": "all training images, good recipe",
-    "majority": "majority class",
-}
+DISTILLED_PARTS = ("images", "labels", "log_step_size")
 
 
 class Study:
-    """A profile on a data source: ask for a step and it is computed, gone on with or read, with
-    those it needs.
+    """A profile on a data source: ask for a step, and it is computed, resumed or read.
+
+    Args:
+        profile: all settings.
+        source: the data, as `load_data` takes it.
+        out: the folder of results.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        progress: called while a step is computed.
     """
 
     def __init__(
@@ -96,47 +54,38 @@ class Study:
         progress: Progress = silent,
     ):
         self.profile, self.source, self.out = profile, source, Path(out)
-        self.device = device_named(device)
-        self.progress = progress
-        self._looked_for_elsewhere: set[Path] = set()
-        self._unscaled: Data | None = None  # as they were loaded or handed over
-        self._scaled: Data | None = None
+        self.device, self.progress = device_named(device), progress
+        self._loaded: Data | None = None  # as loaded or handed over, before privacy scales it
+        self._data: Data | None = None
         self._handed_over = False
         use_full_precision()
 
     # ---- data and networks -----------------------------------------------------------------------
 
     def with_(self, profile: Profile | None = None, data: Data | None = None) -> Study:
-        """A study of another profile, or of other data, beside this one: the one way to derive a
-        study from a study.
+        """Derive a study of another profile, or of other data: the one way to do so.
 
-        Source, folder, device and progress are the same. Data that were handed over stay; such as
-        were loaded are loaded anew only where `profile.data` is another. How pixels are scaled is
-        up to the derived study's own profile: see `data`.
+        Source, folder, device and progress stay. Data that were handed over stay too; loaded data
+        are loaded again where `profile.data` differs. The derived study's own profile decides how
+        its pixels are scaled.
         """
-        found = type(self)(
-            profile or self.profile, self.source, self.out, str(self.device), self.progress
-        )
-        found._handed_over = self._handed_over or data is not None
-        if data is None and (self._handed_over or found.profile.data == self.profile.data):
-            data = self._unscaled
+        chosen = profile or self.profile
+        derived = type(self)(chosen, self.source, self.out, str(self.device), self.progress)
+        derived._handed_over = self._handed_over or data is not None
+        if data is None and (self._handed_over or chosen.data == self.profile.data):
+            data = self._loaded
         if data is not None:
-            found._use(data)
-        return found
+            derived._use(data)
+        return derived
 
     @property
     def data(self) -> Data:
-        """The data.
-
-        Under `teachers.privacy` pixels are scaled by public constants, whoever loaded or handed
-        over the data.
-        """
-        if self._scaled is None:
-            private_folder(self.out)
-            self._mark_local()
+        """The data; under `teachers.privacy` always scaled by public constants."""
+        if self._data is None:
+            self._marked_folder()
             cache = self.out / "cache"
             self._use(load_data(self.source, self.profile.data, cache, self.progress))
-        return self._scaled
+        return self._data
 
     @data.setter
     def data(self, data: Data) -> None:
@@ -144,440 +93,200 @@ class Study:
         self._use(data)
 
     def _use(self, data: Data) -> None:
-        self._unscaled = data
-        self._scaled = fixed_scaling(data) if self.profile.teachers.privacy else data
-        self.__dict__.pop("_tensors", None)  # of the data before
+        self._loaded = data
+        self._data = fixed_scaling(data) if self.profile.teachers.privacy else data
+        for name in ("_tensors", "store"):  # of the data before
+            self.__dict__.pop(name, None)
 
-    def _mark_local(self) -> None:
-        """Say in the folder of results that nothing there may be sent, where a package may."""
-        marker = self.out / "KEEP-LOCAL.txt"
-        if self.profile.teachers.privacy and not marker.exists():
-            write_bytes(marker, (textwrap.fill(f"{LOCAL}.", 90) + "\n").encode())
+    def _marked_folder(self) -> None:
+        """Make the folder of results before the data's fingerprint is known."""
+        Store(self.out, self.device, {}, self._notice).mark()
+
+    @property
+    def _notice(self) -> str:
+        return LOCAL if self.profile.teachers.privacy else ""
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The cached results of this study."""
+        network = self.profile.network.as_json()
+        shared = {"data": self.data.fingerprint, "network": network}
+        return Store(self.out, self.device, shared, self._notice)
 
     def tensors(self, part: str) -> Labelled:
-        """Images (N, C, H, W), standardised, and labels (N,) of a part, on the device."""
+        """Return a part's images (N, C, H, W), standardised, and labels (N,), on the device."""
         return self._tensors[part]
 
     @functools.cached_property
     def _tensors(self) -> dict[str, Labelled]:
-        return {
-            name: (
-                torch.from_numpy(self.data.standardised(part.images)).to(self.device),
-                torch.from_numpy(np.asarray(part.labels, np.int64)).to(self.device),
-            )
-            for name, part in self.data.parts().items()
-        }
+        tensors = {}
+        for name, part in self.data.parts().items():
+            images = torch.from_numpy(self.data.standardised(part.images))
+            labels = torch.from_numpy(np.asarray(part.labels, np.int64))
+            tensors[name] = images.to(self.device), labels.to(self.device)
+        return tensors
 
     def network(self) -> Network:
-        """The profile's ConvNet, on the device."""
-        with _section("network", self.profile.network):
-            network = convnet(
-                self.profile.network, self.data.channels, self.data.classes, self.data.image_size_px
-            )
+        """Return the profile's ConvNet, on the device."""
+        data, settings = self.data, self.profile.network
+        with _section("network", settings):
+            network = convnet(settings, data.channels, data.classes, data.image_size_px)
         network.module.to(self.device)
         return network
 
-    # ---- steps -----------------------------------------------------------------------------------
-
-    def folder(self, step: str, **depends_on) -> Path:
-        """Where a step's result is kept: named by all that it depends on, which is written beside
-        it.
-
-        That is its settings, and where it was computed: torch's version and the kind of device.
-        """
-        depends_on = {
-            "version": VERSIONS[step],
-            "data": self.data.fingerprint,
-            "network": self.profile.network.what(),
-        } | depends_on
-        where, name = where_computed(self.device), digest(depends_on)
-        folder = self.out / step / f"{name}-{where['device']}-torch-{where['torch']}"
-        self._mark_local()
-        if not (folder / "depends_on.json").exists():
-            private_folder(self.out)
-            write_json(folder / "depends_on.json", depends_on | where)
-        if folder not in self._looked_for_elsewhere:
-            self._looked_for_elsewhere.add(folder)
-            self._tell_of_results_from_elsewhere(step, folder, name)
-        return folder
-
-    def _tell_of_results_from_elsewhere(self, step: str, folder: Path, name: str) -> None:
-        """A line where a step is about to be computed again only because its result is of another
-        torch or device.
-        """
-        if _has_result(folder) or processes.rank():
-            return
-        for other in sorted(folder.parent.glob(f"{name}-*")):
-            if other != folder and _has_result(other):
-                theirs, ours = read_json(other / "depends_on.json"), where_computed(self.device)
-                LOG.warning(
-                    f"{step}: is computed again: the cached result is of torch "
-                    f"{theirs['torch']} on {theirs['device']},"
-                    f" and here is torch {ours['torch']} on {ours['device']}"
-                )
-                return
-
-    def _teacher_settings(self, seed: int) -> TeacherSettings:
-        return self.profile.teachers.model_copy(update={"seed": seed})
-
-    def _teachers_folder(self, settings: TeacherSettings) -> Path:
-        """Shared by any number of teachers: the tenth is the same whether ten or a hundred are
-        asked for.
-
-        Not where they are under differential privacy: each file tells what is guaranteed for all
-            together.
-        """
-        each = settings.what()
-        if not settings.privacy:
-            del each["teachers"]
-        return self.folder("teacher", settings=each)
+    # ---- teachers --------------------------------------------------------------------------------
 
     def teachers(self, seed: int | None = None) -> list[Trajectory]:
-        """All of a seed's teachers; of several processes, each trains its share and waits for the
-        others'.
-        """
-        settings = self._teacher_settings(self.profile.seeds[0] if seed is None else seed)
+        """Return all of a seed's teachers; of several processes, each trains its share and waits."""
         self.train_teachers(seed)
         processes.wait()
-        folder = self._teachers_folder(settings)
-        return [open_trajectory(teacher_path(folder, index)) for index in range(settings.teachers)]
+        return [open_trajectory(path) for path in self.teacher_paths(seed)]
 
     def train_teachers(self, seed: int | None = None) -> list[Trajectory]:
-        """This process's share of a seed's teachers, without waiting for others; alone, it is all
-        of them.
-        """
-        settings = self._teacher_settings(self.profile.seeds[0] if seed is None else seed)
-        folder, found = self._teachers_folder(settings), []
+        """Train this process's share of a seed's teachers, without waiting for other processes."""
+        settings, paths = self._teacher_settings(seed), self.teacher_paths(seed)
+        trained = []
         for index in processes.mine(settings.teachers):
             parts = self.tensors("train"), self.tensors("validation")
-            with _timed(teacher_path(folder, index)), _section("teachers.recipe", settings.recipe):
-                found.append(
-                    train_teacher(
-                        self.network(), *parts, settings, index, folder, progress=self.progress
-                    )
-                )
-        return found
+            folder = paths[index].parent
+            depends_on = self._teacher_depends_on(settings)
+            with (
+                self.store.computing(paths[index], "teacher", **depends_on),
+                _section("teachers.recipe", settings.recipe),
+            ):
+                given = self.network(), *parts, settings, index, folder
+                trained.append(train_teacher(*given, progress=self.progress))
+        return trained
+
+    def teacher_paths(self, seed: int | None = None) -> list[Path]:
+        """Return the files of a seed's teachers, whether or not they exist."""
+        settings = self._teacher_settings(seed)
+        path = self.store.path("teacher", **self._teacher_depends_on(settings))
+        return [teacher_path(path.parent, index) for index in range(settings.teachers)]
+
+    def _teacher_settings(self, seed: int | None) -> TeacherSettings:
+        return self.profile.teachers.model_copy(update={"seed": self._seed(seed)})
+
+    def _teacher_depends_on(self, settings: TeacherSettings) -> dict:
+        """A teacher does not depend on how many there are, except for its privacy guarantee."""
+        values = settings.as_json()
+        if not settings.privacy:
+            del values["teachers"]
+        return {"settings": values}
+
+    def _seed(self, seed: int | None) -> int:
+        return self.profile.seeds[0] if seed is None else seed
+
+    # ---- distillation ----------------------------------------------------------------------------
 
     def distillation(
         self, seed: int | None = None, images_per_class: int | None = None
     ) -> Distillation:
-        """A seed's distillation; of several processes, each takes its share of the segments and the
-        first keeps the result.
+        """Return a seed's distillation.
+
+        Of several processes, each takes its share of the segments and the first keeps the result.
         """
-        seed = self.profile.seeds[0] if seed is None else seed
         settings = self._distill_settings(seed, images_per_class)
         path = self.distillation_path(seed, images_per_class)
         with _section("distill", settings):
             check_processes(settings)
         if not processes.from_the_first(path.exists):
-            teachers = self.teachers(seed)
-            with _timed(path), _section("distill", settings):
-                result = distill(
-                    self.network(),
-                    *self._seen_by_distillation(settings),
-                    self.data.classes,
-                    teachers,
-                    settings,
-                    self.profile.evaluate,
-                    path.with_name("unfinished.safetensors"),
-                    progress=self.progress,
-                )
+            teachers = self.teachers(settings.seed)
+            depends_on = self._distill_depends_on(settings)
+            with (
+                self.store.computing(path, "distill", **depends_on),
+                _section("distill", settings),
+            ):
+                result = self._distilled(settings, teachers, path)
                 if processes.rank() == 0:
                     _save_distillation(path, result)
-                    path.with_name("unfinished.safetensors").unlink(missing_ok=True)
+                    _unfinished(path).unlink(missing_ok=True)
             processes.wait()
         return _load_distillation(path, self.device)
 
-    def _seen_by_distillation(self, settings: DistillSettings) -> tuple[Labelled, Labelled]:
-        """Training and validation part; neither, where a guarantee holds for the teachers and has
-        to for the result.
-        """
-        if not self.profile.teachers.privacy:
-            return self.tensors("train"), self.tensors("validation")
-        shape = self.data.channels, self.data.image_size_px, self.data.image_size_px
-        nothing = stand_in(self.data.classes, settings.images_per_class, shape, self.device)
-        return nothing, nothing
+    def _distilled(
+        self, settings: DistillSettings, teachers: list[Trajectory], path: Path
+    ) -> Distillation:
+        """Distil; where a guarantee holds for the teachers, no real image is looked at."""
+        training, validation = self.tensors("train"), self.tensors("validation")
+        if self.profile.teachers.privacy:
+            size_px = self.data.image_size_px
+            shape = self.data.channels, size_px, size_px
+            per_class = settings.images_per_class
+            training = stand_in(self.data.classes, per_class, shape, self.device)
+            validation = training
+        initial = initial_set(training, self.data.classes, settings)
+        given = self.network(), *initial, validation, teachers, settings, self.profile.evaluate
+        return distill(*given, _unfinished(path), progress=self.progress)
 
-    def distillation_path(self, seed: int, images_per_class: int | None = None) -> Path:
-        return (
-            self._distill_folder(self._distill_settings(seed, images_per_class))
-            / "result.safetensors"
-        )
+    def distillation_path(self, seed: int | None = None, images_per_class: int | None = None):
+        """Return the file of a seed's distillation, whether or not it exists."""
+        settings = self._distill_settings(seed, images_per_class)
+        return self.store.path("distill", **self._distill_depends_on(settings))
 
-    def seconds(self, seed: int) -> dict[str, float]:
-        """Seconds that a seed's teachers and distillation took, one after another, all sittings
-        that ended in order together.
-        """
-        settings = self._teacher_settings(seed)
-        folder = self._teachers_folder(settings)
-        paths = [teacher_path(folder, index) for index in range(settings.teachers)]
-        return {
-            "teachers": sum(map(_seconds, paths)),
-            "distillation": _seconds(self.distillation_path(seed)),
-        }
+    def distillation_name(self, seed: int | None = None, images_per_class: int | None = None):
+        """Return a name of all that a seed's distilled set depends on."""
+        return self.distillation_path(seed, images_per_class).parent.name
 
-    def _distill_settings(self, seed: int, images_per_class: int | None) -> DistillSettings:
-        changes = {"seed": seed} | (
-            {"images_per_class": images_per_class} if images_per_class else {}
-        )
+    def _distill_settings(self, seed: int | None, images_per_class: int | None) -> DistillSettings:
+        size = images_per_class or self.profile.distill.images_per_class
+        changes = {"seed": self._seed(seed), "images_per_class": size}
         return self.profile.distill.model_copy(update=changes)
 
-    def _distill_folder(self, settings: DistillSettings) -> Path:
-        return self.folder(
-            "distill",
-            settings=settings.what(),
-            teachers=self._teacher_settings(settings.seed).what(),
-            teacher_version=VERSIONS["teacher"],
-            recipe=self.profile.evaluate.recipe.what(),
-        )
+    def _distill_depends_on(self, settings: DistillSettings) -> dict:
+        return {
+            "settings": settings.as_json(),
+            "teachers": self._teacher_settings(settings.seed).as_json(),
+            "teacher_version": VERSIONS["teacher"],
+            "recipe": self.profile.evaluate.recipe.as_json(),
+        }
+
+    def seconds(self, seed: int) -> dict[str, float]:
+        """Return the seconds that a seed's teachers and distillation took, interruptions left out."""
+        return {
+            "teachers": sum(map(seconds_of, self.teacher_paths(seed))),
+            "distillation": seconds_of(self.distillation_path(seed)),
+        }
 
     # ---- scores ----------------------------------------------------------------------------------
 
-    def scored(self, method: str, images_per_class: int | None = None) -> Scored:
-        """One of METHODS on the test part, with `images_per_class` images a class where the method
-        has such a number.
+    def score(self, probabilities: np.ndarray, sets: np.ndarray | None = None) -> dict:
+        """Score networks on the test part by `metrics.score`.
+
+        Args:
+            probabilities: (R, N, K) of R networks.
+            sets: (R,) the training set of each network; None for one set or independent networks.
         """
-        if method not in METHODS:
-            raise InputError(
-                "method", f"{method!r} is not known", f"use one of {', '.join(METHODS)}"
-            )
-        images_per_class = images_per_class or self.profile.distill.images_per_class
-        folder = self.folder(
-            "scores", method=method, **self._score_depends_on(method, images_per_class)
-        )
-        path = folder / "result.safetensors"
-        if not path.exists():
-            with _timed(path):
-                said, about = getattr(self, f"_{method}")(images_per_class)
-                save_tensors(path, {"probabilities": torch.from_numpy(said)}, about)
-        tensors, about = load_tensors(path)
-        said = tensors["probabilities"].numpy()
-        sets = self._sets(method)
-        return Scored(method, said, about, self._scores(said, sets), sets)
+        test, resamples = self.data.test, self.profile.resamples
+        given = probabilities, test.labels, test.groups, self.data.class_names
+        return metrics.score(*given, resamples=resamples, sets=sets)
+
+    def scored(self, method: str, images_per_class: int | None = None) -> Scored:
+        """Score one of METHODS on the test part; see `scores.scored`."""
+        return scores.scored(self, method, images_per_class)
 
     def is_scored(self, method: str) -> bool:
-        """Whether the result of `scored` exists, so that nothing is left to compute."""
-        return self._scores_path(method).exists()
-
-    def seconds_of_scores(self, method: str) -> float | None:
-        """Seconds that `scored` took when it computed, with the steps it lacked; None where that
-        was not noted.
-        """
-        return _seconds(self._scores_path(method)) or None
-
-    def _scores_path(self, method: str) -> Path:
-        depends_on = self._score_depends_on(method, self.profile.distill.images_per_class)
-        return self.folder("scores", method=method, **depends_on) / "result.safetensors"
-
-    def _score_depends_on(self, method: str, images_per_class: int) -> dict:
-        profile = self.profile
-        if method == "majority":
-            return {}
-        if method in ("full_teacher", "full_good"):
-            recipe = (
-                profile.teachers.recipe
-                if method == "full_teacher"
-                else profile.references.good_recipe
-            )
-            return {
-                "recipe": recipe.what(),
-                "networks": profile.references.full_networks,
-                "seed": profile.evaluate.seed,
-            }
-        shared = {"evaluate": profile.evaluate.what()}
-        if method.startswith("random"):
-            return shared | {
-                "references": profile.references.what(),
-                "images_per_class": images_per_class,
-                "metric": profile.distill.selection_metric,
-            }
-        folders = [
-            self._distill_folder(self._distill_settings(seed, images_per_class)).name
-            for seed in profile.seeds
-        ]
-        return shared | {"distillations": folders}
-
-    def _sets(self, method: str) -> np.ndarray | None:
-        """(R,) the seed or draw of each of a method's networks: those of one share its images, and
-        are not independent.
-        """
-        references = self.profile.references
-        if method in ("distilled", "initial"):
-            return np.repeat(self.profile.seeds, self.profile.evaluate.networks)
-        if method.startswith("random"):
-            return np.repeat(range(references.draws), references.networks_per_draw)
-        return None
-
-    def _scores(self, said: np.ndarray, sets: np.ndarray | None = None) -> dict:
-        test, resamples = self.data.test, self.profile.resamples
-        return metrics.score(
-            said, test.labels, test.groups, self.data.class_names, resamples=resamples, sets=sets
-        )
-
-    def _said(self, trained: list[Tensor]) -> np.ndarray:
-        return probabilities(self.network(), trained, self.tensors("test")[0])
-
-    def _from_sets(
-        self, sets: list[tuple[tuple, Tensor, Tensor, float]], networks: int, what: str
-    ) -> np.ndarray:
-        """Answers of networks trained by the evaluation's recipe on each (seed, images, labels,
-        learning rate), pooled.
-        """
-        said = []
-        for seed, images, labels, rate in sets:
-            recipe = self.profile.evaluate.recipe.model_copy(update={"learning_rate": rate})
-            named = (self.profile.evaluate.seed, *seed)
-            try:
-                trained = trained_networks(self.network(), images, labels, recipe, networks, named)
-                said.append(self._said(trained))
-            except Diverged:
-                raise InputError(
-                    what,
-                    f"a network diverged at the rate {rate:.3g} that was chosen on validation",
-                    "lower distill.step_size for distilled images, or take the largest of "
-                    "references.learning_rates out for random ones",
-                ) from None
-            self.progress(f"evaluating {what}", networks * len(said), networks * len(sets))
-        return np.concatenate(said)
-
-    def _distilled(self, images_per_class: int) -> tuple[np.ndarray, dict]:
-        return self._released_sets("distilled", images_per_class, lambda result: result.distilled)
-
-    def _initial(self, images_per_class: int) -> tuple[np.ndarray, dict]:
-        return self._released_sets("initial", images_per_class, lambda result: result.initial)
-
-    def _released_sets(
-        self, what: str, images_per_class: int, choose: Callable[[Distillation], Distilled]
-    ):
-        results = [self.distillation(seed, images_per_class) for seed in self.profile.seeds]
-        chosen = [choose(result) for result in results]
-        sets = [
-            ((what, seed), d.images, d.targets, d.step_size.item())
-            for seed, d in zip(self.profile.seeds, chosen)
-        ]
-        about = {
-            "learning_rates": [d.step_size.item() for d in chosen],
-            "seeds": list(self.profile.seeds),
-            "selected_iterations": [result.selected_iteration for result in results],
-        }
-        return self._from_sets(sets, self.profile.evaluate.networks, METHODS[what]), about
-
-    def _random_balanced(self, images_per_class: int) -> tuple[np.ndarray, dict]:
-        return self._random("balanced", images_per_class)
-
-    def _random_natural(self, images_per_class: int) -> tuple[np.ndarray, dict]:
-        return self._random("natural", images_per_class)
-
-    def _random(self, draw: str, images_per_class: int) -> tuple[np.ndarray, dict]:
-        """Random real images, `draws` times; the learning rate is tuned on validation, as the
-        distilled set's is learned.
-        """
-        references, (images, labels) = self.profile.references, self.tensors("train")
-        chosen = [
-            random_real(
-                labels,
-                images_per_class,
-                self.data.classes,
-                draw,
-                generator(self.profile.evaluate.seed, "random real", draw, k),
-            )
-            for k in range(references.draws)
-        ]
-        rate, tried = tuned_learning_rate(
-            self.network(),
-            images[chosen[0]],
-            labels[chosen[0]],
-            self.profile.evaluate.recipe,
-            references.learning_rates,
-            self.tensors("validation"),
-            self.profile.distill.selection_metric,
-            references.tuning_networks,
-            (self.profile.evaluate.seed, draw),
-        )
-        sets = [
-            ((draw, k), images[indices], labels[indices], rate) for k, indices in enumerate(chosen)
-        ]
-        said = self._from_sets(sets, references.networks_per_draw, METHODS[f"random_{draw}"])
-        return said, {
-            "learning_rates": [rate],
-            "tried_on_validation": tried,
-            "draws": references.draws,
-        }
-
-    def _full_teacher(self, images_per_class: int) -> tuple[np.ndarray, dict]:
-        return self._full("full_teacher", self.profile.teachers.recipe)
-
-    def _full_good(self, images_per_class: int) -> tuple[np.ndarray, dict]:
-        return self._full("full_good", self.profile.references.good_recipe)
-
-    def _full(self, what: str, recipe: Recipe) -> tuple[np.ndarray, dict]:
-        networks = self.profile.references.full_networks
-        trained = trained_networks(
-            self.network(),
-            *self.tensors("train"),
-            recipe,
-            networks,
-            (self.profile.evaluate.seed, what),
-            self.progress,
-            f"training on {METHODS[what]}",
-        )
-        return self._said(trained), {"learning_rates": [recipe.learning_rate]}
-
-    def _majority(self, images_per_class: int) -> tuple[np.ndarray, dict]:
-        return metrics.majority_class(
-            self.data.train.labels, self.data.test.labels, self.data.classes
-        ), {}
+        """Whether the result of `scored` is cached."""
+        return scores.scores_path(self, method).exists()
 
     def scores_of_seed(self, seed: int) -> dict:
-        """The distilled images of one of the profile's seeds alone: `metrics.score` of its
-        networks.
-        """
+        """Score the distilled images of one seed alone."""
         pooled, networks = self.scored("distilled").probabilities, self.profile.evaluate.networks
         first = self.profile.seeds.index(seed) * networks
-        return self._scores(pooled[first : first + networks])
+        return self.score(pooled[first : first + networks])
 
     def difference(self, a: Scored, b: Scored, metric: str) -> dict:
-        """How much better a is than b, with the paired interval over test groups and networks, or
-        seeds and draws.
-        """
-        test = self.data.test
-        return metrics.paired_difference(
-            a.probabilities,
-            b.probabilities,
-            test.labels,
-            test.groups,
-            metric,
-            resamples=max(2000, self.profile.resamples),
-            sets=(a.sets, b.sets),
-        )
+        """Return the paired difference a minus b on the test part; see `scores.difference`."""
+        return scores.difference(self, a, b, metric)
 
     def table(self, methods: tuple[str, ...] = tuple(METHODS)) -> list[dict]:
-        """A row a method: its scores, its learning rate, and the distilled images' lead over it."""
-        scored = {method: self.scored(method) for method in methods}
-        rows = []
-        for method, result in scored.items():
-            row = {"method": method, "label": METHODS[method], **result.about, **result.scores}
-            if method != "distilled" and "distilled" in scored:
-                row["distilled_lead"] = {
-                    metric: self.difference(scored["distilled"], result, metric)
-                    for metric in ("accuracy", "balanced_accuracy")
-                }
-            rows.append(row)
-        return rows
-
-
-def _has_result(folder: Path) -> bool:
-    """Whether a step's folder holds more than what it depends on and what was stopped half-way."""
-    names = (path.name for path in folder.iterdir())
-    return any(
-        name != "depends_on.json" and "unfinished" not in name and not name.startswith(".")
-        for name in names
-    )
+        """Return a row per method: its scores, and the paired difference to the distilled images."""
+        return scores.table(self, methods)
 
 
 @contextlib.contextmanager
-def _section(name: str, settings: Settings):
-    """Refusals that begin with one of these settings begin with its full name, as --set takes it."""
+def _section(name: str, settings: Settings) -> Iterator[None]:
+    """Name a refused setting in full, as --set takes it."""
     try:
         yield
     except InputError as mistake:
@@ -586,73 +295,29 @@ def _section(name: str, settings: Settings):
         raise
 
 
-@contextlib.contextmanager
-def _timed(path: Path):
-    """Note the seconds spent here beside `path`, the step's result; nothing where it existed
-    before.
-
-    A sitting that ends without the result keeps its seconds under another name, and the one that
-    finishes
-    adds them up: a note beside a result is the step's whole time, and a step without a result has
-        none. Of a step that several processes share, the first process's seconds count.
-    """
-    shared = path.name == "result.safetensors"
-    if path.exists() or (shared and processes.rank()):
-        yield
-        return
-    unfinished = path.with_suffix(".unfinished_seconds.json")
-    began, before = time.monotonic(), read_json(unfinished) if unfinished.exists() else 0.0
-    total = lambda: round(before + time.monotonic() - began, 2)
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(InputError):  # a full disk may be what stopped it
-            write_json(unfinished, total())
-        raise
-    write_json(_note(path), total())
-    unfinished.unlink(missing_ok=True)
-
-
-def _note(path: Path) -> Path:
-    return path.with_suffix(".seconds.json")
-
-
-def _seconds(path: Path) -> float:
-    """Seconds that a result took; 0.0 without a result, whatever stands beside its place."""
-    return read_json(_note(path)) if path.exists() and _note(path).exists() else 0.0
+def _unfinished(path: Path) -> Path:
+    return path.with_name("unfinished.safetensors")
 
 
 def _save_distillation(path: Path, result: Distillation) -> None:
     tensors = {f"picture.{iteration}": images for iteration, images in result.pictures.items()}
     for name in ("distilled", "initial"):
-        one = getattr(result, name)
-        tensors |= {
-            f"{name}.{part}": getattr(one, part) for part in ("images", "labels", "log_step_size")
-        }
+        released = getattr(result, name)
+        tensors |= {f"{name}.{part}": getattr(released, part) for part in DISTILLED_PARTS}
     tensors |= {name: getattr(result, name) for name in ("initial_indices", "losses", "step_sizes")}
-    save_tensors(
-        path,
-        tensors,
-        {"selected_iteration": result.selected_iteration, "candidates": result.candidates},
-    )
+    about = {"selected_iteration": result.selected_iteration, "candidates": result.candidates}
+    save_tensors(path, tensors, about)
 
 
 def _load_distillation(path: Path, device: torch.device) -> Distillation:
     tensors, about = load_tensors(path)
-    sets = {
-        name: Distilled(
-            *(
-                tensors[f"{name}.{part}"].to(device)
-                for part in ("images", "labels", "log_step_size")
-            )
-        )
-        for name in ("distilled", "initial")
-    }
-    pictures = {
-        int(name.split(".")[1]): images
-        for name, images in tensors.items()
-        if name.startswith("picture.")
-    }
+    sets, pictures = {}, {}
+    for name in ("distilled", "initial"):
+        parts = (tensors[f"{name}.{part}"].to(device) for part in DISTILLED_PARTS)
+        sets[name] = Distilled(*parts)
+    for name, images in tensors.items():
+        if name.startswith("picture."):
+            pictures[int(name.removeprefix("picture."))] = images
     return Distillation(
         **sets,
         selected_iteration=about["selected_iteration"],

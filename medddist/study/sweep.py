@@ -23,7 +23,8 @@ from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings, parsed
 from medddist.measure import metrics
 from medddist.study.profile import changes_from, load_profile
-from medddist.study.study import METHODS, Study
+from medddist.study.scores import METHODS
+from medddist.study.study import Study
 
 WITHOUT_SIZE = (
     "full_teacher",

@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field
 
 from medddist.base.errors import InputError
-from medddist.base.settings import HOW, LATER, Settings, parsed
+from medddist.base.settings import Settings, parsed
 from medddist.method.augment import AugmentSettings
 from medddist.method.training import Recipe
 
@@ -40,23 +40,26 @@ def test_equal_settings_have_equal_digests_however_written():
 
 
 class Fast(Inner):
-    threads: int = Field(1, json_schema_extra=HOW)
+    threads: int = Field(1)
 
 
 def test_how_is_no_part_of_what():
     assert (
-        Fast(threads=2).what() == Fast().what() == {"depth": 3}
-        and Fast(depth=2).what() != Fast().what()
+        Fast(threads=2).as_json() == Fast().as_json() == {"depth": 3}
+        and Fast(depth=2).as_json() != Fast().as_json()
     )
     assert Fast(threads=2).model_dump() == {"depth": 3, "threads": 2}
 
 
 class Grown(Inner):
-    pause: int = Field(1, json_schema_extra=LATER)
+    pause: int = Field(1)
 
 
 def test_a_younger_setting_at_its_default_changes_no_name():
-    assert Grown().what() == Inner().what() and Grown(pause=2).what() == {"depth": 3, "pause": 2}
+    assert Grown().as_json() == Inner().as_json() and Grown(pause=2).as_json() == {
+        "depth": 3,
+        "pause": 2,
+    }
 
 
 def test_settings_cannot_be_changed():

@@ -26,6 +26,7 @@ from test_matching import tiny_case
 
 from medddist.base import threads
 from medddist.base.threads import Sleepers, shared_threads
+from medddist.baselines.initial import initial_set
 from medddist.method.augment import NO_AUGMENTATION
 from medddist.method.distill import distill
 from medddist.method.fast import derivatives, kernels
@@ -58,9 +59,8 @@ def distilled(tmp_path):
     settings, data = tiny_distill(iterations=1), labelled(12)
     return distill(
         network,
+        *initial_set(data, 3, settings),
         data,
-        data,
-        3,
         walks(tmp_path, network),
         settings,
         tiny_evaluation(),

@@ -25,10 +25,11 @@ from small import (
 
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
+from medddist.baselines.initial import initial_set
 from medddist.leaks.leakage import points
 from medddist.method import distill as module
 from medddist.method import evaluate
-from medddist.method.distill import Distillation, DistillSettings, distill, initial_set
+from medddist.method.distill import Distillation, DistillSettings, distill
 from medddist.method.matching import Distilled, matching_gradient, segment
 from medddist.method.training import Diverged
 from medddist.method.trajectories import open_trajectory, write_trajectory
@@ -46,15 +47,17 @@ def run(
         network or tiny_network(),
         {k: changes.pop(k) for k in ("progress", "save_every_seconds") if k in changes},
     )
-    parts = training or labelled(20), validation or labelled(9, seed=1)
+    settings = tiny_distill(**changes)
+    initial = initial_set(training or labelled(20), CLASSES, settings)
+    validation = validation or labelled(9, seed=1)
     trajectories = trajectories or walks(folder, network)
     evaluation, checkpoint = tiny_evaluation(), folder / "unfinished.safetensors"
     return distill(
         network,
-        *parts,
-        CLASSES,
+        *initial,
+        validation,
         trajectories,
-        tiny_distill(**changes),
+        settings,
         evaluation,
         checkpoint,
         **saving,

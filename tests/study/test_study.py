@@ -39,10 +39,12 @@ from medddist.method.distill import Distillation
 from medddist.method.evaluate import random_real, trained_networks
 from medddist.method.networks import NetworkSettings
 from medddist.method.training import predict
-from medddist.study import study
+from medddist.study import scores, store, study
 from medddist.study.profile import Profile
+from medddist.study.scores import METHODS
 from medddist.study.settings import ReferenceSettings
-from medddist.study.study import METHODS, VERSIONS, Study
+from medddist.study.store import VERSIONS
+from medddist.study.study import Study
 
 SOURCES = Path(__file__).with_name("step_sources.json")
 REMINDER = (
@@ -138,8 +140,8 @@ def nothing_is_computed(monkeypatch):
     monkeypatch.setattr(teachers, "train", refuse)
     monkeypatch.setattr(evaluate, "train", refuse)
     monkeypatch.setattr(study, "distill", refuse)
-    monkeypatch.setattr(study, "probabilities", refuse)
-    monkeypatch.setattr(study.metrics, "majority_class", refuse)
+    monkeypatch.setattr(scores, "probabilities", refuse)
+    monkeypatch.setattr(scores.metrics, "majority_class", refuse)
 
 
 def same(a: Distillation, b: Distillation) -> bool:
@@ -402,7 +404,7 @@ def test_a_step_that_was_stopped_is_not_done_and_its_sittings_add_up(tmp_path, m
 
     with monkeypatch.context() as now, pytest.raises(KeyboardInterrupt):
         now.setattr(study, name, interrupted)
-        now.setattr(study.time, "monotonic", lambda: next(clock))
+        now.setattr(store.time, "monotonic", lambda: next(clock))
         ask()
     assert not list((tmp_path / step).rglob("*.seconds.json")), (
         "only a finished step has a note of its seconds"
@@ -410,7 +412,7 @@ def test_a_step_that_was_stopped_is_not_done_and_its_sittings_add_up(tmp_path, m
     assert (
         step != "scores"
         or not one.is_scored("full_good")
-        and one.seconds_of_scores("full_good") is None
+        and scores.seconds_of_scores(one, "full_good") is None
     )
     ask()
     notes = sorted((tmp_path / step).rglob("*.seconds.json"))

@@ -258,13 +258,13 @@ def test_without_opacus_it_says_what_to_install(monkeypatch):
 def test_a_profile_without_it_names_its_results_as_before():
     """The names that results were kept under before there was such a setting."""
     assert (
-        "privacy" not in TeacherSettings().what()
-        and "privacy" in TeacherSettings(privacy=PrivacySettings()).what()
+        "privacy" not in TeacherSettings().as_json()
+        and "privacy" in TeacherSettings(privacy=PrivacySettings()).as_json()
     )
     one = load_profile("demo")
     assert (
-        privacy.digest(one.teachers.what()) == "0c2bc82f53b8c855"
-        and privacy.digest(one.distill.what()) == "edf5675058ebe657"
+        privacy.digest(one.teachers.as_json()) == "0c2bc82f53b8c855"
+        and privacy.digest(one.distill.as_json()) == "edf5675058ebe657"
     )
 
 
@@ -289,9 +289,9 @@ def test_the_distilled_set_depends_on_the_images_through_the_teachers_alone(tmp_
         tmp_path / "b",
         Data(half, theirs.test, theirs.validation, ("a", "b", "c"), "other", "made up"),
     )
-    for path in (one.path for one in first.teachers()):
-        target = second._teachers_folder(second._teacher_settings(0)) / path.name
-        target.write_bytes(path.read_bytes())
+    for teacher, target in zip(first.teachers(), second.teacher_paths()):
+        target.parent.mkdir(parents=True)
+        target.write_bytes(teacher.path.read_bytes())
     ours, others = first.distillation(), second.distillation()
     assert (
         torch.equal(ours.distilled.images, others.distilled.images)
