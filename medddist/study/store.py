@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from medddist.base import processes
+from medddist.base.compute import where_computed
 from medddist.base.errors import InputError
 from medddist.base.files import digest, private_folder, read_json, write_bytes, write_json
 from medddist.base.tensors import load_tensors, save_tensors
@@ -55,7 +56,7 @@ class Store:
         self, root: Path, device: torch.device, shared: Mapping[str, Any], notice: str = ""
     ):
         self.root, self.shared, self.notice = root, dict(shared), notice
-        self.computed_by = {"torch": str(torch.__version__), "device": device.type}
+        self.computed_by = where_computed(device)
 
     def path(self, step: str, name: str = RESULT, **depends_on: Any) -> Path:
         """Return where a result is cached, whether or not it exists; nothing is written."""
