@@ -23,7 +23,7 @@ from scipy import stats
 from medddist.base.files import write_json
 from medddist.base.seeds import numpy_generator
 from medddist.base.version import about
-from medddist.measure import metrics
+from medddist.measure import intervals, resampling
 
 ASKED = (0.93, 0.97)  # what "95 %" has to mean
 RESAMPLES = 250
@@ -124,7 +124,7 @@ def curve(metric: str, images: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
     )
     scores = []
     for signal in signals:
-        test = metrics._checked(
+        test = resampling.checked_answers(
             probabilities(
                 signals=np.array([signal]),
                 labels=labels,
@@ -145,7 +145,7 @@ def curve(metric: str, images: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
             n = own.sum(0)
             scores.append(np.mean(((ranks * own).sum(0) - n * (n + 1) / 2) / (n * (images - n))))
         else:
-            scores.append(float(metrics._points_of(test, (metric,))[metric][0]))
+            scores.append(float(resampling.wanted_points(test, (metric,))[metric][0]))
     return signals, np.array(scores)
 
 
@@ -158,7 +158,7 @@ def truth(side: Side, metric: str) -> float:
     )
 
 
-def former(sides: list[metrics._Estimate], draw: np.random.Generator) -> tuple[float, float]:
+def former(sides: list[intervals.Estimate], draw: np.random.Generator) -> tuple[float, float]:
     """The percentile bootstrap: networks, not sets, are drawn in every resample as test groups are."""
     means = []
     for side in sides:
@@ -177,16 +177,18 @@ def holds(scenario: Scenario, *seed: int | str) -> tuple[bool, bool]:
         own = draw.normal(size=(side.networks, *noise.shape))
         said = probabilities(side.drawn(draw), labels, noise, own, scenario.shared)
         sets = np.repeat(np.arange(side.sets), side.networks_per_set)
-        test = metrics._checked(said, labels, groups, len(CLASSES), RESAMPLES, sets=sets)
+        test = resampling.checked_answers(said, labels, groups, len(CLASSES), RESAMPLES, sets=sets)
         points, draws = (
-            metrics._points_of(test, (metric,))[metric],
-            metrics._replicates(test, RESAMPLES, resampled, [metric])[metric],
+            resampling.wanted_points(test, (metric,))[metric],
+            resampling.replicates(test, RESAMPLES, resampled, [metric])[metric],
         )
-        sides.append(metrics._Estimate.of(test, points, draws))
-        apart.append(metrics._Estimate(points, draws, np.ones(side.networks)))
+        sides.append(intervals.Estimate.of(points, draws, test.shares))
+        apart.append(intervals.Estimate(points, draws, np.ones(side.networks)))
         true += sign * truth(side, metric)
     value = sides[0].mean - sum(side.mean for side in sides[1:])
-    now = metrics._interval(value, metrics._error(sides, test.group_count), (-1, 1))
+    now = intervals.interval_around(
+        value, intervals.combined_error(sides, test.group_count), (-1, 1)
+    )
     return tuple(bool(low <= true <= high) for low, high in (now, former(apart, draw)))
 
 
@@ -288,8 +290,8 @@ def main() -> int:
     if asked.save:
         record = {
             "asked": ASKED,
-            "interval": metrics.INTERVAL,
-            "former": metrics.FORMER,
+            "interval": intervals.INTERVAL,
+            "former": intervals.FORMER,
             "resamples": RESAMPLES,
             "seed": asked.seed,
             "rows": rows,

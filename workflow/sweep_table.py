@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medddist.base.files import write_bytes, write_json
 from medddist.base.version import about
-from medddist.measure.metrics import INTERVAL
+from medddist.measure.intervals import INTERVAL
 from medddist.study.sweep import load_sweep, table
 
 

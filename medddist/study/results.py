@@ -10,7 +10,8 @@ from typing import Any
 from medddist.base.files import write_json
 from medddist.base.progress import Progress, silent
 from medddist.base.version import about
-from medddist.measure import metrics
+from medddist.measure.intervals import INTERVAL
+from medddist.measure.metrics import excludes_zero
 from medddist.method.private.dp_sgd import LOCAL
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
@@ -38,7 +39,7 @@ def measure(
     record = {
         "profile": base.name,
         "source": Path(source).name,
-        "interval": metrics.INTERVAL,
+        "interval": INTERVAL,
         "variants": {
             variant: _measured(Study(profile, source, out, device, progress))
             for variant, profile in variants.items()
@@ -90,7 +91,7 @@ def _of_study(study: Study, device: str, **measured: Any) -> dict:
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         "fingerprint": study.data.fingerprint,
         **local_note(study),
-        "interval": metrics.INTERVAL,
+        "interval": INTERVAL,
         **measured,
         "about": about(device),
     }
@@ -176,5 +177,5 @@ def summary_line(name: str, told: dict) -> str:
         f"{name}: {told['metric']} {told['distilled']:.3f} by the distilled images, "
         f"{told['share_of_full_good']:.2f} of full data's;"
         f" lead over {told['better_random_reference']} {lead['difference']:+.3f} {interval}"
-        + ("" if metrics.excludes_zero(lead) else ": not told apart")
+        + ("" if excludes_zero(lead) else ": not told apart")
     )

@@ -16,17 +16,26 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from medddist.base.errors import InputError
-from medddist.measure import metrics
-from medddist.measure.metrics import (
-    majority_class,
-    paired_difference,
-    resample_groups,
-    score,
-    weighted_auroc,
-)
+from medddist.measure import intervals, metrics, resampling
+from medddist.measure.metrics import majority_class, paired_difference, score
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("covid", "opacity", "normal", "viral")
+
+
+def resample_groups(groups, resamples, seed):
+    """(B, N) how often each image counts in each resample that `score` draws."""
+    names, positions = np.unique(groups, return_inverse=True)
+    counts = resampling.group_counts(len(names), resamples, seed, resamples)
+    return np.concatenate(list(counts))[:, positions]
+
+
+def weighted_auroc(probabilities, labels, weights):
+    """(B, K) AUROC of each class under each row of image weights."""
+    images, columns = np.arange(len(labels)), np.ascontiguousarray(weights.T, float)
+    classes = range(probabilities.shape[1])
+    rankings = [resampling.Ranking.of(probabilities[:, k], labels == k, images) for k in classes]
+    return np.stack([ranking.auroc(columns) for ranking in rankings], axis=1)
 
 
 def made_up(networks=3, images=60, classes=4, seed=0, decimals=1, signal=1.0):
@@ -50,8 +59,8 @@ def width(summary):
 
 
 def replicates(p, labels, groups, resamples, seed=0):
-    return metrics._replicates(
-        metrics._checked(p, labels, groups, p.shape[2], resamples), resamples, seed
+    return resampling.replicates(
+        resampling.checked_answers(p, labels, groups, p.shape[2], resamples), resamples, seed
     )
 
 
@@ -183,12 +192,12 @@ def coverage(make, truth, tests=200, resamples=300):
     held, draw = 0, np.random.default_rng(7)
     for i in range(tests):
         right, groups = make(draw)
-        test = metrics._checked(
+        test = resampling.checked_answers(
             outcomes(right), np.zeros(right.shape[1], int), groups, 2, resamples
         )
         estimate = metrics._estimates(test, ["accuracy"], resamples, i)["accuracy"]
-        low, high = metrics._interval(
-            estimate.mean, metrics._error([estimate], test.group_count), (0, 1)
+        low, high = intervals.interval_around(
+            estimate.mean, intervals.combined_error([estimate], test.group_count), (0, 1)
         )
         held += low <= truth <= high
     return held / tests
@@ -224,7 +233,7 @@ def test_95_percent_intervals_hold_the_truth_in_93_to_97_percent(name, networks,
 
 def test_the_coverage_on_record_is_of_these_intervals_and_as_asked():
     record = json.loads((ROOT / "results" / "interval-coverage.json").read_text(encoding="utf-8"))
-    assert record["interval"] == metrics.INTERVAL and record["asked"] == list(simulated.ASKED)
+    assert record["interval"] == intervals.INTERVAL and record["asked"] == list(simulated.ASKED)
     assert [row["scenario"] for row in record["rows"]] == [
         one.name for one in simulated.scenarios()
     ]
@@ -303,7 +312,7 @@ def test_resampled_groups_are_whole_and_as_many_as_there_are():
 def test_resamples_do_not_depend_on_how_they_are_chunked(monkeypatch):
     p, labels, groups = made_up()
     whole = score(p, labels, groups, NAMES, resamples=100)
-    monkeypatch.setattr(metrics, "CHUNK_BYTES", 8 * 4 * 60)
+    monkeypatch.setattr(resampling, "CHUNK_BYTES", 8 * 4 * 60)
     assert score(p, labels, groups, NAMES, resamples=100) == whole
 
 
@@ -504,9 +513,9 @@ def test_p_is_below_its_level_exactly_where_the_interval_excludes_zero():
         assert (found["p_two_sided"] < 0.05) == metrics.excludes_zero(found)
         told.add(metrics.excludes_zero(found))
     assert told == {True, False}
-    error = metrics._Error(networks=0.01, groups=0.02, freedom_networks=2, freedom_groups=50)
+    error = intervals.Error(networks=0.01, groups=0.02, freedom_networks=2, freedom_groups=50)
     for level in (1e-6, 0.05, 0.5):
-        assert metrics._two_sided(error.margin(level), error) == pytest.approx(level)
+        assert intervals.p_two_sided(error.margin(level), error) == pytest.approx(level)
 
 
 def test_a_difference_that_is_sure_has_a_p_that_json_can_hold():
@@ -514,7 +523,7 @@ def test_a_difference_that_is_sure_has_a_p_that_json_can_hold():
     found = paired_difference(
         outcomes(right), outcomes(~right), np.zeros(20, int), np.arange(20), "accuracy"
     )
-    assert found == {"difference": 1, "low": 1, "high": 1, "p_two_sided": metrics.SMALLEST_P}
+    assert found == {"difference": 1, "low": 1, "high": 1, "p_two_sided": intervals.SMALLEST_P}
 
 
 def test_networks_of_one_set_are_not_independent_of_each_other():
