@@ -1,5 +1,7 @@
-"""Estimates: counted memory and disk against what is measured, time by counting steps, and a
-refusal that names what fits.
+"""Estimates: cached results count nothing, and what clearly does not fit is refused with a remedy.
+
+That the counted work is what the steps do is tested beside the steps: study/test_work.py and
+comparison/test_compare_work.py.
 """
 
 from __future__ import annotations
@@ -9,32 +11,19 @@ import time
 import pytest
 import torch
 
-from benchmarks.measuring import peak
-from benchmarks.problems import Problem
-from medddist import estimates
+from medddist import cli, estimates
 from medddist.base import machine
 from medddist.base.errors import InputError
-from medddist.estimates import (
-    Shape,
-    Speeds,
-    disk_bytes,
-    distill_seconds,
-    evaluate_seconds,
-    memory_bytes,
-    teacher_seconds,
-    told_before,
-)
-from medddist.method.fast.derivatives import slopes
-from medddist.method.matching import matching_gradient
-from medddist.method.networks import NetworkSettings, convnet, initial_parameters
-from medddist.method.training import Recipe
+from medddist.base.files import read_json
+from medddist.estimates import STEPS, announcement, memory_bytes, missing_results, work
 from medddist.study.profile import load_profile
-from medddist.study.scores import METHODS
-from medddist.study.study import Study
+from medddist.study.study import METHODS, Study
+from medddist.study.work import Shape, Unit, Work, shape_of
 
-SHAPE = Shape(train=400, validation=50, test=100, classes=4, channels=1, image_size_px=32)
+SHAPE = Shape(train=400, validation=50, test=100, channels=1, classes=4, image_size_px=32)
 TINY = {
     "data.images": 120,
+    "data.image_size_px": 16,
     "network.width": 4,
     "network.depth": 2,
     "teachers.teachers": 1,
@@ -47,41 +36,7 @@ TINY = {
     "references.good_recipe.epochs": 1,
     "references.draws": 1,
     "references.tuning_networks": 1,
-    "data.image_size_px": 16,
 }
-
-
-class OneEach(Speeds):
-    """A second a step, nothing for predictions: seconds are steps."""
-
-    def __init__(self):
-        pass
-
-    def training_step(self, batch, name="convnet"):
-        return 1.0
-
-    def student_step(self):
-        return 1.0
-
-    def prediction(self):
-        return 0.0
-
-
-def test_steps_are_counted():
-    profile = load_profile("smoke")
-    assert OneEach().training(100, Recipe(epochs=3, batch_size=25)) == 12
-    assert OneEach().training(16, Recipe(epochs=3, batch_size=256)) == 3
-    assert teacher_seconds(OneEach(), profile, SHAPE) == 3 * 400 / 64
-    candidates, epochs = (
-        3,
-        20,
-    )  # 8 iterations, one every 4 and one at the start; each trains a network
-    assert distill_seconds(OneEach(), profile, SHAPE) == 8 * 4 + candidates * epochs
-    full = 2 * 4 * 400 / 64
-    released, random = 2 * 20, (2 + 2) * 20
-    assert (
-        evaluate_seconds(OneEach(), profile, SHAPE, METHODS) == 2 * released + 2 * random + 2 * full
-    )
 
 
 @pytest.fixture(scope="module")
@@ -89,91 +44,158 @@ def study(tmp_path_factory) -> Study:
     return Study(load_profile("smoke", TINY), "phantom", tmp_path_factory.mktemp("study"), "cpu")
 
 
-def test_what_is_kept_costs_nothing_and_the_disk_it_takes_is_as_counted(study, monkeypatch):
+def counted(profile, **missing) -> dict:
+    """{step: {(what, batch): amount}} of what is missing, without predictions."""
+    return {
+        step: {
+            (unit.what, unit.batch): amount
+            for unit, amount in work(profile, SHAPE, step, results).items()
+            if unit.what != "predict"
+        }
+        for step, results in missing.items()
+    }
+
+
+def test_the_smoke_profiles_work_by_hand():
+    profile = load_profile("smoke")
+    found = counted(profile, teachers=[0, 1], distill=[0], evaluate=METHODS)
+    assert found["teachers"] == {("train", 64): 2 * 3 * 400}
+    networks = 3  # of the candidates at iterations 0, 4 and 8
+    assert found["distill"] == {("student", 16): 8 * 4, ("train", 16): networks * 20 * 16}
+    small = 2 * 2 + 2 * (2 + 2)  # distilled and initial; tried rates and draws, in two proportions
+    assert found["evaluate"] == {("train", 16): small * 20 * 16, ("train", 64): 2 * 2 * 4 * 400}
+
+
+def test_seconds_are_the_work_at_each_units_speed(study):
+    units = Work({Unit("train", 64): 100, Unit("predict", 512): 1000})
+    assert estimates.seconds(units, {Unit("train", 64): 0.5, Unit("predict", 512): 0.001}.get) == 51
+    speed = estimates.speeds(study.profile, SHAPE, torch.device("cpu"))
+    assert all(0 < speed(Unit(what, 64)) < 1 for what in ("train", "predict", "student"))
+
+
+def test_cached_results_count_nothing_and_trajectories_are_as_large_as_counted(study, monkeypatch):
     monkeypatch.setattr(estimates, "AT_ONCE_SECONDS", 0)
-    line = told_before(study, "distill")
+    line = announcement(study, "distill")
     assert "teachers" in line and "distill" in line and "\n" not in line
+    assert [path.name for path in study.out.iterdir()] == ["cache"]
+    missing = missing_results(study, "teachers")
+    counted = estimates.disk_bytes(study.profile, shape_of(study.data), "teachers", missing)
     study.teachers()
-    counted = disk_bytes(study.profile, Shape.of(study.data), "teachers")
-    taken = sum(
-        path.stat().st_size
-        for path in study.out.rglob("*")
-        if path.suffix in (".safetensors", ".npy")
-    )
+    taken = sum(path.stat().st_size for path in study.out.rglob("teacher_*.safetensors"))
     assert counted / 2 < taken < 2 * counted + 20_000  # the file's own header
-    assert told_before(study, "teachers") == ""
-    assert "teachers" not in told_before(study, "distill")
+    assert announcement(study, "teachers") == "" and not missing_results(study, "teachers")
+    assert "teachers" not in announcement(study, "distill")
+    assert "audit" not in announcement(study, "audit") and announcement(study, "audit")
 
 
-def test_a_step_that_was_stopped_is_still_to_be_done(study, monkeypatch):
-    def interrupted(*arguments, **named):
-        time.sleep(0.02)  # so that there are seconds to note
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("medddist.study.study.trained_networks", interrupted)
-    monkeypatch.setattr(
-        estimates, "evaluate_seconds", lambda speeds, profile, shape, missing: float(len(missing))
-    )
-    for method in ("full_teacher", "full_good"):
-        with pytest.raises(KeyboardInterrupt):
-            study.scored(method)
-    (left,) = estimates.estimates(study, ("evaluate",))
-    assert left.seconds == len(METHODS) - 1, "all but the majority class, which costs nothing"
+def test_the_comparison_counts_full_data_where_the_evaluation_does_not(study, monkeypatch):
+    monkeypatch.setattr(estimates, "seconds", lambda units, speed: sum(units.values()))
+    of_compare = lambda *steps: estimates.estimates(study, steps)[-1].seconds
+    full = work(study.profile, shape_of(study.data), "evaluate", ["full_teacher", "full_good"])
+    assert of_compare("compare") - of_compare("evaluate", "compare") == sum(full.values())
 
 
-def test_nothing_is_said_of_what_is_done_at_once():
-    said = lambda seconds: estimates.warning_line(
-        [estimates.Estimate("distill", seconds, 2**20, 0)]
-    )
-    assert said(0.4) == "" and "distill" in said(40)
+def test_short_work_is_not_announced(study, monkeypatch):
+    for seconds, announced in (0.4, False), (40, True):
+        left = [estimates.Estimate("distill", seconds, 2**20, 0)]
+        monkeypatch.setattr(estimates, "estimates", lambda *_: left)
+        assert bool(announcement(study, "distill")) == announced
+    assert announcement(study, "distill").startswith("about 40 s, 27 s to 60 s (distill 40 s); ")
 
 
 def test_short_memory_is_refused_with_a_setting_that_would_fit(study, monkeypatch):
     monkeypatch.setattr(machine, "resident_bytes", lambda: 0)
-    needed = {
-        step: memory_bytes(study.profile, Shape.of(study.data), step, 0)
-        for step in ("teachers", "distill")
-    }
-    monkeypatch.setattr(machine, "free_memory_bytes", lambda device: max(needed.values()))
-    told_before(study, "distill")
-    monkeypatch.setattr(machine, "free_memory_bytes", lambda device: needed["distill"] // 2)
+    shape = shape_of(study.data)
+    needed = memory_bytes(study.profile, shape, work(study.profile, shape, "distill", [0]))
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda device: needed)
+    announcement(study, "distill")
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda device: needed // 2)
     with pytest.raises(InputError, match=r"needs about .* are free; --set [a-z._]+=\d+ would fit$"):
-        told_before(study, "distill")
+        announcement(study, "distill")
 
 
 def test_short_disk_is_refused(study, monkeypatch):
     monkeypatch.setattr(machine, "free_disk_bytes", lambda folder: 10)
     with pytest.raises(InputError, match="of disk free and about .* give another --out, or "):
-        told_before(study, "distill")
+        announcement(study, "distill")
 
 
-def test_frozen_relu_masks_are_as_large_as_counted():
-    settings = NetworkSettings(width=5, depth=3)
-    network, images = convnet(settings, 1, 4, 21), torch.zeros(3, 1, 21, 21)
-    first = slopes(network, initial_parameters(network, 0), images, torch.tensor([0, 1, 2]))
-    bytes_of_masks = sum(mask.numel() * mask.element_size() for mask in first.open)
-    assert bytes_of_masks == estimates.mask_bytes(settings, 21, 3)
+def test_settings_that_change_no_result_are_lowered_first():
+    profile = load_profile("demo", {"distill.iterations": 1})
+    memory = lambda profile: memory_bytes(profile, SHAPE, work(profile, SHAPE, "distill", [0]))
+    assert memory(profile.changed({"distill.kept_steps": 0})) < memory(profile)
+    assert estimates.SMALLER[0] == "distill.kept_steps"
 
 
-def test_more_images_than_there_are_is_said_before_teachers_are_trained(tmp_path):
-    study = Study(
-        load_profile("smoke", TINY | {"distill.images_per_class": 100}), "phantom", tmp_path, "cpu"
-    )
+def test_too_many_images_per_class_are_refused_before_teachers_are_trained(tmp_path):
+    profile = load_profile("smoke", TINY | {"distill.images_per_class": 100})
+    study = Study(profile, "phantom", tmp_path, "cpu")
     with pytest.raises(
         InputError,
         match="distill.images_per_class: 100 is more than the .* of the class 'Viral Pneumonia'",
     ):
-        told_before(study, "distill")
+        announcement(study, "distill")
     assert not list(tmp_path.rglob("teacher_*"))
+
+
+def test_the_command_tells_every_step_and_the_total_and_leaves_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(estimates, "LEAST_SECONDS", 0)
+    changes = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    options = ["--profile", "smoke", "--out", str(tmp_path), "--device", "cpu", *changes]
+    assert cli.exit_code(["estimate", *options, "--json"]) == 0
+    (tmp_path / "said.json").write_text(capsys.readouterr().out)
+    found = read_json(tmp_path / "said.json")
+    assert [row["step"] for row in found["steps"]] == list(STEPS)
+    for row in found["steps"]:
+        assert row.keys() == {"step", "seconds", "memory_bytes", "disk_bytes"}
+        assert all(row[name] > 0 for name in row.keys() - {"step"})
+    total = found["total"]
+    assert total["seconds"] == pytest.approx(sum(row["seconds"] for row in found["steps"]))
+    assert total["range_seconds"][0] < total["seconds"] < total["range_seconds"][1]
+    assert found["machine"]["device"] == "cpu" and found["machine"]["free_memory_bytes"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "said.json"}
+
+
+PEAK = """
+from pathlib import Path
+import torch
+from medddist.base import compute, machine
+from medddist.base.seeds import generator
+from medddist.method.augment import AugmentSettings
+from medddist.method.matching import Distilled, matching_gradient, segment
+from medddist.method.networks import NetworkSettings, convnet, initial_parameters
+
+compute.keep_freed_memory()
+network = convnet(NetworkSettings(width=32, depth=3), 1, 4, 32)
+theta = initial_parameters(network, "peak")
+images, labels = torch.randn(160, 1, 32, 32), torch.arange(160) % 4
+
+def problem(count, steps):
+    run = segment(theta, theta + 0.01, images[:count], count, steps, generator("peak"))
+    distilled = Distilled(images[:count], labels[:count], torch.tensor(-4.6))
+    return network, distilled, run, AugmentSettings()
+
+matching_gradient(*problem(2, 1))
+arguments = problem(160, 8)
+Path("/proc/self/clear_refs").write_text("5")
+before = machine.resident_bytes()
+matching_gradient(*arguments)
+(peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+print(int(peak.split()[1]) * 1024 - before)
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not machine.MEMORY_INFO.exists(), reason="only Linux tells a process's peak")
 def test_the_sweeps_memory_is_within_a_factor_of_two():
-    problem = Problem(width=32, depth=3, image_size_px=32, images=160, student_steps=8)
-    measured = peak(matching_gradient, problem).above_rest_mib * 2**20
-    counted = estimates.SWEEP * 4 * 32 * 32**2 * 160
-    assert measured / 2 < counted < 2 * measured
+    measured = float(
+        subprocess.run(
+            [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True
+        ).stdout
+    )
+    assert measured / 2 < estimates.SWEEP * 4 * 32 * 32**2 * 160 < 2 * measured
 
 
 def test_the_machine_is_told_in_words(tmp_path):

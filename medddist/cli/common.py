@@ -138,12 +138,10 @@ def written_by(option: str, place: str) -> Iterator[None]:
 
 
 def announce(study: Study, command: str) -> None:
-    """Time, memory and disk in one line on standard error; refused where memory or disk are clearly
-    short.
-    """
-    from medddist.estimates import told_before
+    """Say on standard error, in one line, what time, memory and disk a command will take."""
+    from medddist.estimates import announcement  # not above: --help need not wait for torch
 
-    line = told_before(study, command)
+    line = announcement(study, command)
     if line:
         print(f"medddist: {command}: {line}", file=sys.stderr)
 

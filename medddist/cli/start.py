@@ -194,16 +194,37 @@ def _reported(data: str, path: str) -> str:
 @click.command()
 @study_options(profile="demo")
 def estimate(profile, data, out, device, changes, as_json) -> None:
-    """Say how long each step will take, and how much memory and disk, by a few steps measured on
-    this machine.
+    """Estimate time, memory and disk of each step, from a few steps measured on this machine.
 
-    What is kept already counts as nothing. Every command says the same in a line before it starts.
+    Cached results count nothing. Commands say the same in one line before they start.
     """
-    from medddist.estimates import as_rows, estimate_lines, estimates
+    import torch
+
+    from medddist.base import machine
+    from medddist.base.machine import told_bytes, told_time
+    from medddist.estimates import estimates, range_seconds, total
 
     require_one_process("estimate")
     with opened_study(profile, data, out, device, changes) as study:
         found = estimates(study)
-        result = as_rows(study, found)
-        lines = estimate_lines(study, found)
-    tell(result, as_json, lines)
+    whole = total(found)
+    steps, everything = [each._asdict() for each in found], whole._asdict()
+    everything["range_seconds"] = low, high = range_seconds(whole)
+    here = {
+        "device": str(study.device),
+        "threads": torch.get_num_threads(),
+        "free_memory_bytes": machine.free_memory_bytes(study.device),
+        "free_disk_bytes": machine.free_disk_bytes(study.out),
+    }
+    lines = [f"{'step':10}{'time':>10}{'memory':>10}{'disk':>10}"]
+    for each in (*found, whole):
+        cells = told_time(each.seconds), told_bytes(each.memory_bytes), told_bytes(each.disk_bytes)
+        row = "".join(f"{cell:>10}" for cell in cells) if each.seconds else f"{'cached':>10}"
+        lines.append(f"{each.step:10}{row}")
+    lines += [
+        f"in all {told_time(low)} to {told_time(high)},"
+        f" measured on {study.device} with {here['threads']} threads",
+        f"free: {told_bytes(here['free_memory_bytes'])} of memory,"
+        f" {told_bytes(here['free_disk_bytes'])} of disk",
+    ]
+    tell({"steps": steps, "total": everything, "machine": here}, as_json, lines)

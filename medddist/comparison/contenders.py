@@ -34,10 +34,12 @@ from medddist.baselines.transfer import (
     recipe_of_budget,
     source_site,
 )
-from medddist.data import DataSettings, load_data
+from medddist.data import Data, DataSettings, load_data
 from medddist.method.evaluate import random_real
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Labelled, train
+from medddist.study.profile import Profile
+from medddist.study.settings import CompareSettings
 from medddist.study.study import Study
 
 LABELS = {
@@ -120,6 +122,62 @@ class Prepared:
     about: Callable[[float | None], dict] = lambda factor: {}
 
 
+def network_named(
+    name: str,
+    profile: Profile,
+    shape: tuple[int, int, int],
+    device: torch.device,
+) -> Network:
+    """Make one of the comparison's networks.
+
+    Args:
+        name: one of `architectures.ARCHITECTURES`, or `imagenet_resnet18`.
+        profile: gives the ConvNet's size, the other networks' sizes and the ImageNet weights.
+        shape: channels of an image, classes, and an image's height and width in pixels.
+        device: where the network's parameters lie.
+
+    Raises:
+        Unavailable: there are no ImageNet weights on this machine.
+        InputError: the name is unknown, or the images are too small for the network.
+    """
+    settings = profile.compare
+    if name == "imagenet_resnet18":
+        network = imagenet_network(imagenet_weights(settings.imagenet_weights), shape[1])
+    else:
+        network = architecture(name, profile.network, settings.architectures, *shape)
+    network.module.to(device)
+    return network
+
+
+def pretraining_steps(settings: CompareSettings, table: str) -> int:
+    """Give the steps of one self-supervised pretraining in a table."""
+    pretrain = settings.pretrain
+    return pretrain.inside_steps if table == "inside" else pretrain.released_steps
+
+
+def image_budget(settings: CompareSettings, table: str) -> int:
+    """Give the images that one preparation may process: two views of each pretraining batch."""
+    return 2 * pretraining_steps(settings, table) * settings.pretrain.batch_size
+
+
+def condensing_iterations(settings: CompareSettings, classes: int) -> int:
+    """Give the iterations of gradient or distribution matching that the image budget allows."""
+    per_iteration = settings.condense.real_images_per_class * classes
+    return max(1, image_budget(settings, "inside") // per_iteration)
+
+
+def require_available(method: str, settings: CompareSettings, data: Data) -> None:
+    """Raise Unavailable where a method cannot be measured on this data or machine."""
+    if method == "transfer_site":
+        source_site(data)
+    if method == "transfer_imagenet":
+        imagenet_weights(settings.imagenet_weights)
+    if method == "transfer_phantom" and data.is_phantom:
+        raise Unavailable("the data is the phantom itself")
+    if method == "transfer_phantom" and not 16 <= data.image_size_px <= 512:
+        raise Unavailable(f"the phantom has 16 to 512 px, not {data.image_size_px}")
+
+
 class Contenders:
     """The methods of a study's comparison; every pretraining is kept under the hash of what it
     depends on.
@@ -130,22 +188,10 @@ class Contenders:
         self.seed = self.profile.evaluate.seed
 
     def network(self, name: str) -> Network:
+        """Make one of the comparison's networks for the study's images; see `network_named`."""
         data = self.study.data
-        if name == "imagenet_resnet18":
-            network = imagenet_network(
-                imagenet_weights(self.settings.imagenet_weights), data.classes
-            )
-        else:
-            network = architecture(
-                name,
-                self.profile.network,
-                self.settings.architectures,
-                data.channels,
-                data.classes,
-                data.image_size_px,
-            )
-        network.module.to(self.study.device)
-        return network
+        shape = data.channels, data.classes, data.image_size_px
+        return network_named(name, self.profile, shape, self.study.device)
 
     def fresh(self, network: Network, k: int) -> Tensor:
         """Initial parameters (P,) of evaluation seed k: the same for every method."""
@@ -163,12 +209,8 @@ class Contenders:
         return images[indices], labels[indices]
 
     def budget(self, table: str) -> int:
-        """Images that one preparation may process, views counted: the steps of self-supervision,
-        two views of a batch each.
-        """
-        pretraining = self.settings.pretrain
-        steps = pretraining.inside_steps if table == "inside" else pretraining.released_steps
-        return 2 * steps * pretraining.batch_size
+        """Give the images that one preparation may process; see `image_budget`."""
+        return image_budget(self.settings, table)
 
     def prepare(self, entry: Entry, network: Network) -> Prepared:
         """Raises Unavailable where the method cannot be had here."""
@@ -236,9 +278,7 @@ class Contenders:
 
     def _condensed(self, method: str, network: Network) -> Prepared:
         settings, training = self.settings.condense, self.study.tensors("train")
-        iterations = max(
-            1, self.budget("inside") // (settings.real_images_per_class * self.study.data.classes)
-        )
+        iterations = condensing_iterations(self.settings, self.study.data.classes)
         every = settings.network_every if method == "gradient_matching" else 1
         rate = getattr(settings, f"learning_rate_{method}")
         images, labels = self.drawn(0)
@@ -311,7 +351,7 @@ class Contenders:
             update={"learning_rate": factor * self.settings.pretrain.learning_rate}
         )
         inside = entry.table == "inside"
-        steps = settings.inside_steps if inside else settings.released_steps
+        steps = pretraining_steps(self.settings, entry.table)
         seed = (self.seed, entry.method, entry.network, *(() if inside else (k,)))
         sees = {} if inside else {"images_per_class": self.profile.distill.images_per_class}
         depends_on = {
@@ -384,10 +424,7 @@ class Contenders:
             images = study.tensors("train")[0][torch.from_numpy(indices).to(study.device)]
             source = f"{len(labels)} labelled training images of {name}"
         else:
-            if study.data.is_phantom:
-                raise Unavailable("the data is the phantom itself")
-            if not 16 <= study.data.image_size_px <= 512:
-                raise Unavailable(f"the phantom has 16 to 512 px, not {study.data.image_size_px}")
+            require_available(method, self.settings, study.data)
             asked = DataSettings(
                 image_size_px=study.data.image_size_px,
                 channels=study.data.channels,

@@ -35,12 +35,14 @@ from medddist.comparison.contenders import (
     Entry,
     Prepared,
     Ready,
+    require_available,
 )
 from medddist.data.cache import file_digest
 from medddist.measure import metrics
 from medddist.method.evaluate import mean_validation_scores
 from medddist.method.networks import Network
-from medddist.method.training import Diverged, predict, train
+from medddist.method.training import Diverged, Recipe, predict, train
+from medddist.study.profile import Profile
 from medddist.study.scores import seconds_of_scores
 from medddist.study.study import Study
 from medddist.study.workers import ahead
@@ -69,14 +71,19 @@ class Measured:
     )
 
 
+def compare_recipe(profile: Profile) -> Recipe:
+    """Give the recipe by which every method's networks are trained."""
+    changes = profile.compare.model_dump(include={"epochs", "batch_size"}, exclude_none=True)
+    return profile.evaluate.recipe.model_copy(update=changes)
+
+
 class Comparison(Contenders):
     """The tables of a study; every row is kept under the hash of what it depends on."""
 
     def __init__(self, study: Study):
         super().__init__(study)
         self._found: dict[Entry, Measured] = {}
-        changes = self.settings.model_dump(include={"epochs", "batch_size"}, exclude_none=True)
-        self.recipe = self.profile.evaluate.recipe.model_copy(update=changes)
+        self.recipe = compare_recipe(self.profile)
 
     # ---- the tables ------------------------------------------------------------------------------
 
@@ -121,10 +128,12 @@ class Comparison(Contenders):
         """
         entries = [entry for entry in self.entries() if entry.table in tables]
         if workers > 1:
+            for seed in self.profile.seeds:  # what several rows need is there before they start
+                self.study.distillation(seed)
             ahead(
                 self.study,
                 _measured_in_a_worker,
-                self._missing(entries),
+                self.missing(entries),
                 workers,
                 "comparing, several at once",
             )
@@ -150,26 +159,20 @@ class Comparison(Contenders):
         self._add_leads(dict(zip(entries, rows)), measured)
         return rows
 
-    def _missing(self, entries: list[Entry]) -> list[Entry]:
-        """Rows with no result yet, once each.
+    def missing(self, entries: Sequence[Entry]) -> list[Entry]:
+        """List once each the rows that have no result yet and can be measured here.
 
-        What several of them need, the distillations, is there afterwards.
+        Rows of the study's own scores are not among them.
         """
-        for seed in self.profile.seeds:
-            self.study.distillation(seed)
-        found = dict.fromkeys(
-            one_of_its_names(entry) for entry in entries if entry.method not in OF_THE_STUDY
-        )
-        return [entry for entry in found if not self.is_kept(entry)]
+        rows = (one_of_its_names(entry) for entry in entries if entry.method not in OF_THE_STUDY)
+        return [entry for entry in dict.fromkeys(rows) if self._is_missing(entry)]
 
-    def is_kept(self, entry: Entry) -> bool:
-        """Whether nothing is left to compute for a row that has its own result: it is there, or
-        cannot be had.
-        """
+    def _is_missing(self, entry: Entry) -> bool:
         try:
-            return self._path(entry).exists()
+            require_available(entry.method, self.settings, self.study.data)
         except Unavailable:
-            return True
+            return False
+        return not self._path(entry).exists()
 
     def _told(self, entry: Entry, found: Measured) -> dict:
         return found.scores | found.about | self._what_leaves(entry)

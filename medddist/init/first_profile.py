@@ -5,6 +5,7 @@ machine and the time that there is.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,17 +16,11 @@ from medddist.base.errors import InputError
 from medddist.base.files import write_bytes
 from medddist.base.settings import parsed
 from medddist.data import is_phantom
-from medddist.estimates import (
-    Shape,
-    Speeds,
-    distill_seconds,
-    evaluate_seconds,
-    memory_bytes,
-    teacher_seconds,
-)
+from medddist.estimates import memory_bytes, seconds, speeds, work
 from medddist.init.survey import Survey
 from medddist.study.profile import Profile, load_profile
-from medddist.study.study import METHODS
+from medddist.study.scores import METHODS
+from medddist.study.work import Shape, Unit, Work
 
 BASE = "demo"
 SIZES = (
@@ -61,7 +56,7 @@ def fitting_profile(
         changes["data.images"] = images if images < whole else None
         base = load_profile(BASE, changes).model_copy(update={"name": name})
         shape = _shape(found, base)
-        speeds = Speeds(base, shape, device)
+        speed = speeds(base, shape, device)
         for teachers, iterations in SIZES:
             profile = base.changed(
                 {
@@ -70,36 +65,35 @@ def fitting_profile(
                     "distill.select_every": max(iterations // 4, 1),
                 }
             )
-            seconds = total_seconds(speeds, profile, shape)
-            if seconds <= 60 * minutes:
+            needed = sum(seconds(units, speed) for units in _work(profile, shape))
+            if needed <= 60 * minutes:
                 break
         if (
-            seconds <= 60 * minutes
+            needed <= 60 * minutes
             or images // 2 < FEWEST_TRAINING_IMAGES
             or not _distilled_a_class(found, images / whole / 2)
         ):
             break
     told = (
         f"what {minutes:g} min are enough for here"
-        if seconds <= 60 * minutes
+        if needed <= 60 * minutes
         else f"the least there is, and {minutes:g} min are not enough for it here"
     )
     chosen.append(f"{teachers} teachers and {iterations} iterations: {told}")
     if iterations < FEWEST_ITERATIONS and shape.train < FEW_TRAINING_IMAGES:
-        chosen.append(_no_gain(found, profile, speeds, minutes))
+        chosen.append(_no_gain(found, profile, speed, minutes))
     if profile.data.images:
         chosen.append(
             f"{profile.data.images} training images of all, to save time: set data.images to "
             "null to use all"
         )
-    memory = max(
-        memory_bytes(profile, shape, step, machine.resident_bytes())
-        for step in ("teachers", "distill", "evaluate")
-    )
-    return profile, {"seconds": seconds, "memory_bytes": memory, "chosen": chosen}
+    memory = max(memory_bytes(profile, shape, units) for units in _work(profile, shape))
+    return profile, {"seconds": needed, "memory_bytes": memory, "chosen": chosen}
 
 
-def _no_gain(found: Survey, profile: Profile, speeds: Speeds, minutes: float) -> str:
+def _no_gain(
+    found: Survey, profile: Profile, speed: Callable[[Unit], float], minutes: float
+) -> str:
     """What too few iterations mean, and how many minutes would be enough.
 
     Measured with `demo`'s settings, two teachers and 600 radiographs for training: balanced
@@ -114,7 +108,8 @@ def _no_gain(found: Survey, profile: Profile, speeds: Speeds, minutes: float) ->
     enough = profile.changed(
         {"teachers.teachers": teachers, "distill.iterations": iterations, "data.images": None}
     )
-    needed = math.ceil(1.25 * total_seconds(speeds, enough, _shape(found, enough)) / 60)
+    left = sum(seconds(units, speed) for units in _work(enough, _shape(found, enough)))
+    needed = math.ceil(1.25 * left / 60)
     needed = max(needed, math.ceil(minutes) + 1)
     return (
         f"with {minutes:g} min expect no gain over the initial images; --minutes {needed} or "
@@ -174,22 +169,15 @@ def _shape(found: Survey, profile: Profile) -> Shape:
     total = len(found.labels)
     test, validation = int(total * TEST), int(total * (1 - TEST) * VALIDATION)
     train = min(total - test - validation, profile.data.images or total)
-    return Shape(
-        train,
-        validation,
-        test,
-        len(found.class_names),
-        profile.data.channels,
-        profile.data.image_size_px,
-    )
+    size = profile.data.channels, len(found.class_names), profile.data.image_size_px
+    return Shape(train, validation, test, *size)
 
 
-def total_seconds(speeds: Speeds, profile: Profile, shape: Shape) -> float:
-    """Of teachers, distillation and evaluation together."""
-    one_seed = profile.teachers.teachers * teacher_seconds(
-        speeds, profile, shape
-    ) + distill_seconds(speeds, profile, shape)
-    return len(profile.seeds) * one_seed + evaluate_seconds(speeds, profile, shape, METHODS)
+def _work(profile: Profile, shape: Shape) -> list[Work]:
+    """Count the work of teachers, distillation and evaluation."""
+    seeds = profile.seeds
+    missing = {"teachers": seeds * profile.teachers.teachers, "distill": seeds, "evaluate": METHODS}
+    return [work(profile, shape, step, results) for step, results in missing.items()]
 
 
 def write_profile(profile: Profile, path: Path, source: str, about: dict) -> None:

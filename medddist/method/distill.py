@@ -131,7 +131,7 @@ def distill(
         run.restore(*saved)
     saved_at = time.monotonic()
     while True:
-        if run.iteration % settings.select_every == 0 or run.iteration == settings.iterations:
+        if run.iteration in candidate_iterations(settings):
             _add_candidate(run, network, validation, settings, evaluation)
         if run.iteration == settings.iterations:
             return _released(run, initial, initial_indices, settings)
@@ -141,6 +141,11 @@ def distill(
         if processes.rank() == 0 and time.monotonic() - saved_at >= save_every_seconds:
             run.save(checkpoint)
             saved_at = time.monotonic()
+
+
+def candidate_iterations(settings: DistillSettings) -> set[int]:
+    """Return the numbers of iterations after which the set is a candidate."""
+    return {*range(0, settings.iterations, settings.select_every), settings.iterations}
 
 
 def check_trajectories(

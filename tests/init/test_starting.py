@@ -16,15 +16,14 @@ from test_mistakes import pictures
 
 from medddist import cli
 from medddist.base.errors import InputError
-from medddist.estimates import Speeds
 from medddist.init import first_profile as starting
 from medddist.init.first_profile import (
     FEWEST_ITERATIONS,
     SIZES,
     _shape,
+    _work,
     fitting_profile,
     name_of,
-    total_seconds,
     write_profile,
 )
 from medddist.init.survey import surveyed
@@ -33,15 +32,9 @@ from medddist.study.notebooks import profile_file
 from medddist.study.profile import load_profile
 
 
-class Steady(Speeds):
-    """A machine on which every step takes as long as the test says."""
-
-    seconds = 0.001
-
-    def training_step(self, batch, name="convnet"):
-        return self.seconds
-
-    student_step = prediction = lambda self: self.seconds
+def steady(monkeypatch, seconds: float) -> None:
+    """A machine on which every unit of work takes as long as the test says."""
+    monkeypatch.setattr(starting, "speeds", lambda *_: lambda unit: seconds)
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +48,14 @@ def found(tmp_path_factory):
 def test_as_many_teachers_and_iterations_as_there_is_time_for(
     found, monkeypatch, seconds, minutes, size
 ):
-    monkeypatch.setattr(starting, "Speeds", Steady)
-    monkeypatch.setattr(Steady, "seconds", seconds)
+    steady(monkeypatch, seconds)
     made, about = fitting_profile(found, "mine", torch.device("cpu"), minutes)
     assert (made.teachers.teachers, made.distill.iterations) == size
     assert (
         made.distill.images_per_class == 5
     )  # a quarter of the 21 that the smaller class has for training
-    assert about["seconds"] == total_seconds(
-        Steady(made, _shape(found, made), None), made, _shape(found, made)
-    )
+    work = _work(made, _shape(found, made))
+    assert about["seconds"] == pytest.approx(seconds * sum(sum(units.values()) for units in work))
 
 
 @pytest.mark.parametrize(
@@ -89,8 +80,7 @@ def test_where_the_least_takes_longer_it_says_so_and_distils_no_more_than_a_quar
     tmp_path, monkeypatch
 ):
     pictures(tmp_path, healthy=1600, ill=60)
-    monkeypatch.setattr(starting, "Speeds", Steady)
-    monkeypatch.setattr(Steady, "seconds", 10.0)
+    steady(monkeypatch, 10.0)
     made, about = fitting_profile(surveyed(tmp_path), "mine", torch.device("cpu"), 1)
     assert (
         made.data.images == 598 and made.distill.images_per_class == 5
@@ -104,7 +94,7 @@ def test_where_the_least_takes_longer_it_says_so_and_distils_no_more_than_a_quar
 
 
 def test_a_small_classs_audit_can_see_its_threshold(found, monkeypatch):
-    monkeypatch.setattr(starting, "Speeds", Steady)
+    steady(monkeypatch, 0.001)
     for counts, expected in (
         ({"healthy": 60, "ill": 30}, 0.2),
         ({"healthy": 900, "ill": 6}, 0.5),

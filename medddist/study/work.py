@@ -1,0 +1,93 @@
+"""Count the work of a study's steps: how many images are trained on, how many student steps.
+
+tests/study/test_work.py counts what the steps really do, and compares.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from medddist.data import Data
+from medddist.method.distill import candidate_iterations
+from medddist.method.training import Recipe
+from medddist.study.profile import Profile
+
+PREDICTED_AT_ONCE = 512  # images, as `training.predict` does
+
+
+class Shape(NamedTuple):
+    """Sizes of the data: images in each part, and what an image is."""
+
+    train: int
+    validation: int
+    test: int
+    channels: int
+    classes: int
+    image_size_px: int
+
+
+class Unit(NamedTuple):
+    """Work on `batch` images at once.
+
+    what: `train` and `predict` count images, `student` a student's steps in the matching gradient,
+    a self-supervised method of the comparison its steps, a condensing method its iterations.
+    """
+
+    what: str
+    batch: int
+    network: str = "convnet"
+
+
+Work = Counter[Unit]
+
+
+def shape_of(data: Data) -> Shape:
+    """Give the sizes of a study's data."""
+    parts = (len(part) for part in (data.train, data.validation, data.test))
+    return Shape(*parts, data.channels, data.classes, data.image_size_px)
+
+
+def networks_work(
+    count: int, recipe: Recipe, images: int, predicted: int, network: str = "convnet"
+) -> Work:
+    """Count networks that are each trained on `images` and then predict `predicted` others."""
+    trained = Unit("train", min(recipe.batch_size, images), network)
+    asked = Unit("predict", PREDICTED_AT_ONCE, network)
+    return +Work({trained: count * recipe.epochs * images, asked: count * predicted})
+
+
+def teacher_work(profile: Profile, shape: Shape) -> Work:
+    """Count one teacher: it stops after `kept_epochs`, and predicts at the start and after each."""
+    epochs = profile.teachers.kept_epochs
+    recipe = profile.teachers.recipe.model_copy(update={"epochs": epochs})
+    return networks_work(1, recipe, shape.train, (epochs + 1) * shape.validation)
+
+
+def distillation_work(profile: Profile, shape: Shape) -> Work:
+    """Count one seed's distillation: student steps, and networks that compare candidates."""
+    settings, released = profile.distill, profile.distill.images_per_class * shape.classes
+    steps = settings.iterations * settings.segments_per_step * settings.student_steps
+    work = +Work({Unit("student", min(settings.batch_size, released)): steps})
+    if settings.selection == "last":
+        return work
+    tried = len(candidate_iterations(settings)) * settings.selection_networks
+    return work + networks_work(tried, profile.evaluate.recipe, released, shape.validation)
+
+
+def method_work(profile: Profile, shape: Shape, method: str) -> Work:
+    """Count one of `study.METHODS`: networks, and those by which a learning rate is chosen."""
+    references, released = profile.references, profile.distill.images_per_class * shape.classes
+    small = profile.evaluate.recipe, released
+    if method in ("distilled", "initial"):
+        networks = len(profile.seeds) * profile.evaluate.networks
+        return networks_work(networks, *small, shape.test)
+    if method in ("random_balanced", "random_natural"):
+        tried = len(references.learning_rates) * references.tuning_networks
+        drawn = references.draws * references.networks_per_draw
+        tuning = networks_work(tried, *small, shape.validation)
+        return tuning + networks_work(drawn, *small, shape.test)
+    recipes = {"full_teacher": profile.teachers.recipe, "full_good": references.good_recipe}
+    if method in recipes:
+        return networks_work(references.full_networks, recipes[method], shape.train, shape.test)
+    return Work()
