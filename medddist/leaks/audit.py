@@ -166,11 +166,6 @@ def audit(study: Study, seed: int | None = None) -> dict[str, Any]:
     return study.store.values("audit", lambda: _measured(study, seed), **depends_on)
 
 
-def result_path(study: Study, seed: int) -> Path:
-    """Where `audit` keeps what it measured."""
-    return study.store.path("audit", "result.json", **_depends_on(study, seed))
-
-
 def _depends_on(study: Study, seed: int) -> dict[str, Any]:
     return {
         "audit": study.profile.audit.as_json(),
@@ -294,35 +289,9 @@ def _loss_scores(
     return [tensors[name].numpy() for name in names]
 
 
-def attacks_left(study: Study) -> tuple[bool, int]:
-    """What is left of an audit of the study's first seed: whether the loss attack is, and how many
-    of the shadows.
-    """
-    settings, seed = study.profile.audit, study.profile.seeds[0]
-    if not study.distillation_path(seed).exists():
-        return True, settings.shadows
-    try:
-        asked = candidates(study, study.distillation(seed), settings)
-    except InputError:  # the audit will say so
-        return True, settings.shadows
-    shadows = (
-        _shadow_path(shadow(study, number, asked), asked, seed)
-        for number in range(settings.shadows)
-    )
-    return not _loss_path(study, asked, seed).exists(), sum(not path.exists() for path in shadows)
-
-
-def _loss_path(study: Study, asked: Candidates, seed: int) -> Path:
-    return study.store.path("audit", **_loss_depends_on(study, asked, seed))
-
-
 def _loss_depends_on(study: Study, asked: Candidates, seed: int) -> dict[str, Any]:
     decided_by = ("recipe", "networks", "references", "seed")
     return _scores_depend_on(study, asked, seed, decided_by)
-
-
-def _shadow_path(one: Study, asked: Candidates, seed: int) -> Path:
-    return one.store.path("audit", **_shadow_depends_on(one, asked, seed))
 
 
 def _shadow_depends_on(one: Study, asked: Candidates, seed: int) -> dict[str, Any]:

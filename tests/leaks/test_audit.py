@@ -393,9 +393,6 @@ def test_images_behind_averages_are_asked_about_in_equal_numbers(tmp_path):
 def test_too_few_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="^audit: there are too few images of the smallest class"):
         audit.audit(tiny_study(tmp_path, puzzling(16)))
-    assert audit.attacks_left(tiny_study(tmp_path, puzzling(16))) == (True, 0), (
-        "whoever asks for estimates is told of the other steps"
-    )
 
 
 # ---- a study -------------------------------------------------------------------------------------
@@ -480,7 +477,6 @@ def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch
         == scores["control"].shape
         == (len(asked.training) + 150,)
     )
-    assert audit.attacks_left(one) == (True, 1)
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
@@ -494,9 +490,6 @@ def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch
     real = audit._scored_by_shadow
     monkeypatch.setattr(audit, "_scored_by_shadow", lambda *a: (calls.append(1), real(*a))[1])
     told = audit.audit(one)
-    assert audit.attacks_left(one) == (False, 0) and audit.attacks_left(
-        study(tmp_path, **changes | {"shadow_networks": 3})
-    ) == (False, 2)
     assert is_found(told["membership"]["lira"]["positive_control"]["control"]), (
         "where only membership can tell"
     )
