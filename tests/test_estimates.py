@@ -6,8 +6,6 @@ comparison/test_compare_work.py.
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 
@@ -158,43 +156,11 @@ def test_the_command_tells_every_step_and_the_total_and_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "said.json"}
 
 
-PEAK = """
-from pathlib import Path
-import torch
-from medddist.base import compute, machine
-from medddist.base.seeds import generator
-from medddist.method.augment import AugmentSettings
-from medddist.method.matching import Distilled, matching_gradient, segment
-from medddist.method.networks import NetworkSettings, convnet, initial_parameters
-
-compute.keep_freed_memory()
-network = convnet(NetworkSettings(width=32, depth=3), 1, 4, 32)
-theta = initial_parameters(network, "peak")
-images, labels = torch.randn(160, 1, 32, 32), torch.arange(160) % 4
-
-def problem(count, steps):
-    run = segment(theta, theta + 0.01, images[:count], count, steps, generator("peak"))
-    distilled = Distilled(images[:count], labels[:count], torch.tensor(-4.6))
-    return network, distilled, run, AugmentSettings()
-
-matching_gradient(*problem(2, 1))
-arguments = problem(160, 8)
-Path("/proc/self/clear_refs").write_text("5")
-before = machine.resident_bytes()
-matching_gradient(*arguments)
-(peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-print(int(peak.split()[1]) * 1024 - before)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not machine.MEMORY_INFO.exists(), reason="only Linux tells a process's peak")
 def test_the_sweeps_memory_is_within_a_factor_of_two():
-    measured = float(
-        subprocess.run(
-            [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True
-        ).stdout
-    )
+    problem = Problem(width=32, depth=3, image_size_px=32, images=160, student_steps=8)
+    measured = peak(problem, "exact")
     assert measured / 2 < estimates.SWEEP * 4 * 32 * 32**2 * 160 < 2 * measured
 
 

@@ -17,7 +17,6 @@ Two controls say whether an attack is one: real images that networks were traine
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

@@ -584,7 +584,8 @@ def test_a_shadows_scores_are_named_by_the_attack_that_made_them(out):
     def path(epochs: int) -> Path:
         one = study(out, shadows=2, shadow_changes={"audit.recipe.epochs": epochs})
         asked = candidates(one, one.distillation(), one.profile.audit)
-        return audit._shadow_path(one, audit.shadow(one, 0, asked), asked, 0)
+        other = audit.shadow(one, 0, asked)
+        return other.store.path("audit", **audit._shadow_depends_on(other, asked, 0))
 
     assert path(3) != path(4) and path(3) == path(3)
 
