@@ -1,4 +1,4 @@
-"""Where the arithmetic happens: the device, and the memory habits of the process."""
+"""The device that computes, and settings of the process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from medddist.base.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:1` as a device; `auto` takes a GPU where there is one.
+    """Return the device `auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes a GPU where there is one.
 
-    Of several processes on a machine, each takes a GPU of its own as far as there are so many.
+    Of several processes on a machine, each takes a GPU of its own while there are enough.
+
+    Raises:
+        InputError: for an unknown device, and for a GPU that torch does not see.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -24,46 +27,38 @@ def device_named(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError("device", f"{name!r} is no device", "use auto, cpu or cuda") from None
+        raise InputError(
+            "device", f"{name!r} is not a valid device", "use auto, cpu or cuda"
+        ) from None
     if device.type not in ("cpu", "cuda"):
         raise InputError("device", f"{name!r} is not supported", "use auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device",
-            "cuda was asked for and torch sees no GPU here",
-            "use --device cpu, or install a CUDA build of torch",
-        )
+        remedy = "use --device cpu, or install a CUDA build of torch"
+        raise InputError("device", "cuda was asked for and torch sees no GPU here", remedy)
     if device.type == "cuda" and device.index >= torch.cuda.device_count():
-        raise InputError(
-            "device",
-            f"{name} was asked for and there are {torch.cuda.device_count()} GPUs, counted "
-            "from cuda:0",
-        )
+        count = torch.cuda.device_count()
+        reason = f"{name} was asked for and there are {count} GPUs, counted from cuda:0"
+        raise InputError("device", reason, "use one of them")
     return device
 
 
 def where_computed(device: torch.device) -> dict[str, str]:
-    """What a result's last digits, and with them longer runs, depend on beside its settings:
-    torch's version and the kind of device.
-    """
+    """Return what a result's last digits depend on beside settings: torch and kind of device."""
     return {"torch": str(torch.__version__), "device": device.type}
 
 
 def use_full_precision() -> None:
-    """No TF32 on a GPU: convolutions would keep ten bits, and the gradient through many steps would
-    no longer be exact.
-    """
+    """Switch TF32 off on GPUs: it keeps ten bits, too few for a gradient through many steps."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Ask glibc to keep freed memory instead of handing it back; without glibc nothing happens.
+    """Ask glibc to keep freed memory for the whole process; without glibc nothing happens.
 
-    For the whole process and for good: the command and the notebooks do so, a library may not.
-    A training step frees and takes the same tens of megabytes again, and each round trip through
-    the kernel costs page faults.
+    A training step frees and takes the same tens of megabytes again and again, and each round trip
+    through the kernel costs page faults. Commands and notebooks call this; a library must not.
     """
     if sys.platform != "linux":
         return

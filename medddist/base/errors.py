@@ -59,11 +59,8 @@ def remedy(number: int | None, choice: str) -> str:
     """
     if number in READ_ONLY:
         return f"choose another {choice} or make it writable"
-    return (
-        f"free some space there, or choose another {choice}"
-        if number in FULL
-        else f"choose another {choice}"
-    )
+    free = "free some space there, or " if number in FULL else ""
+    return f"{free}choose another {choice}"
 
 
 def shown(name: object) -> str:

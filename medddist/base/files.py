@@ -16,27 +16,20 @@ from typing import Any
 
 from medddist.base.errors import NotWritable
 
-RESERVED = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{port}{k}" for port in ("com", "lpt") for k in range(10)),
-}  # by Windows
-MAX_NAME_BYTES = (
-    100  # of a name before it is told from others; file systems take 255 with the ending
-)
+# by Windows
+RESERVED = {*("con", "prn", "aux", "nul"), *(f"{p}{k}" for p in ("com", "lpt") for k in range(10))}
+MAX_NAME_BYTES = 100  # before digits are added; file systems take 255 with the ending
 
 
 @contextmanager
 def replaced_atomically(path: Path, private: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and takes `path`'s
-    name.
+    """Yield a temporary path beside `path`; on success it is flushed and takes `path`'s name.
 
     A reader sees the old file or the new one, whole; after an exception or a kill, the old one. The
-    file's mode is the one that the umask gives, or with `private`, for images of patients, 0600.
-    Raises NotWritable where the file system
-    refuses: a full disk, a folder that is read-only or was removed.
+    file's mode follows the umask; with `private`, for images of patients, it is 0600.
+
+    Raises:
+        NotWritable: where the file system refuses.
     """
     try:
         with _replaced(Path(path), 0o600 if private else 0o666) as temporary:
@@ -47,7 +40,7 @@ def replaced_atomically(path: Path, private: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def _replaced(path: Path, most: int):
-    """most: the permissions from which the system takes the umask's."""
+    """`most` are the permissions from which the system takes the umask's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, most)
@@ -57,9 +50,7 @@ def _replaced(path: Path, most: int):
         yield temporary
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
-        if (
-            stat.S_IMODE(temporary.stat().st_mode) != mode
-        ):  # safetensors puts a file of mode 0600 in its place
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors replaces it: mode 0600
             os.chmod(temporary, mode)
         os.replace(temporary, path)
     finally:
@@ -67,8 +58,10 @@ def _replaced(path: Path, most: int):
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that its owner alone may open (0700), and those above it as usual; one that
-    exists is left as it is.
+    """Make a folder for its owner alone (0700), and those above it as usual; existing ones stay.
+
+    Raises:
+        NotWritable: where the file system refuses.
     """
     path = Path(path)
     try:
@@ -79,39 +72,35 @@ def private_folder(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
-    """Write a file, whole or not at all; raises as `replaced_atomically`."""
+    """Write a file atomically; see `replaced_atomically`."""
     with replaced_atomically(path, private) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_bytes(
-        path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    )
+    """Write a value as JSON, atomically."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
 
 
 def read_json(path: Path) -> Any:
+    """Read a value from JSON."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def digest(value: Any) -> str:
-    """Sixteen hexadecimal digits that name a JSON value: equal values, equal names, whatever the
-    order of keys.
-    """
-    canonical = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    """Return sixteen hexadecimal digits of a JSON value, whatever the order of its keys."""
+    plain = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
+    canonical = json.dumps(value, sort_keys=True, **plain)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
-    """A file's name, without ending, for each of these unequal names: safe in any folder, and no
-    two are one file.
+    """Return a safe file name, without ending, for each of some different names; no two are equal.
 
     Letters and digits of any script, dots, hyphens and underscores stay, and spaces become hyphens.
-    Eight digits that are the name's own are added where anything else was replaced, or where two
-    would be one file (also where capitals do not count). The result does not depend on the order of
-    names.
+    Eight digits of the name's hash are added where anything else was replaced, or where two names
+    would be one file (also on file systems that ignore case). The order of names does not matter.
     """
     stems = {name: _stem(name) for name in names}
     while clashes := _clashing(stems):

@@ -1,4 +1,4 @@
-"""What this machine has: memory, disk, and how it is told to people."""
+"""Memory and disk of this machine, and how amounts are written for people."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ MEMORY_LIMITS = (  # of a container: what it may use, and what it uses
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Memory that a process can still take: of the GPU, or of the machine and of the container that
-    it may be.
-    """
+    """Return the bytes that a process can still take: of the GPU, or of machine and container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if MEMORY_INFO.exists():
@@ -43,28 +41,25 @@ def _left(limit: Path, used: Path) -> list[int]:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now; Linux tells it, elsewhere it is the most that it ever
-    held.
-    """
+    """Return the bytes that this process holds; outside Linux, the most that it ever held."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        import resource
+        import resource  # Unix alone has it
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-            1 if sys.platform == "darwin" else 1024
-        )
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def free_disk_bytes(folder: str | Path) -> int:
-    """Of the disk that a folder lies on, be it there yet or not."""
+    """Return the free bytes of the disk of a folder, whether or not the folder exists."""
     folder = Path(folder).resolve()
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return shutil.disk_usage(there).free
 
 
 def told_time(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`, `4 days`."""
+    """Write seconds for people: `40 s`, `12 min`, `3.5 h`, `4 days`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:
@@ -73,5 +68,5 @@ def told_time(seconds: float) -> str:
 
 
 def told_bytes(count: float) -> str:
-    """`3 MB`, `1.4 GB`, in powers of ten."""
+    """Write bytes for people, in powers of ten: `3 MB`, `1.4 GB`."""
     return f"{count / 1e9:.1f} GB" if count >= 0.95e9 else f"{count / 1e6:.0f} MB"

@@ -1,9 +1,7 @@
-"""Several processes at work on one study, as torchrun starts them: who does what, and what they
-share.
+"""Several processes that work on one study, as torchrun starts them.
 
-They find each other's results as files, so they need one file system; what is exchanged besides
-goes over gloo. A process that was started without torchrun is the first and only one, and none of
-this does anything.
+They find each other's results as files, so they need one file system; tensors are exchanged over
+gloo. A process that was started without torchrun is the first and only one.
 """
 
 from __future__ import annotations
@@ -22,29 +20,31 @@ PATIENCE = datetime.timedelta(hours=12)  # a candidate may train long while the 
 
 
 def rank() -> int:
+    """Return this process's number, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def count() -> int:
+    """Return the number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def mine(number: int) -> range:
-    """Which of 0, ..., number - 1 are this process's share."""
+    """Return this process's share of 0, ..., number - 1."""
     return range(rank(), number, count())
 
 
 def wait() -> None:
-    """Until every process is here."""
+    """Wait until every process calls this."""
     if count() > 1:
         _joined().barrier()
 
 
 def summed(tensors: list[Tensor]) -> list[Tensor]:
-    """Each tensor's sum over all processes, on its own device."""
+    """Sum each tensor over all processes, on its own device."""
     if count() == 1:
         return tensors
-    import torch
+    import torch  # seconds, which one process alone need not wait for
 
     flat = torch.cat([tensor.detach().cpu().flatten() for tensor in tensors])
     _joined().all_reduce(flat)
@@ -53,7 +53,7 @@ def summed(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def from_the_first(make: Callable[[], T]) -> T:
-    """What `make` returns in the first process, which alone calls it."""
+    """Return what `make` returns in the first process, which alone calls it."""
     if count() == 1:
         return make()
     made = [make() if rank() == 0 else None]
@@ -71,7 +71,7 @@ def _joined():
 
 
 def leave() -> None:
-    """At the end of a process: without it torch warns."""
+    """Leave the group at the end of a process; otherwise torch warns."""
     if _joined.cache_info().currsize:
         _joined().destroy_process_group()
         _joined.cache_clear()

@@ -14,17 +14,16 @@ import torch
 
 
 def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed from the parts of a name."""
+    """Return a 63-bit seed for the parts of a name."""
     name = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A torch generator on the CPU; draws are moved to the device, so that devices see the same
-    numbers.
-    """
+    """Return a torch generator on the CPU; draws are moved to the device, the same on all."""
     return torch.Generator().manual_seed(seed_of(*parts))
 
 
 def numpy_generator(*parts: int | str) -> np.random.Generator:
+    """Return a numpy generator for the parts of a name."""
     return np.random.Generator(np.random.PCG64(seed_of(*parts)))

@@ -1,4 +1,4 @@
-"""Settings: frozen, typed, refused in one line when wrong, and named by a digest."""
+"""Settings: frozen, typed, refused in one line when wrong."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from medddist.base.files import digest
 
 
 class Settings(pydantic.BaseModel):
-    """Base of every step's settings.
-
-    Equal settings have equal digests; an unknown name is an error.
-    """
+    """Base of all settings. Equal settings have equal digests; unknown names are errors."""
 
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
 
     def digest(self) -> str:
-        return digest(self.model_dump(mode="json"))
+        """Return sixteen hexadecimal digits that name these settings."""
+        return digest(self.as_json())
 
     def as_json(self) -> dict[str, Any]:
         """Return all settings as values for JSON."""
@@ -32,8 +30,10 @@ S = TypeVar("S", bound=pydantic.BaseModel)
 
 
 def parsed(kind: type[S], values: dict[str, Any], where: str) -> S:
-    """`kind(**values)`; the first mistake becomes an `InputError` of one line that starts with
-    `where`.
+    """Return `kind(**values)`.
+
+    Raises:
+        InputError: about `where`, for the first mistake.
     """
     try:
         return kind.model_validate(values)
@@ -44,15 +44,12 @@ def parsed(kind: type[S], values: dict[str, Any], where: str) -> S:
 def refusal(
     kind: type[pydantic.BaseModel], invalid: pydantic.ValidationError, where: str
 ) -> InputError:
-    """The first mistake in one line."""
+    """Turn the first mistake of a validation into an error of one line."""
     first = invalid.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return InputError(
-            where,
-            f"{name} is not a setting",
-            f"known here: {', '.join(_siblings(kind, first['loc']))}",
-        )
+        known = ", ".join(_siblings(kind, first["loc"]))
+        return InputError(where, f"{name} is not a setting", f"known here: {known}")
     given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
     return InputError(where, f"{name or 'settings'}: {_plain(first['msg'])}{given}")
 
@@ -62,8 +59,8 @@ def _plain(message: str) -> str:
     return message[0].lower() + message[1:]
 
 
-def _siblings(kind, location) -> list[str]:
-    """The field names known beside an unknown one, however deep."""
+def _siblings(kind: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The names of the settings beside an unknown one, however deep."""
     for part in location[:-1]:
         field = kind.model_fields.get(part) if hasattr(kind, "model_fields") else None
         kind = field.annotation if field else None

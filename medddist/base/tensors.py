@@ -1,4 +1,9 @@
-"""Tensors and a JSON value in one file, with check sums."""
+"""Tensors and JSON values in one safetensors file, with check sums of both.
+
+What is read is compared with sums (SHA-256, shortened) that the file carries: of each tensor, or of
+each row of a trajectory, and of the JSON values. Values that are not finite are neither written nor
+read: a network that diverged says nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -18,134 +24,125 @@ from medddist.base.errors import InputError
 from medddist.base.files import replaced_atomically
 
 # The one entry of a file's metadata: safetensors writes several in any order, and the same result
-# is the same bytes.
+# has to be the same bytes.
 CHECKED = "checked"
+AGAIN = "delete it and run its step again"
 
 
-# Of values that are not finite: a network that diverged says nothing, and what is computed from it
-# less.
-REFUSED = (
-    "is not written, since its values are not finite; lower the learning rate that it was "
-    "computed with"
-)
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
+    """Write tensors and JSON values atomically.
+
+    Raises:
+        InputError: where a value is not finite, or the file cannot be written.
+    """
+    contiguous = torch.contiguous_format
+    kept = {
+        name: value.detach().cpu().clone(memory_format=contiguous)
+        for name, value in tensors.items()
+    }
+    save_checked(path, kept, about, {name: sum_of(value) for name, value in kept.items()})
 
 
-KEPT = (
-    "holds values that are not finite, kept by an earlier version; delete it and run its step again"
-)
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Read what `save_tensors` wrote, on the CPU.
+
+    Raises:
+        InputError: for a file that is missing, damaged or not finite.
+    """
+    with open_checked(Path(path)) as file:
+        about, sums = values_of(file, path)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    require_whole(path, sums == {name: sum_of(value) for name, value in tensors.items()})
+    require_finite(path, tensors.values(), about)
+    return tensors, about
 
 
-def _opened(path: Path):
+def save_checked(
+    path: Path, tensors: dict[str, Tensor], about: dict, sums: list[str] | dict[str, str]
+) -> None:
+    """Write contiguous CPU tensors with JSON values and the tensors' sums, atomically.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        about: values for JSON.
+        sums: of the tensors, as a reader of this kind of file compares them.
+
+    Raises:
+        InputError: where a value is not finite.
+    """
+    if not _finite(tensors.values(), about):
+        remedy = "lower the learning rate that it was computed with"
+        raise InputError(path, "is not written, since its values are not finite", remedy)
+    about = json.loads(json.dumps(about))  # as a reader will see it
+    checked = {"about": about, "sums": {"about": _sum_of_values(about), "tensors": sums}}
+    with replaced_atomically(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={CHECKED: json.dumps(checked)})
+        except safetensors.SafetensorError as problem:  # its only reason here: the file system
+            number = re.search(r"os error (\d+)", str(problem))
+            reason = (int(number[1]), os.strerror(int(number[1]))) if number else (str(problem),)
+            raise OSError(*reason) from None
+
+
+def open_checked(path: Path):
+    """Open a safetensors file, reading its header alone.
+
+    Raises:
+        InputError: for a file that is missing or cannot be read.
+    """
     try:
         return safetensors.safe_open(path, framework="pt")
     except FileNotFoundError:
-        raise InputError(path, "is missing", "run the teachers step again") from None
+        raise InputError(path, "is missing", "run its step again") from None
     except (safetensors.SafetensorError, OSError) as damage:
-        raise InputError(
-            path,
-            f"cannot be read as a trajectory ({damage})",
-            "delete it and run the teachers step again",
-        ) from None
+        raise InputError(path, f"cannot be read ({damage})", AGAIN) from None
 
 
-def _words(file, path: Path) -> tuple[dict, list | dict | None]:
-    """What it was made with, and the sums of its tensors, None where it has none."""
+def values_of(file: Any, path: Path) -> tuple[dict, list | dict]:
+    """Return the JSON values of an open file and the sums of its tensors.
+
+    Raises:
+        InputError: where they are missing or do not have the sum that is written beside them.
+    """
     metadata = file.metadata() or {}
     try:
-        words = (
-            json.loads(metadata[CHECKED])
-            if CHECKED in metadata
-            else {"about": json.loads(metadata["about"]), "sums": None}
-        )
-        about, sums = words["about"], words["sums"]
+        checked = json.loads(metadata[CHECKED])
+        about, sums = checked["about"], checked["sums"]
+        whole = sums["about"] == _sum_of_values(about) and isinstance(about, dict)
+        tensors = sums["tensors"]
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise InputError(
-            path, "does not say what it was made with", "delete it and run its step again"
-        ) from None
-    _require(path, len(metadata) == 1 and isinstance(about, dict))
-    if CHECKED in metadata:
-        _require(
-            path,
-            isinstance(sums, dict)
-            and sums.get("about") == _sum_of_words(about)
-            and "tensors" in sums,
-        )
-        return about, sums["tensors"]
-    return about, None
+        raise InputError(path, "does not say what it was made with", AGAIN) from None
+    require_whole(path, whole and len(metadata) == 1)
+    return about, tensors
 
 
-def _require_finite(path: Path, tensors: Iterable[Tensor], about: dict, what: str) -> None:
-    """Raises InputError, which says `what`, for a tensor or a word that is not finite."""
-    finite = all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
+def require_whole(path: Path, whole: bool) -> None:
+    """Raise InputError for a damaged file, unless `whole`."""
+    if not whole:
+        raise InputError(path, "is damaged (its check sums do not match its content)", AGAIN)
+
+
+def require_finite(path: Path, tensors: Iterable[Tensor], about: dict) -> None:
+    """Raise InputError for a file that an earlier version wrote with values that are not finite."""
+    if not _finite(tensors, about):
+        raise InputError(path, "has values that are not finite", AGAIN)
+
+
+def _finite(tensors: Iterable[Tensor], about: dict) -> bool:
     try:
         json.dumps(about, allow_nan=False)
     except ValueError:
-        finite = False
-    if not finite:
-        raise InputError(path, what)
+        return False
+    return all(bool(one.isfinite().all()) for one in tensors if one.is_floating_point())
 
 
-def _require(path: Path, whole: bool) -> None:
-    if not whole:
-        raise InputError(
-            path,
-            "is damaged (its check sums do not fit what is in it)",
-            "delete it and run its step again",
-        )
-
-
-def _sum(tensor: Tensor) -> str:
-    """Sixteen hexadecimal digits of a tensor's type, shape and values."""
+def sum_of(tensor: Tensor) -> str:
+    """Return sixteen hexadecimal digits of a tensor's type, shape and values."""
     total = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}".encode())
     total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()[:16]
 
 
-def _sum_of_words(about: dict) -> str:
+def _sum_of_values(about: dict) -> str:
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-
-
-def _save(
-    path: Path, tensors: dict[str, Tensor], about: dict, sums: list[str] | dict[str, str]
-) -> None:
-    _require_finite(path, tensors.values(), about, REFUSED)
-    about = json.loads(json.dumps(about))  # as a reader will see it
-    words = json.dumps({"about": about, "sums": {"about": _sum_of_words(about), "tensors": sums}})
-    with replaced_atomically(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={CHECKED: words})
-        except (
-            safetensors.SafetensorError
-        ) as problem:  # its only reason here: the file system refused
-            number = re.search(r"os error (\d+)", str(problem))
-            raise (
-                OSError(int(number[1]), os.strerror(int(number[1])))
-                if number
-                else OSError(str(problem))
-            ) from None
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
-    """Tensors and a JSON value in one file, atomically: a checkpoint can not be half of one and
-    half of the next.
-
-    Raises InputError where a value is not finite.
-    """
-    kept = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
-    _save(path, kept, about, {name: _sum(value) for name, value in kept.items()})
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """What `save_tensors` wrote, on the CPU.
-
-    Raises InputError when missing, damaged or not finite.
-    """
-    with _opened(Path(path)) as file:
-        about, sums = _words(file, path)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    _require(path, sums is None or sums == {name: _sum(value) for name, value in tensors.items()})
-    _require_finite(path, tensors.values(), about, KEPT)
-    return tensors, about

@@ -1,18 +1,16 @@
-"""Threads of torch and of numba at work on the same cores, as the engine sets them while it
-computes; the caller's settings come back.
+"""How torch's threads and numba's share the cores while the engine computes.
 
-Torch's operations and the compiled kernels follow one another every few milliseconds, by threads of
-one OpenMP runtime. Two things then make them slow, several times over on a machine that others use
-too:
+Torch's operations and the compiled kernels alternate every few milliseconds, on threads of one
+OpenMP runtime. Two things make them several times slower:
 
-Different numbers: OpenMP ends and starts threads each time that the number changes. So kernels use
-    as many threads as torch does.
+- Different numbers of threads: OpenMP ends and starts threads whenever the number changes. So the
+  kernels use as many threads as torch.
+- Spinning: GNU's OpenMP lets waiting threads spin for milliseconds on cores that another process
+  needs, unless OMP_WAIT_POLICY said otherwise before torch was imported. It stops spinning (see
+  GOMP_SPINCOUNT in its manual) while a process has more threads than the machine has cores. So
+  while the engine computes, one Python thread holds such a team of threads, asleep.
 
-Spinning: GNU's OpenMP lets threads that wait run idle for milliseconds, on cores that somebody else
-    needs, unless OMP_WAIT_POLICY said otherwise before torch was imported. It stops by itself, as
-    its manual says under GOMP_SPINCOUNT, where a process has more threads than the machine has
-    cores. So while the engine computes, one more thread of Python sits there with such a team,
-    asleep.
+The caller's settings come back afterwards.
 """
 
 from __future__ import annotations
@@ -30,18 +28,15 @@ import torch
 
 @contextlib.contextmanager
 def shared_threads() -> Iterator[None]:
-    """Let kernels use as many threads as torch does (fewer where numba was given fewer), and
-    waiting threads sleep; also a decorator.
+    """Let kernels use as many threads as torch, and waiting threads sleep; also a decorator.
 
-    The numbers of threads of torch and numba are afterwards what they were. May be nested, and used
-    by several threads at once.
+    Numba may have been given fewer threads, which it keeps. Afterwards both numbers are what they
+    were. May be nested, and used by several Python threads at once.
     """
     torchs = torch.get_num_threads()
     numbas = numba.get_num_threads()
     numba.set_num_threads(min(torchs, numba.config.NUMBA_NUM_THREADS))
-    if (
-        torch.get_num_threads() != torchs
-    ):  # numba's threads, when first started, set torch's number to their own
+    if torch.get_num_threads() != torchs:  # numba changes it when its threads first start
         torch.set_num_threads(torchs)
     try:
         with _SLEEPERS if torchs > 1 else contextlib.nullcontext():
@@ -51,11 +46,9 @@ def shared_threads() -> Iterator[None]:
 
 
 class Sleepers:
-    """More OpenMP threads than the machine has cores, asleep: as long as anybody is inside, and a
-    little longer.
+    """More OpenMP threads than cores, asleep while anybody is inside, and a little longer.
 
-    On entering and leaving again and again they would else be started each time, which takes a
-    millisecond.
+    Starting them takes a millisecond, too long to do so each time.
     """
 
     def __init__(self, linger_seconds: float = 1.0):
@@ -70,9 +63,8 @@ class Sleepers:
                 return
             self._there = True
         started = threading.Event()
-        threading.Thread(
-            target=self._sit, args=(started,), name="medddist-sleepers", daemon=True
-        ).start()
+        how = {"args": (started,), "name": "medddist-sleepers", "daemon": True}
+        threading.Thread(target=self._sit, **how).start()
         started.wait()
 
     def __exit__(self, *_) -> None:
@@ -81,7 +73,7 @@ class Sleepers:
             self._changed.notify_all()
 
     def _sit(self, started: threading.Event) -> None:
-        """The team of threads belongs to this thread of Python and ends with it."""
+        """Hold the team of threads, which belongs to this Python thread and ends with it."""
         _start_team((os.cpu_count() or 1) + 1)
         started.set()
         with self._changed:
@@ -94,9 +86,7 @@ _SLEEPERS = Sleepers()
 
 
 def _start_team(threads: int) -> bool:
-    """Start OpenMP threads of the calling thread's own, with nothing to do; False where the runtime
-    is not GNU's.
-    """
+    """Start idle OpenMP threads of the calling thread; False where the runtime is not GNU's."""
     if sys.platform != "linux":
         return False
     try:

@@ -17,7 +17,7 @@ PACKAGES = ("medddist", "torch", "numpy", "scipy", "scikit-learn", "numba", "saf
 
 
 def about(device: str = "auto") -> dict:
-    """Versions, machine and commit."""
+    """Return versions, machine and commit, for a record."""
     where = device_named(device)
     return {
         "when": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -35,6 +35,7 @@ def about(device: str = "auto") -> dict:
 
 
 def version(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -42,26 +43,24 @@ def version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of medddist's own clone, with '+' behind it when the library there differs from
-    it.
+    """Return the commit of medddist's own clone, with `+` where the library differs from it.
 
-    None elsewhere: a repository that medddist is installed in, by a virtual environment, is not
-        medddist's.
+    None outside a clone of medddist, such as in another repository's virtual environment.
     """
     here = Path(__file__).resolve().parents[2]
-    own = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
-    }  # set in git's hooks
-    git = lambda *words: subprocess.run(
-        ["git", "-C", here, *words], capture_output=True, text=True, check=True, env=own
-    ).stdout.strip()
+    # without what git's own hooks set
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*words: str) -> str:
+        how = {"capture_output": True, "text": True, "check": True, "env": environment}
+        return subprocess.run(["git", "-C", here, *words], **how).stdout.strip()
+
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != here:
             return None
         git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--", "medddist") else ""
-        )
+        changed = git("status", "--porcelain", "--", "medddist")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (subprocess.CalledProcessError, FileNotFoundError):
         return None
 

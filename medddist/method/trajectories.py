@@ -1,10 +1,8 @@
-"""Teachers' trajectories on disk: one safetensors file a teacher, a row a snapshot; and the files
-of other results.
+"""Teachers' trajectories on disk: one file per teacher, float32 (S, P), a row per epoch.
 
-What is read is compared with sums (SHA-256, shortened) that the file carries: of each row of a
-trajectory, so that reading two rows costs two, of each tensor of a result, and of the words beside
-them. Files from before there were sums are read without. Values that are not finite are neither
-written nor read.
+    row 0 = theta*_0,    row t = theta*_t after t epochs, or the mean of theta over epoch t.
+
+Each row has a check sum of its own, so that reading two rows costs two.
 """
 
 from __future__ import annotations
@@ -15,63 +13,72 @@ from pathlib import Path
 from torch import Tensor
 
 from medddist.base.errors import InputError
-from medddist.base.tensors import KEPT, _opened, _require, _require_finite, _save, _sum, _words
+from medddist.base.tensors import (
+    AGAIN,
+    open_checked,
+    require_finite,
+    require_whole,
+    save_checked,
+    sum_of,
+    values_of,
+)
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A teacher's file: float32 `parameters` (S, P), row t after t epochs (or the mean over epoch
-    t), and what it was made with.
-
-    Opening reads the header alone; `rows` reads just the snapshots that are asked for.
-    """
+    """A teacher's file. Opening it reads the header alone; `rows` reads single snapshots."""
 
     path: Path
-    snapshots: int
-    parameter_count: int
+    snapshots: int  # S
+    parameter_count: int  # P
     about: dict  # settings, and the validation curve by epoch
-    sums: tuple[str, ...] | None = None  # of each row; None in files from before there were any
+    sums: tuple[str, ...]  # of each row
 
     def rows(self, *epochs: int) -> list[Tensor]:
-        """The parameters (P,) after each of these epochs; IndexError beyond the last snapshot."""
+        """Read the parameters (P,) of these epochs.
+
+        Raises:
+            IndexError: beyond the last snapshot.
+            InputError: for a damaged row.
+        """
         for epoch in epochs:
             if not 0 <= epoch < self.snapshots:
-                raise IndexError(
-                    f"{self.path}: no snapshot after epoch {epoch}; it has 0 to "
-                    f"{self.snapshots - 1}"
-                )
-        with _opened(self.path) as file:
+                last = self.snapshots - 1
+                raise IndexError(f"{self.path}: no snapshot of epoch {epoch}; the last is {last}")
+        with open_checked(self.path) as file:
             parameters = file.get_slice("parameters")
             rows = [parameters[epoch : epoch + 1][0] for epoch in epochs]
         for epoch, row in zip(epochs, rows):
-            _require(self.path, self.sums is None or _sum(row) == self.sums[epoch])
-        _require_finite(self.path, rows, {}, KEPT)
+            require_whole(self.path, sum_of(row) == self.sums[epoch])
+        require_finite(self.path, rows, {})
         return rows
 
 
 def write_trajectory(path: Path, parameters: Tensor, about: dict) -> None:
-    """Parameters (S, P) float32, whole or not at all. Raises InputError where one is not finite."""
-    _save(path, {"parameters": parameters.contiguous()}, about, [_sum(row) for row in parameters])
+    """Write parameters (S, P) float32 and JSON values, atomically.
+
+    Raises:
+        InputError: where a parameter is not finite.
+    """
+    sums = [sum_of(row) for row in parameters]
+    save_checked(path, {"parameters": parameters.contiguous()}, about, sums)
 
 
 def open_trajectory(path: Path) -> Trajectory:
-    """Raises InputError for a file that is missing, damaged or of another kind."""
+    """Open a teacher's file.
+
+    Raises:
+        InputError: for a file that is missing, damaged or of another kind.
+    """
     path = Path(path)
-    with _opened(path) as file:
+    with open_checked(path) as file:
         if "parameters" not in file.keys():
-            raise InputError(
-                path,
-                "is a safetensors file without a trajectory",
-                "delete it and run the teachers step again",
-            )
+            raise InputError(path, "has no trajectory in it", AGAIN)
         parameters = file.get_slice("parameters")
         shape, kind = parameters.get_shape(), parameters.get_dtype()
         if len(shape) != 2 or kind != "F32":
-            raise InputError(
-                path,
-                f"parameters are {kind} of shape {shape}, not float32 (snapshots, parameters)",
-                "delete it",
-            )
-        about, sums = _words(file, path)
-        _require(path, sums is None or (isinstance(sums, list) and len(sums) == shape[0]))
-        return Trajectory(path, *shape, about, sums and tuple(sums))
+            reason = f"parameters are {kind} of shape {shape}, not float32 (snapshots, parameters)"
+            raise InputError(path, reason, AGAIN)
+        about, sums = values_of(file, path)
+        require_whole(path, isinstance(sums, list) and len(sums) == shape[0])
+        return Trajectory(path, *shape, about, tuple(sums))
