@@ -54,7 +54,7 @@ study = open_study(given)
 import pandas as pd
 
 from medddist import figures
-from medddist.leaks.audit import audit, broken, candidates, nearest
+from medddist.leaks.audit import audit, broken, candidates_of, nearest
 
 figures.set_style()
 dataset, settings, seed = study.data, study.profile.audit, study.profile.seeds[0]
@@ -180,7 +180,7 @@ figures.show(
 # finding at 0.1 % false positives takes at least a thousand unseen images. Each shadow is kept when it is done.
 
 # %%
-asked = candidates(study, result, settings)
+asked = candidates_of(study, result)
 print(
     f"asked about: {len(asked.starting)} images started from, {len(asked.others)} others, {len(asked.control)} for the control, {len(asked.unseen)} unseen"
 )

@@ -242,7 +242,7 @@ def audit(profile, data, out, device, changes, as_json, seed, save) -> int:
 
     The profile `lira` is the long one: 32 shadow distillations, and one false positive in a
     thousand.
-    Exit code 1 where a control is not as it has to be: then the attack is broken, and its figures
+    Exit code 1 where a control fails: the attack is then uninformative, and its figures
         show nothing.
     """
     from medddist.leaks.audit import audit as audited

@@ -1,16 +1,14 @@
-"""Accuracy against leakage: what a set is worth and what an attack finds, by its start, its number
-of images, and DP-SGD.
+"""Accuracy against leakage: what a set is worth, and what an attack finds of its training images.
 
-Each point is a study of its own: its teachers, its distillation, its scores and its audit are kept
-    and gone on with. The
-random real images that a set is held against are a point too: sent as they are, all of them are
-    given away.
+Each row is a study of its own (teachers, distillation, scores, audit), cached like any other. A set
+of random real images is a row too: sent as it is, all of its images are given away.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from medddist.leaks.audit import audit, broken
 from medddist.study.settings import LeakageSettings
 
 if TYPE_CHECKING:
@@ -18,20 +16,21 @@ if TYPE_CHECKING:
     from medddist.study.study import Study
 
 METRICS = ("accuracy", "balanced_accuracy")
-GROUPS = ("starting", "others")  # training images that the set started from, and such as it did not
+GROUPS = ("starting", "others")  # training images that the set did and did not start from
 
 
 class Point(NamedTuple):
-    """A row to be measured: the profile says all of it."""
+    """One row: how it is named, and the profile that it is measured with."""
 
     label: str
     profile: Profile
 
 
 def points(profile: Profile) -> list[Point]:
-    """Every start and every noise multiplier at every number of images.
+    """List every start and every noise multiplier at every number of images.
 
-    Raises InputError for changes that do not fit.
+    Raises:
+        InputError: for `leakage.changes` that no profile can take.
     """
     settings, found = profile.leakage, []
     for size in settings.images_per_class:
@@ -53,7 +52,7 @@ def points(profile: Profile) -> list[Point]:
 
 
 def _protected(noise_multiplier: float, settings: LeakageSettings) -> dict[str, Any]:
-    """What DP-SGD takes, and what would undo its guarantee; see `privacy.refuse_unprotected`."""
+    """The changes for DP-SGD, without anything that would undo its guarantee."""
     needed = {
         "teachers.recipe.sampling": "natural",
         "distill.initial_images": "noise",
@@ -65,12 +64,12 @@ def _protected(noise_multiplier: float, settings: LeakageSettings) -> dict[str, 
 
 
 def leakage(study: Study) -> list[dict[str, Any]]:
-    """A row a point, and for each number of images one of random real images: scores, what is
-    found, what is guaranteed.
+    """Measure every point of a study's profile, and random real images at each number of images.
 
-    {label, start, images_per_class, accuracy, balanced_accuracy, found: {group: {true_positives,
-    auc}}, start_is_nearest, privacy, broken}; intervals of the first are of test images and
-    networks, those of the others as `audit` says.
+    Returns:
+        A row each: label, start, images_per_class, accuracy and balanced_accuracy (intervals over
+        test images and networks), found by group (true_positives and auc, intervals as in
+        `membership`), start_is_nearest, privacy, broken.
     """
     rows, referred_to = [], set()
     for label, profile in points(study.profile):
@@ -84,8 +83,6 @@ def leakage(study: Study) -> list[dict[str, Any]]:
 
 
 def _row(label: str, study: Study) -> dict[str, Any]:
-    from medddist.leaks.audit import audit, broken
-
     scores, told, profile = study.scored("distilled").scores, audit(study), study.profile
     released = told["membership"]["loss"]["released"]
     return {
@@ -101,11 +98,7 @@ def _row(label: str, study: Study) -> dict[str, Any]:
 
 
 def _reference(study: Study) -> dict[str, Any]:
-    """As many random real images, and the attack's positive control: networks trained on such
-    images.
-    """
-    from medddist.leaks.audit import audit, broken
-
+    """Random real images, as many; found by networks trained on such images."""
     scores, told = study.scored("random_balanced").scores, audit(study)
     return {
         "label": "random real images",
@@ -120,7 +113,7 @@ def _reference(study: Study) -> dict[str, Any]:
 
 
 def lines(rows: list[dict[str, Any]]) -> list[str]:
-    """The rows as people read them."""
+    """Return the rows as people read them, a line each."""
     return [_line(row) for row in rows]
 
 

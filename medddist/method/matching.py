@@ -57,6 +57,11 @@ class Distilled:
         """(N,) classes or (N, K) probabilities, as the cross-entropy takes them."""
         return self.labels.softmax(1) if self.labels.is_floating_point() else self.labels
 
+    @property
+    def classes(self) -> Tensor:
+        """(N,) the class of each image; of soft labels, the likeliest."""
+        return self.labels.argmax(1) if self.labels.is_floating_point() else self.labels
+
     def to(self, dtype: torch.dtype) -> Distilled:
         """With all that is learned in another type."""
         return Distilled(

@@ -15,13 +15,7 @@ from medddist.base.settings import Settings
 from medddist.base.tensors import load_tensors, save_tensors
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.private.dp_sgd import PrivacySettings, guarantee, train_by_dp_sgd
-from medddist.method.training import (
-    Labelled,
-    Recipe,
-    TrainingState,
-    train,
-    validation_scores,
-)
+from medddist.method.training import Labelled, Recipe, TrainingState, train, validation_scores
 from medddist.method.trajectories import Trajectory, open_trajectory, write_trajectory
 
 

@@ -132,9 +132,7 @@ def _checked(box, key, expect) -> Package:
 def _signed_by(box, manifest: bytes, key: str | Path | None) -> str | None:
     if key is None:
         return None
-    from medddist.sharing.signature import (
-        require_signature,  # not above: who checks no signature needs no cryptography
-    )
+    from medddist.sharing.signature import require_signature
 
     if SIGNATURE not in box.sizes:
         raise InputError(

@@ -123,9 +123,7 @@ def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
 
     `changes`: further ones, which a notebook derives from other parameters of its own.
     """
-    from medddist.base.compute import (
-        keep_freed_memory,  # torch, which a refused parameter need not wait for
-    )
+    from medddist.base.compute import keep_freed_memory
     from medddist.study.profile import changes_from, load_profile
     from medddist.study.study import Study
 

@@ -14,14 +14,7 @@ from small import labelled, tiny_network, tiny_recipe
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.method import evaluate
-from medddist.method.evaluate import (
-    mean_validation_scores,
-    probabilities,
-    random_real,
-    trained_networks,
-    tried_on_validation,
-    tuned_learning_rate,
-)
+from medddist.method.evaluate import mean_validation_scores, probabilities, random_real, trained_networks, tried_on_validation, tuned_learning_rate
 from medddist.method.networks import initial_parameters
 from medddist.method.training import predict, train, validation_scores
 
