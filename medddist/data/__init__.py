@@ -22,8 +22,9 @@ from medddist.data import cache, folder, listing, npz, splits
 from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION, Collection
 from medddist.data.images import pixel_hash
 from medddist.data.parts import Data, Part
+from medddist.data.scaling import Scaling
 
-__all__ = ["Data", "DataSettings", "Part", "is_phantom", "load_data"]
+__all__ = ["Data", "DataSettings", "Part", "Scaling", "is_phantom", "load_data"]
 
 
 class DataSettings(Settings):
@@ -198,8 +199,8 @@ def _data(name: str, collection: Collection, settings: DataSettings, made_here: 
             "asked for"
         )
     made = {PART_NAMES[part]: _part(collection, groups, at) for part, at in rows.items()}
-    mean, std = pixel_statistics(made["train"].images)
-    if min(std) == 0:
+    scaling = Scaling.measured(made["train"].images)
+    if min(scaling.std) == 0:
         raise InputError(
             name, "all pixels of the training images are equal", "give images that show something"
         )
@@ -210,8 +211,7 @@ def _data(name: str, collection: Collection, settings: DataSettings, made_here: 
         source=name,
         origin_names=collection.origin_names,
         notes=tuple(notes),
-        pixel_mean=mean,
-        pixel_std=std,
+        scaling=scaling,
         is_phantom=made_here,
     )
 
@@ -266,18 +266,3 @@ def fingerprint(parts: dict[str, Part], class_names: tuple[str, ...]) -> str:
             if column is not None:
                 total.update(np.ascontiguousarray(column, "<i8").data)
     return total.hexdigest()[:32]
-
-
-def pixel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel of (N, C, H, W) uint8, scaled to [0, 1]; exact, from
-    the histogram.
-    """
-    values, means, stds = np.arange(256) / 255, [], []
-    for channel in range(images.shape[1]):
-        shares = (
-            sum(np.bincount(image.ravel(), minlength=256) for image in images[:, channel])
-            / images[:, channel].size
-        )
-        means.append(float(shares @ values))
-        stds.append(float(np.sqrt(max(shares @ values**2 - means[-1] ** 2, 0))))
-    return tuple(means), tuple(stds)

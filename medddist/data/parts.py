@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+
+from medddist.data.scaling import Scaling
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,19 @@ class Part:
         return len(self.labels)
 
     def class_counts(self, classes: int) -> np.ndarray:
-        """(K,) how many images each class has."""
+        """Count the images of each class: (K,)."""
         return np.bincount(self.labels, minlength=classes)
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for the study; `fingerprint` names its pixels, labels and split, and reveals
-    none of them.
+    """A data set ready for a study.
+
+    fingerprint: 32 hexadecimal digits that name pixels, labels and split, and reveal none of them
+    source: the name of the file or folder, or `phantom`
+    notes: what a reader should know, such as files left out
+    scaling: measured on the training part
+    is_phantom: simulated by this package, without patient data
     """
 
     train: Part
@@ -43,44 +50,33 @@ class Data:
     fingerprint: str
     source: str
     origin_names: tuple[str, ...] = ()
-    notes: tuple[
-        str, ...
-    ] = ()  # what a reader should know: counts unlike the published ones, files left out
-    pixel_mean: tuple[float, ...] = field(
-        default=(0.5,)
-    )  # (C,) of the training part, images scaled to [0, 1]
-    pixel_std: tuple[float, ...] = field(default=(0.25,))  # (C,)
-    is_phantom: bool = False  # simulated by this package: no patient data
+    notes: tuple[str, ...] = ()
+    scaling: Scaling = Scaling((0.5,), (0.25,))
+    is_phantom: bool = False
 
     @property
     def classes(self) -> int:
+        """How many classes there are."""
         return len(self.class_names)
 
     @property
     def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
         return self.train.images.shape[1]
 
     @property
     def image_size_px(self) -> int:
+        """The side of the square images."""
         return self.train.images.shape[-1]
 
     def parts(self) -> dict[str, Part]:
+        """Return train, validation and test by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def standardised(self, images: np.ndarray) -> np.ndarray:
-        """(N, C, H, W) uint8 -> float32 with the training part's mean 0 and standard deviation 1,
-        by channel.
-        """
-        mean, std = (
-            np.asarray(v, np.float32).reshape(1, -1, 1, 1) * 255
-            for v in (self.pixel_mean, self.pixel_std)
-        )
-        return (np.asarray(images, np.float32) - mean) / std
+        """Turn (N, C, H, W) uint8 images into float32 as the networks see them."""
+        return self.scaling.apply(images)
 
     def pixels(self, standardised: np.ndarray) -> np.ndarray:
-        """The way back: standardised float32 -> [0, 1], clipped, for pictures."""
-        mean, std = (
-            np.asarray(v, np.float32).reshape(1, -1, 1, 1)
-            for v in (self.pixel_mean, self.pixel_std)
-        )
-        return np.clip(np.asarray(standardised, np.float32) * std + mean, 0, 1)
+        """Turn standardised images into float32 within [0, 1], clipped, for pictures."""
+        return self.scaling.invert(standardised)

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from medddist.base.errors import InputError, NotApplicable
 from medddist.base.files import digest, file_names
-from medddist.data import Data, Part, fingerprint, pixel_statistics, splits
+from medddist.data import Data, Part, Scaling, fingerprint, splits
 from medddist.data.collection import PART_NAMES, TEST, TRAIN
 from medddist.measure.metrics import score
 from medddist.method.evaluate import probabilities, trained_networks
 from medddist.method.networks import initial_parameters
-from medddist.method.private.dp_sgd import fixed_scaling, has_fixed_scaling
+from medddist.method.private.dp_sgd import fixed_scaling, public_scaling
 from medddist.method.training import Recipe, train
 
 if TYPE_CHECKING:
@@ -77,17 +77,15 @@ def _of_origin(data: Data, origin: int, name: str, validation_fraction: float, s
                 f"has no {what} image of class {data.class_names[missing[0]]}",
                 "leave the hospital or the class out",
             )
-    mean, std = pixel_statistics(parts["train"].images)
     own = replace(
         data,
         **parts,
         fingerprint=fingerprint(parts, data.class_names),
         origin_names=(),
         notes=(),
-        pixel_mean=mean,
-        pixel_std=std,
+        scaling=Scaling.measured(parts["train"].images),
     )
-    return fixed_scaling(own) if has_fixed_scaling(data.pixel_mean, data.pixel_std) else own
+    return fixed_scaling(own) if data.scaling == public_scaling(data.channels) else own
 
 
 def study_of(study: Study, data: Data) -> Study:
@@ -140,13 +138,11 @@ class Union:
     images: Tensor  # (N, C, S, S)
     targets: Tensor  # (N,) or (N, K)
     recipe: Recipe
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    scaling: Scaling
 
     def standardised(self, pixels: np.ndarray) -> Tensor:
         """(N, C, S, S) uint8 -> as the networks see it."""
-        mean, std = _columns(self.mean), _columns(self.std)
-        return torch.from_numpy(np.asarray(pixels, np.float32) / 255).sub(mean).div(std)
+        return torch.from_numpy(self.scaling.apply(np.asarray(pixels, np.float32) / 255))
 
 
 def union(packages: Sequence[Package]) -> Union:
@@ -169,13 +165,12 @@ def union(packages: Sequence[Package]) -> Union:
                 f"its classes or the shape of its images are not those of {first.id[:12]}",
                 "leave it out",
             )
-    scalings = [package.manifest.pixels for package in packages]
-    mean, std = (
-        tuple(np.mean([getattr(one, what) for one in scalings], 0).tolist())
-        for what in ("mean", "std")
-    )
+    scalings = [package.manifest.pixels.scaling for package in packages]
+    means = np.mean([scaling.mean for scaling in scalings], 0).tolist()
+    stds = np.mean([scaling.std for scaling in scalings], 0).tolist()
+    common = Scaling(tuple(means), tuple(stds))
     moved = [
-        _rescaled(package.images, pixels, mean, std) for package, pixels in zip(packages, scalings)
+        scaling.between(common, package.images) for scaling, package in zip(scalings, packages)
     ]
     targets = [package.targets for package in packages]
     if len({one.ndim for one in targets}) > 1:
@@ -190,19 +185,8 @@ def union(packages: Sequence[Package]) -> Union:
         torch.cat(moved),
         torch.cat(targets),
         first.recipe.model_copy(update={"learning_rate": step_size}),
-        mean,
-        std,
+        common,
     )
-
-
-def _rescaled(images: Tensor, pixels, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    if (pixels.mean, pixels.std) == (mean, std):
-        return images
-    return (images * _columns(pixels.std) + _columns(pixels.mean) - _columns(mean)) / _columns(std)
-
-
-def _columns(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values).view(1, -1, 1, 1)
 
 
 # ---- ways to share -------------------------------------------------------------------------------

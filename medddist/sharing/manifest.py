@@ -15,9 +15,10 @@ from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from medddist.base.errors import InputError, shown
 from medddist.base.settings import Settings, refusal
+from medddist.data import Scaling
 from medddist.method.evaluate import EvaluateSettings
 from medddist.method.networks import NetworkSettings
-from medddist.method.private.dp_sgd import PIXEL_MEAN, PIXEL_STD, has_fixed_scaling
+from medddist.method.private.dp_sgd import public_scaling
 
 FORMAT, VERSION = "medddist package", 1
 MANIFEST, SIGNATURE, DATA, CARD = "manifest.json", "manifest.sig", "data.safetensors", "README.md"
@@ -66,6 +67,11 @@ class Pixels(Settings):
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"mean and std need {self.channels} values, one a channel")
         return self
+
+    @property
+    def scaling(self) -> Scaling:
+        """Mean and standard deviation as the value that applies and inverts them."""
+        return Scaling(self.mean, self.std)
 
 
 class Source(Settings):
@@ -219,11 +225,12 @@ class Manifest(Settings):
                 "privacy: is stated of a set that is not that of the last iteration, and was "
                 "chosen by real images"
             )
-        if self.privacy and not has_fixed_scaling(self.pixels.mean, self.pixels.std):
+        public = public_scaling(self.pixels.channels)
+        if self.privacy and self.pixels.scaling != public:
             raise ValueError(
                 "privacy: is stated beside a mean and spread of real pixels, which it does "
                 "not cover; pixels.mean has to be"
-                f" {PIXEL_MEAN:g} and pixels.std {PIXEL_STD:g}"
+                f" {public.mean[0]:g} and pixels.std {public.std[0]:g}"
             )
         return self
 

@@ -19,7 +19,7 @@ from medddist.base.errors import InputError, shown
 from medddist.base.files import replaced_atomically, write_bytes, write_json
 from medddist.base.progress import Progress, silent
 from medddist.base.settings import parsed
-from medddist.data import Data, DataSettings, load_data
+from medddist.data import Data, DataSettings, Scaling, load_data
 from medddist.measure import metrics
 from medddist.method.evaluate import probabilities, trained_networks
 from medddist.method.networks import Network
@@ -60,12 +60,7 @@ class Trained:
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """(R, N, K) class probabilities of R networks for images (N, C, S, S) uint8."""
-        pixel = self.package.manifest.pixels
-        mean, std = (
-            np.asarray(value, np.float32).reshape(1, -1, 1, 1) * 255
-            for value in (pixel.mean, pixel.std)
-        )
-        images = torch.from_numpy((np.asarray(pixels, np.float32) - mean) / std)
+        images = torch.from_numpy(self.package.manifest.pixels.scaling.apply(pixels))
         return probabilities(self.network, self.parameters, images.to(self.parameters[0].device))
 
     def scores(self, data: Data, resamples: int = 1000) -> dict[str, Any]:
@@ -110,7 +105,7 @@ class Trained:
         that nobody forgets it.
         """
         pixel = self.package.manifest.pixels
-        module = _FromPixels(self.network.loaded(theta), pixel.mean, pixel.std).cpu().eval()
+        module = _FromPixels(self.network.loaded(theta), pixel.scaling).cpu().eval()
         example = torch.zeros(1, pixel.channels, pixel.image_size_px, pixel.image_size_px)
         with replaced_atomically(path) as temporary, warnings.catch_warnings():
             # The exporter by tracing is the small one: the other needs two packages more, and
@@ -130,14 +125,12 @@ class Trained:
 
 
 class _FromPixels(nn.Module):
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(self, network: nn.Module, scaling: Scaling):
         super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.network, self.scaling = network, scaling
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.network((pixels - self.mean) / self.std).softmax(1)
+        return self.network(self.scaling.apply(pixels)).softmax(1)
 
 
 def own_data(

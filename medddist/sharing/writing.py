@@ -202,8 +202,8 @@ def packed(
         "pixels": {
             "image_size_px": data.image_size_px,
             "channels": data.channels,
-            "mean": data.pixel_mean,
-            "std": data.pixel_std,
+            "mean": data.scaling.mean,
+            "std": data.scaling.std,
         },
         "source": {
             "fingerprint": data.fingerprint,

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import noise
 from PIL import Image
 
 from medddist.base.errors import InputError
-from medddist.data import DataSettings, load_data, phantom_notice, pixel_statistics
+from medddist.data import DataSettings, load_data, phantom_notice
 
 
 def test_phantom_is_split_by_patient():
@@ -110,14 +109,6 @@ def test_fingerprint_changes_with_what_results_depend_on(npz_arrays, save_npz):
     save_npz(npz_arrays).with_suffix(".json").write_text('{"class_names": ["x", "y", "z"]}')
     seen.add(load_data(save_npz(npz_arrays), 16).fingerprint)
     assert len(seen) == 5
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pixel_statistics_are_those_of_the_training_part(channels):
-    images = noise(50, channels, 9, 9)
-    mean, std = pixel_statistics(images)
-    assert np.allclose(mean, (images / 255).mean((0, 2, 3)), atol=1e-12)
-    assert np.allclose(std, (images / 255).std((0, 2, 3)), atol=1e-12)
 
 
 def test_standardising_goes_there_and_back(class_folders):

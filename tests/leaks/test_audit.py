@@ -22,6 +22,7 @@ from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.cli import measuring
 from medddist.data.parts import Data, Part
+from medddist.data.scaling import Scaling
 from medddist.leaks import answers, audit, shadows
 from medddist.leaks.answers import log_odds
 from medddist.leaks.audit import broken, candidates_of
@@ -61,8 +62,7 @@ def puzzling(count: int = 150) -> Data:
         ("a", "b", "c"),
         "puzzling" * 4,
         "made up",
-        pixel_mean=(0.5,),
-        pixel_std=(0.29,),
+        scaling=Scaling((0.5,), (0.29,)),
     )
 
 
@@ -470,7 +470,7 @@ def test_shadows_have_other_data_are_kept_and_gone_on_with(tmp_path, monkeypatch
     )
     assert (
         len(first.data.train) + len(second.data.train) == 300
-        and first.data.pixel_mean == one.data.pixel_mean
+        and first.data.scaling == one.data.scaling
     )
     inside, scores = shadows.shadow_scores(one, 0, asked, 0)
     assert (

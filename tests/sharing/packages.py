@@ -18,6 +18,7 @@ from safetensors.torch import save
 from small import CLASSES, SIZE_PX, labelled, tiny_distill, tiny_evaluation, tiny_teachers
 
 from medddist.data.parts import Data, Part
+from medddist.data.scaling import Scaling
 from medddist.method.matching import Distilled
 from medddist.sharing import archive as container
 from medddist.sharing.manifest import DATA, MANIFEST
@@ -34,7 +35,7 @@ def data() -> Data:
         pixels = (images * 40 + 100).clamp(0, 255).to(torch.uint8).numpy()
         return Part(pixels, labels.numpy(), np.arange(count))
 
-    names, statistics = ("a", "b", "c"), {"pixel_mean": (0.4,), "pixel_std": (0.16,)}
+    names, statistics = ("a", "b", "c"), {"scaling": Scaling((0.4,), (0.16,))}
     return Data(
         part(24, 0), part(9, 1), part(18, 2), names, "0123456789abcdef" * 2, "made up", **statistics
     )

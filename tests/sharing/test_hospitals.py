@@ -15,6 +15,7 @@ from test_study import tiny_study
 
 from medddist.base.errors import InputError
 from medddist.data.parts import Data, Part
+from medddist.data.scaling import Scaling
 from medddist.measure import metrics
 from medddist.method.networks import initial_parameters
 from medddist.method.training import train
@@ -46,8 +47,7 @@ def of_two(counts=(60, 24, 36), origins=NAMES) -> Data:
         "two of them " * 2,
         "made up",
         origin_names=origins,
-        pixel_mean=(0.4,),
-        pixel_std=(0.16,),
+        scaling=Scaling((0.4,), (0.16,)),
     )
 
 
@@ -90,9 +90,7 @@ def test_every_image_is_at_its_hospital_and_test_images_stay_test_images():
         assert len(mine.train) + len(mine.validation) == 42 and not set(mine.train.groups) & set(
             mine.validation.groups
         )
-        assert (
-            mine.validation.class_counts(CLASSES) > 0
-        ).all() and mine.pixel_mean != data.pixel_mean
+        assert (mine.validation.class_counts(CLASSES) > 0).all() and mine.scaling != data.scaling
     assert len({mine.fingerprint for mine in own.values()} | {data.fingerprint}) == 3
 
 
@@ -146,7 +144,7 @@ def test_a_union_is_all_images_in_one_scaling(packages):
     for part, package in zip(both.images.split([len(package) for package in opened]), opened):
         pixels = package.manifest.pixels
         torch.testing.assert_close(
-            part * both.std[0] + both.mean[0],
+            part * both.scaling.std[0] + both.scaling.mean[0],
             package.images * pixels.std[0] + pixels.mean[0],
             atol=1e-5,
             rtol=0,
@@ -159,7 +157,8 @@ def test_a_union_is_all_images_in_one_scaling(packages):
     ).recipe.learning_rate == pytest.approx(opened[0].step_size)
     uint8 = np.full((1, 1, 2, 2), 51, np.uint8)
     torch.testing.assert_close(
-        both.standardised(uint8), torch.full((1, 1, 2, 2), (0.2 - both.mean[0]) / both.std[0])
+        both.standardised(uint8),
+        torch.full((1, 1, 2, 2), (0.2 - both.scaling.mean[0]) / both.scaling.std[0]),
     )
 
 

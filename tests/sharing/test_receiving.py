@@ -17,6 +17,7 @@ from test_cli import TINY, options, run
 from test_study import made_up, tiny_study
 
 from medddist.base.errors import InputError
+from medddist.data.scaling import Scaling
 from medddist.measure import metrics
 from medddist.sharing import receiving
 from medddist.sharing.reading import open_package
@@ -209,7 +210,7 @@ def test_classes_in_another_order_are_put_in_the_packages(small, monkeypatch):
 
 def test_pixels_are_scaled_as_the_package_says_and_not_as_the_receivers(small):
     trained = small.train(1, "cpu")
-    brighter = dataclasses.replace(packages.data(), pixel_mean=(0.9,), pixel_std=(0.5,))
+    brighter = dataclasses.replace(packages.data(), scaling=Scaling((0.9,), (0.5,)))
     assert np.array_equal(
         trained.scores(brighter, 100)["confusion"],
         trained.scores(packages.data(), 100)["confusion"],
@@ -311,7 +312,7 @@ def moved(one, levels: float, first: int = 0):
     result, data = one.distillation(), one.data
     real = data.train.images[:6].astype(np.float32)
     others = np.where(real > 127, real - levels, real + levels)
-    images = torch.from_numpy((others / 255 - data.pixel_mean[0]) / data.pixel_std[0]).float()
+    images = torch.from_numpy((others / 255 - data.scaling.mean[0]) / data.scaling.std[0]).float()
     images[:first] = torch.randn(images[:first].shape, generator=torch.Generator().manual_seed(0))
     labels = torch.from_numpy(data.train.labels[:6])
     released = dataclasses.replace(result.distilled, images=images, labels=labels)

@@ -34,6 +34,7 @@ from medddist.base.files import read_json, write_json
 from medddist.base.progress import silent
 from medddist.base.seeds import generator
 from medddist.data.parts import Data, Part
+from medddist.data.scaling import Scaling
 from medddist.method import evaluate, teachers
 from medddist.method.distill import Distillation
 from medddist.method.evaluate import random_real, trained_networks
@@ -74,8 +75,7 @@ def made_up(shuffle_test: bool = False, fingerprint: str = "made up") -> Data:
         ("a", "b", "c"),
         fingerprint,
         "made up",
-        pixel_mean=(0.4,),
-        pixel_std=(0.16,),
+        scaling=Scaling((0.4,), (0.16,)),
     )
 
 

@@ -38,6 +38,7 @@ from medddist.base.errors import InputError
 from medddist.base.files import digest
 from medddist.base.settings import Settings
 from medddist.base.threads import shared_threads
+from medddist.data.scaling import Scaling
 from medddist.method.augment import augment, draw
 from medddist.method.networks import Network
 from medddist.method.training import Diverged, Recipe, TrainingState, rate_factor
@@ -45,10 +46,6 @@ from medddist.method.training import Diverged, Recipe, TrainingState, rate_facto
 if TYPE_CHECKING:
     from medddist.data import Data
 
-PIXEL_MEAN, PIXEL_STD = (
-    0.5,
-    0.25,
-)  # instead of the training images' own, which would have to be paid for
 LOCAL = (  # of a study with teachers.privacy: everything but its packages
     "scores, audits, logs and caches are exact figures of the real images and not covered by "
     "teachers.privacy; keep them"
@@ -137,25 +134,21 @@ def refuse_unprotected(teachers, distill) -> None:
         )
 
 
-def has_fixed_scaling(mean: tuple[float, ...], std: tuple[float, ...]) -> bool:
-    """Whether pixels are scaled by the public constants, in every channel."""
-    return set(mean) == {PIXEL_MEAN} and set(std) == {PIXEL_STD}
+def public_scaling(channels: int) -> Scaling:
+    """Return the constants that replace the training images' own, which epsilon does not cover."""
+    return Scaling((0.5,) * channels, (0.25,) * channels)
 
 
 def fixed_scaling(data: Data) -> Data:
-    """The data with pixels scaled by constants, and a fingerprint that tells them from those scaled
-    by their own statistics.
+    """Return the data in `public_scaling`, under a fingerprint of its own.
 
     Data in that scaling already are returned as they are.
     """
-    if has_fixed_scaling(data.pixel_mean, data.pixel_std):
+    public = public_scaling(data.channels)
+    if data.scaling == public:
         return data
-    name = digest([data.fingerprint, PIXEL_MEAN, PIXEL_STD])
-    constants = {
-        "pixel_mean": (PIXEL_MEAN,) * data.channels,
-        "pixel_std": (PIXEL_STD,) * data.channels,
-    }
-    return replace(data, fingerprint=name + data.fingerprint[:16], **constants)
+    name = digest([data.fingerprint, public.mean[0], public.std[0]])
+    return replace(data, fingerprint=name + data.fingerprint[:16], scaling=public)
 
 
 def stand_in(

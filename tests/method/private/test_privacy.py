@@ -24,6 +24,7 @@ from medddist import cli
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.data.parts import Data, Part
+from medddist.data.scaling import Scaling
 from medddist.method.augment import NO_AUGMENTATION
 from medddist.method.fast.derivatives import gradient
 from medddist.method.networks import initial_parameters
@@ -265,7 +266,7 @@ def test_a_profile_without_it_names_its_results_as_before():
 def test_pixels_are_scaled_by_constants_under_another_fingerprint():
     data = made_up(fingerprint=NAME)
     fixed = fixed_scaling(data)
-    assert (fixed.pixel_mean, fixed.pixel_std) == ((0.5,), (0.25,)) and fixed.train is data.train
+    assert fixed.scaling == Scaling((0.5,), (0.25,)) and fixed.train is data.train
     assert len(fixed.fingerprint) == 32 and fixed.fingerprint != data.fingerprint
 
 
@@ -360,7 +361,7 @@ def private_set(
         return Part(pixels, labels, groups, np.arange(count) // CLASSES % 2)
 
     parts = [part(count, number) for number, count in enumerate(counts)]
-    own = {"pixel_mean": (0.4 * dark,) * channels, "pixel_std": (0.1 + seed / 100,) * channels}
+    own = {"scaling": Scaling((0.4 * dark,) * channels, (0.1 + seed / 100,) * channels)}
     named = {"origin_names": ("north", "south"), "notes": notes}
     return Data(*parts, ("a", "b", "c"), f"{seed:032x}", name, **named, **own)
 
@@ -556,8 +557,8 @@ def test_the_command_says_no_more_of_files_of_other_names_and_sizes(tmp_path, mo
 
 def test_whoever_derives_a_study_gets_the_public_scaling(tmp_path):
     one = tiny_study(tmp_path, private_set(), **PROTECTED)
-    public = ((0.5,), (0.25,))
-    scaling = lambda study: (study.data.pixel_mean, study.data.pixel_std)
+    public = Scaling((0.5,), (0.25,))
+    scaling = lambda study: study.data.scaling
     assert (
         scaling(one)
         == scaling(one.with_(data=SETS["few"]))
@@ -565,9 +566,9 @@ def test_whoever_derives_a_study_gets_the_public_scaling(tmp_path):
         == public
     )
     assert scaling(study_of(one, of_hospitals(private_set())["north"])) == public
-    assert all(
-        (own.pixel_mean, own.pixel_std) == public for own in of_hospitals(one.data).values()
-    ), "pictures are drawn by it"
+    assert all(own.scaling == public for own in of_hospitals(one.data).values()), (
+        "pictures are drawn by it"
+    )
     one.data = SETS["few"]
     assert scaling(one) == public
     assert np.array_equal(
@@ -575,7 +576,7 @@ def test_whoever_derives_a_study_gets_the_public_scaling(tmp_path):
         (SETS["few"].train.images / 255 - 0.5).astype(np.float32) / 0.25,
     )
     plain = tiny_study(tmp_path, private_set())
-    assert scaling(plain) == ((0.4,), (0.1,)) and scaling(plain.with_(one.profile)) == public
+    assert scaling(plain) == Scaling((0.4,), (0.1,)) and scaling(plain.with_(one.profile)) == public
 
 
 def test_the_public_scaling_is_chosen_once():
