@@ -1,4 +1,5 @@
-# make book | test | test-all | results | sweep | publish | clean        PROFILE=smoke|demo|real|paper        DATA=phantom|path
+# make book | test | test-all | results | sweep | publish | clean
+# make book         PROFILE=smoke|demo|real|paper|path of a .yaml        DATA=phantom|path        OUT=folder for cached results
 # make test         WORKERS=auto: processes, as many as there are cores but 4 at most; 0: in this process
 # make sweep        SWEEP=images_per_class|smoke|path of a .yaml        DATA=phantom|path        CLUSTER=slurm        JOBS=1
 # Each target installs what it needs into .venv/ first. Runs write under build/ alone.
@@ -25,32 +26,41 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 # What the caller named, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
 
-# DATA is relative to here (with make -C: or to where make was called); what is wrong with it is said before anything long.
-ifneq ($(DATA),phantom)
-  DATA_FOUND := $(shell if [ -e $(call quoted,$(DATA)) ]; then printf %s $(call quoted,$(DATA)); \
-    elif [ -e $(call quoted,$(PWD)/$(DATA)) ]; then printf %s $(call quoted,$(PWD)/$(DATA)); fi)
-  ifeq ($(DATA_FOUND),)
-    $(error DATA=$(DATA): there is no such file or folder; give an existing one, or leave DATA out for the phantom)
-  endif
-else
-  DATA_FOUND := phantom
-endif
-ifeq ($(wildcard medddist/profiles/$(PROFILE).yaml),)
-  $(error PROFILE=$(PROFILE): there is no such profile; choose one of $(basename $(notdir $(wildcard medddist/profiles/*.yaml))))
+# A path is relative to here or, with make -C, to where make was called. A missing one is refused before anything long starts.
+existing = $(shell if [ -e $(call quoted,$(1)) ]; then printf %s $(call quoted,$(1)); \
+    elif [ -e $(call quoted,$(PWD)/$(1)) ]; then printf %s $(call quoted,$(PWD)/$(1)); fi)
+
+DATA_FOUND := $(if $(filter-out phantom,$(DATA)),$(call existing,$(DATA)),phantom)
+ifeq ($(DATA_FOUND),)
+  $(error DATA=$(DATA): there is no such file or folder; give an existing one, or leave DATA out for the phantom)
 endif
 
-RUN := build/$(PROFILE)
+# PROFILE is a name from medddist/profiles or the path of a .yaml file, whose name is then the run's.
+ifneq ($(filter %.yaml %.yml,$(lastword $(PROFILE))),)
+  PROFILE_FOUND := $(call existing,$(PROFILE))
+  ifeq ($(PROFILE_FOUND),)
+    $(error PROFILE=$(PROFILE): there is no such file; give an existing .yaml file, as `medddist init` writes one)
+  endif
+else
+  PROFILE_FOUND := $(PROFILE)
+  ifeq ($(wildcard medddist/profiles/$(PROFILE).yaml),)
+    $(error PROFILE=$(PROFILE): there is no such profile; \
+      choose one of $(basename $(notdir $(wildcard medddist/profiles/*.yaml))), or give the path of a .yaml file)
+  endif
+endif
+
+RUN := build/$(shell basename $(call quoted,$(PROFILE_FOUND)) | sed 's/\.ya\{0,1\}ml$$//; s/[^A-Za-z0-9_.-]/_/g')
 unexport PYTHONPATH PYTHONHOME
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help install book test test-all results sweep publish clean
 
 help:
-	@echo 'make book      the study on DATA (the phantom) with PROFILE (demo), as $(RUN)/html/index.html'
+	@echo 'make book      the study of DATA (phantom) with PROFILE (demo), as $(RUN)/html/index.html'
 	@echo 'make test      unit tests, the smoke study, the strict build of the book'
 	@echo 'make test-all  the same with the long tests'
-	@echo 'make results   the figures of record, results/*.json'
-	@echo 'make sweep     a table over images a class and seeds, results/sweep-*.csv; with CLUSTER=slurm as its jobs'
+	@echo 'make results   the reference results, results/*.json'
+	@echo 'make sweep     a table over images per class and seeds, results/sweep-*.csv; CLUSTER=slurm runs it as jobs'
 	@echo 'make publish   the notebooks of the default book, beside their scripts'
 	@echo 'make clean     removes build/, not .venv/'
 
@@ -69,7 +79,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 book: $(INSTALLED)
 	@mkdir -p $(RUN)
 	@rm -rf $(RUN)/.snakemake/sources
-	@PROFILE=$(call quoted,$(PROFILE)) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) \
+	@PROFILE=$(call quoted,$(PROFILE_FOUND)) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) \
 	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores all --nolock \
 	  --rerun-incomplete --quiet all --runtime-source-cache-path $(call quoted,$(CURDIR)/$(RUN)/.snakemake/sources)
 	@echo 'the book: $(RUN)/html/index.html'
@@ -83,7 +93,7 @@ test-all: $(INSTALLED)
 	$(PY) -m pytest $(IN_WORKERS)
 
 results: $(INSTALLED)
-	$(PY) -m medddist results --profile $(call quoted,$(PROFILE)) --data $(call quoted,$(DATA_FOUND))
+	$(PY) -m medddist results --profile $(call quoted,$(PROFILE_FOUND)) --data $(call quoted,$(DATA_FOUND))
 
 # A sweep that was killed goes on where it was: --rerun-incomplete, and what its points had kept.
 SWEEP_FILE := $(if $(filter %.yaml %.yml,$(SWEEP)),$(SWEEP),workflow/sweeps/$(SWEEP).yaml)

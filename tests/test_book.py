@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,8 +15,10 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_mistakes import pictures
 
 ROOT = Path(__file__).resolve().parent.parent
+PROFILES = ROOT / "medddist" / "profiles"
 PINS = dict(
     line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line
 )
@@ -247,21 +251,53 @@ def test_a_notebook_may_use_all_cores():
     assert "--cores 1" not in (ROOT / "Makefile").read_text()
 
 
-# --- make -----------------------------------------------------------------------------------------
-# -----------------
+# --- make ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "asked, told",
     [
         ("DATA=no such/folder", "DATA=no such/folder: there is no such file or folder"),
-        ("PROFILE=nosuch", "PROFILE=nosuch: there is no such profile; choose one of"),
+        ("PROFILE=nosuch", "PROFILE=nosuch: there is no such profile; choose one of demo"),
+        ("PROFILE=no such/p.yaml", "PROFILE=no such/p.yaml: there is no such file; give an"),
     ],
 )
 def test_make_refuses_at_once_in_one_line(asked, told):
     done = make("book", asked, capture_output=True, timeout=20)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and told in line and not done.stdout
+
+
+def test_a_profiles_path_names_the_run_by_its_stem(tmp_path):
+    profile = tmp_path / "it's" / "my images.yaml"
+    profile.parent.mkdir()
+    profile.write_text("name: mine\n")
+    done = make("-n", "-o", ".venv/.installed", "book", f"PROFILE={profile}", capture_output=True)
+    assert done.returncode == 0, done.stderr
+    (given,) = re.findall(r"PROFILE=('.*') DATA=", done.stdout)
+    assert shlex.split(given) == [str(profile)]
+    assert "--directory build/my_images " in done.stdout
+    assert done.stdout.endswith("build/my_images/html/index.html'\n")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_profiles_path_and_your_own_images_make_the_same_book(tmp_path):
+    """No hospital is known of these images, so what asks about hospitals is left out."""
+    pictures(tmp_path / "images", healthy=160, ill=120)
+    profile = tmp_path / "own_images.yaml"
+    profile.write_text(f"name: own_images\n{(PROFILES / 'smoke.yaml').read_text()}")
+    built = ROOT / "build" / profile.stem
+    try:
+        given = f"DATA={tmp_path / 'images'}", f"PROFILE={profile}", f"OUT={tmp_path / 'out'}"
+        done = make("book", *given, capture_output=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        pages = {page.stem: page for page in (built / "html" / "notebooks").glob("*.html")}
+        assert pages.keys() == {script.stem for script in (ROOT / "notebooks").glob("[0-9]*.py")}
+        of_hospitals = pages["08_hospitals"].read_text(encoding="utf-8")
+        assert "Left out for these data" in of_hospitals and "give origins" in of_hospitals
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

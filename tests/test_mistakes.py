@@ -61,7 +61,6 @@ MISTAKES = {  # what: the command, in a folder that `made` has filled
     "a profile with an unknown setting": "teachers --profile mine.yaml",
     "a profile written over": "init good --write mine.yaml",
     "a class folder without images": "init hollow",
-    "a study in a folder that is not empty": "new-study good --data phantom",
     "a package that was cut off": "verify cut.zip",
     "a package that is not there": "train set.zip --data good",
 }

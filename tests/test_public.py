@@ -15,7 +15,7 @@ import pytest
 import medddist
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = sorted(path for path in (ROOT / "medddist").rglob("*.py") if "template" not in path.parts)
+MODULES = sorted((ROOT / "medddist").rglob("*.py"))
 
 
 @pytest.mark.parametrize("name", medddist.__all__)

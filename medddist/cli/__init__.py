@@ -20,7 +20,6 @@ INTERRUPTED = 130  # as shells say it: 128 and the number of SIGINT
 SECTIONS = {  # headings of `medddist --help`, and what each command is for in a few words
     "Start": {
         "init": "look at a folder of images, write a profile that fits",
-        "new-study": "a folder with these notebooks, set to your data",
         "prepare": "read the data, deal them into parts, say what is there",
         "estimate": "time, memory and disk of each step, before it starts",
     },

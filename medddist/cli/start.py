@@ -83,58 +83,6 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     tell({"found": found.as_json(), "profile": str(path), **about}, as_json, lines)
 
 
-@click.command("new-study")
-@click.argument("folder")
-@click.option("--data", required=True, help="Data of one's own, as in every other command.")
-@click.option(
-    "--profile",
-    help="smoke, demo, real, paper, or a .yaml file; by default one made to fit, as by `init`.",
-)
-@click.option(
-    "--minutes", type=click.FloatRange(min=1), default=60, show_default=True, help="As in `init`."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@DEBUG
-def new_study(folder, data, profile, minutes, device) -> None:
-    """Start a study of one's own in FOLDER: these notebooks with one's data, and a book that `make
-    book` builds there.
-    """
-    from medddist.base.compute import device_named
-    from medddist.data import is_phantom
-    from medddist.init.first_profile import fitting_profile, left_out, name_of, write_profile
-    from medddist.init.survey import surveyed
-    from medddist.new_study import PROFILE, require_room_for, write_study
-    from medddist.study.profile import load_profile
-
-    target, progress = Path(folder), Bar()
-    require_room_for(target)
-    tell_of_a_phantom_here(data)
-    if not is_phantom(data) and not Path(data).exists():
-        raise InputError(
-            data, "no such folder or .npz file", "give 'phantom', a folder of images or an .npz"
-        )
-    source = data if is_phantom(data) else str(Path(data).resolve())
-    try:
-        found = None if profile and is_phantom(data) else surveyed(data, progress)
-        made, about = (
-            (load_profile(profile), {})
-            if profile
-            else fitting_profile(found, name_of(data), device_named(device), minutes)
-        )
-        if found and found.unreadable:
-            made = made.changed({"data.skip_unreadable": True})
-    finally:
-        progress.close()
-    write_profile(made, target / PROFILE, source, about)
-    write_study(target, source, f"Dataset distillation of {name_of(data)}")
-    skipped = [left_out(len(found.unreadable))] if found and found.unreadable else []
-    tell(
-        {},
-        False,
-        [*skipped, f"{folder}: a study of {source}", f"next: make -C {shlex.quote(folder)} book"],
-    )
-
-
 @click.command()
 @study_options(profile="demo")
 @click.option(

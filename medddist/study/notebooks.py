@@ -85,36 +85,10 @@ def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
     """
     if out:
         return Path(out).expanduser()
-    return _top(start) / "build" / "artifacts"
-
-
-def _top(start: Path | None = None) -> Path:
-    """The clone, or the study of one's own, that `start` lies in; `start` itself where there is
-    none.
-    """
     here = (start or Path.cwd()).resolve()
-    return next(
-        (
-            folder
-            for folder in (here, *here.parents)
-            if (folder / "workflow" / "Snakefile").is_file()
-        ),
-        here,
-    )
-
-
-def profile_file(name: str, start: Path | None = None) -> str:
-    """A profile's name as it is; the path of a .yaml that is not here is looked for at the top of
-    the clone or study.
-    """
-    path = Path(name)
-    if (
-        path.suffix in (".yaml", ".yml")
-        and not path.is_absolute()
-        and not ((start or Path.cwd()) / path).exists()
-    ):
-        return str(_top(start) / path)
-    return name
+    is_top = lambda folder: (folder / "workflow" / "Snakefile").is_file()
+    top = next((folder for folder in (here, *here.parents) if is_top(folder)), here)
+    return top / "build" / "artifacts"
 
 
 def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
@@ -128,9 +102,8 @@ def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
     from medddist.study.study import Study
 
     keep_freed_memory()
-    profile = load_profile(
-        profile_file(given.profile), changes_from(given.overrides.split()) | dict(changes or {})
-    )
+    changed = changes_from(given.overrides.split()) | dict(changes or {})
+    profile = load_profile(given.profile, changed)
     return Study(profile, given.data, artifacts_folder(given.out), progress=Bar())
 
 

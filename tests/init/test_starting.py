@@ -1,17 +1,12 @@
-"""From a folder of images to a profile that can be run, and to a study of one's own."""
+"""From a folder of images to a profile that can be run."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import tomllib
 
 import pytest
 import torch
-import yaml
 from test_mistakes import pictures
 
 from medddist import cli
@@ -19,8 +14,6 @@ from medddist.base.errors import InputError
 from medddist.init import first_profile as starting
 from medddist.init.first_profile import FEWEST_ITERATIONS, SIZES, _shape, _work, fitting_profile, name_of, write_profile
 from medddist.init.survey import surveyed
-from medddist.new_study import PAGES, PROFILE, with_defaults, without_links, write_study
-from medddist.study.notebooks import profile_file
 from medddist.study.profile import load_profile
 
 
@@ -140,11 +133,6 @@ def test_init_says_that_it_leaves_unreadable_files_out_and_not_that_the_user_sho
     assert (
         "the profile leaves out the 1 file that cannot be read (data.skip_unreadable: true)" in said
     )
-    assert cli.exit_code(["new-study", "mine", "--data", "images", "--profile", "smoke"]) == 0
-    assert (
-        "the profile leaves out the 1 file that cannot be read (data.skip_unreadable: true)"
-        in capsys.readouterr().out
-    )
 
 
 def test_init_and_the_report_from_the_command_line(tmp_path, monkeypatch, capsys):
@@ -159,129 +147,3 @@ def test_init_and_the_report_from_the_command_line(tmp_path, monkeypatch, capsys
     )
     assert load_profile("images.yaml").name == "images"
     assert cli.exit_code(["init", "images"]) == 2
-
-
-# ---- a study of one's own ------------------------------------------------------------------------
-
-
-def test_the_notebooks_defaults_are_ones_own_and_nothing_else_changes():
-    script = 'profile: str = "demo"  # help\ndata: str = "phantom"  # help\nother: str = "profile: str"\n'
-    changed = with_defaults(script, profile="study.yaml", data='C:\\my "images"')
-    assert (
-        changed
-        == 'profile: str = "study.yaml"  # help\ndata: str = "C:\\\\my \\"images\\""  # help\nother: str = "profile: str"\n'
-    )
-    with pytest.raises(ValueError, match="0 lines declare"):
-        with_defaults("x = 1\n", data="phantom")
-
-
-def test_a_study_has_all_that_its_book_names(tmp_path):
-    write_study(tmp_path, "/data/my $ images", "Mine")
-    contents = yaml.safe_load((tmp_path / "_toc.yml").read_text())
-    chapters = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
-    assert "notebooks/01_data" in chapters and "method" in chapters and "results" not in chapters
-    assert {f"notebooks/{script.stem}" for script in (tmp_path / "notebooks").glob("*.py")} == {
-        c for c in chapters if "/" in c
-    }
-    assert 'data: str = "/data/my $ images"' in (tmp_path / "notebooks" / "01_data.py").read_text()
-    assert "DATA ?= /data/my $$ images" in (tmp_path / "Makefile").read_text()
-    assert (
-        "OWNER" not in (tmp_path / "README.md").read_text()
-        and "launch_buttons" not in (tmp_path / "_config.yml").read_text()
-    )
-    assert all(
-        (tmp_path / "book" / name).exists()
-        for name in (
-            "_config.yml",
-            "_toc.yml",
-            "notebooks",
-            "assets/tex-svg.js",
-            "extensions/pages.py",
-        )
-    )
-
-
-def test_every_asset_that_a_studys_pages_or_configuration_refer_to_is_in_the_study_and_in_a_wheel(
-    root, tmp_path
-):
-    write_study(tmp_path, "phantom", "Mine")
-    book, config = tmp_path / "book", yaml.safe_load((tmp_path / "_config.yml").read_text())
-    sphinx = config["sphinx"]["config"]
-    pages = [*book.glob("*.md"), *(tmp_path / "notebooks").glob("*.py")]
-    named = {
-        found
-        for page in pages
-        for found in re.findall(r"\bassets/[\w./-]+\w", page.read_text(encoding="utf-8"))
-    }
-    named |= {f"assets/{name}" for name in (*sphinx["html_css_files"], sphinx["mathjax_path"])} | {
-        config["html"]["favicon"]
-    }
-    assert {"assets/flow.svg", "assets/book.css", "assets/favicon.svg"} <= named
-    assert not [name for name in sorted(named) if not (book / name).is_file()]
-    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"][
-        "package-data"
-    ]["medddist"]
-    shipped = {
-        path.relative_to(root / "medddist").as_posix()
-        for pattern in patterns
-        for path in (root / "medddist").glob(pattern)
-    }
-    assert {f"template/book/{name}" for name in PAGES} <= shipped
-
-
-def test_links_to_pages_that_a_study_has_not_are_words():
-    page = (
-        "# M\n\n[日本語](method_ja.md)\n\nSee [](performance.md), [the costs](cost.md) and "
-        "[](references.md).\n"
-    )
-    assert (
-        without_links(page, {"references"})
-        == "# M\n\nSee medddist's page on performance, the costs and [](references.md).\n"
-    )
-
-
-def test_a_notebook_finds_the_studys_profile_from_where_it_lies(tmp_path):
-    write_study(tmp_path, "phantom", "Mine")
-    (tmp_path / PROFILE).write_text("name: study\n")
-    assert profile_file(PROFILE, tmp_path / "notebooks") == str(tmp_path / PROFILE)
-    assert profile_file(PROFILE, tmp_path) == PROFILE and profile_file("demo", tmp_path) == "demo"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_a_study_of_ones_own_builds_its_book(tmp_path):
-    """Of a folder of images whose hospitals nobody knows: what asks about hospitals is left out."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DATA", "PROFILE", "OUT")
-    }
-    pictures(tmp_path / "images", healthy=160, ill=120)
-    command = [
-        sys.executable,
-        "-m",
-        "medddist",
-        "new-study",
-        str(tmp_path / "mine"),
-        "--data",
-        str(tmp_path / "images"),
-        "--profile",
-        "smoke",
-    ]
-    subprocess.run(command, check=True, env=environment)
-    done = subprocess.run(
-        ["make", "-C", str(tmp_path / "mine"), "book"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    pages = {
-        page.stem
-        for page in (tmp_path / "mine" / "build" / "study" / "html" / "notebooks").glob("*.html")
-    }
-    assert pages == {script.stem for script in (tmp_path / "mine" / "notebooks").glob("*.py")}
-    of_hospitals = (
-        tmp_path / "mine" / "build" / "study" / "html" / "notebooks" / "08_hospitals.html"
-    ).read_text()
-    assert "Left out for these data" in of_hospitals and "give origins" in of_hospitals
