@@ -58,7 +58,7 @@ def init(folder, write, minutes, report, device, as_json) -> None:
     progress, name = Bar(), name_of(folder)
     path = Path(write or f"{name}.yaml")
     if path.exists():
-        raise InputError(path, "is there already", "remove it, or name another file with --write")
+        raise InputError(path, "already exists", "remove it, or name another file with --write")
     try:
         found = surveyed(folder, progress)
     finally:

@@ -1,5 +1,5 @@
-"""A first profile for somebody's own images: one of the package's, made to fit the images, this
-machine and the time that there is.
+"""Make a first profile for your own images: `demo`, fitted to the images, this machine and the time
+available.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import yaml
 from medddist.base import machine
 from medddist.base.errors import InputError
 from medddist.base.files import write_bytes
-from medddist.base.settings import parsed
 from medddist.data import is_phantom
 from medddist.estimates import memory_bytes, seconds, speeds, work
 from medddist.init.survey import Survey
@@ -23,153 +22,137 @@ from medddist.study.scores import METHODS
 from medddist.study.work import Shape, Unit, Work
 
 BASE = "demo"
-SIZES = (
-    (10, 400),
-    (8, 300),
-    (6, 200),
-    (4, 100),
-    (3, 60),
-    (2, 40),
-)  # teachers and iterations, the first that there is time for is taken
-FEWEST_ITERATIONS = (
-    100  # below which few training images give no gain over the initial ones; see `_no_gain`
-)
+SIZES = ((10, 400), (8, 300), (6, 200), (4, 100), (3, 60), (2, 40))  # teachers and iterations
+FEWEST_ITERATIONS = 100  # fewer give no gain where training images are few; see `_no_gain`
 FEW_TRAINING_IMAGES = 2000  # of all classes
-FEWEST_TRAINING_IMAGES = 500  # of all classes, below which no more are left out to save time
+FEWEST_TRAINING_IMAGES = 500  # of all classes; no fewer are used to save time
 TEST, VALIDATION = 0.2, 0.1  # `DataSettings`' fractions
 
 
 def fitting_profile(
-    found: Survey, name: str, device: torch.device, minutes: float
+    survey: Survey, name: str, device: torch.device, minutes: float
 ) -> tuple[Profile, dict]:
-    """(a profile for a survey's images, {seconds, memory_bytes, chosen}) so that teachers, distill
-    and evaluate take up to `minutes`.
+    """Fit `demo` to the images and to the time for teachers, distillation and evaluation.
 
-    It is `demo` with fewer images a class where the smallest class has few, and as many teachers
-    and iterations as there is time for; where even the fewest take longer, training images are left
-    out. `chosen` says each of these in a line. Raises InputError where a class is too small for any
-    study.
+    It distils fewer images per class where the smallest class has few, with the most teachers and
+    iterations that there is time for. Where even the fewest take longer, it uses fewer training
+    images.
+
+    Args:
+        survey: of the images.
+        name: of the profile.
+        device: where the study will run.
+        minutes: available.
+
+    Returns:
+        The profile, and `{seconds, memory_bytes, chosen}`; `chosen` explains each choice in a line.
+
+    Raises:
+        InputError: a class is too small for any study.
     """
-    whole = _shape(found, load_profile(BASE, {"data.images": None})).train
-    for images in (whole >> halvings for halvings in range(32)):
-        changes, chosen = _to_the_images(found, images / whole)
-        changes["data.images"] = images if images < whole else None
+    available = _shape(survey, load_profile(BASE, {"data.images": None})).train
+    images, fits = available, None
+    while True:
+        changes, chosen = _changes_for(survey, images / available)
+        changes["data.images"] = images if images < available else None
         base = load_profile(BASE, changes).model_copy(update={"name": name})
-        shape = _shape(found, base)
+        profiles = [_of_size(base, *size) for size in SIZES]
+        shape = _shape(survey, base)
         speed = speeds(base, shape, device)
-        for teachers, iterations in SIZES:
-            profile = base.changed(
-                {
-                    "teachers.teachers": teachers,
-                    "distill.iterations": iterations,
-                    "distill.select_every": max(iterations // 4, 1),
-                }
-            )
-            needed = sum(seconds(units, speed) for units in _work(profile, shape))
-            if needed <= 60 * minutes:
-                break
-        if (
-            needed <= 60 * minutes
-            or images // 2 < FEWEST_TRAINING_IMAGES
-            or not _distilled_a_class(found, images / whole / 2)
-        ):
+        needed = [total_seconds(speed, profile, shape) for profile in profiles]
+        fits = next((k for k, time in enumerate(needed) if time <= 60 * minutes), None)
+        images //= 2
+        too_few = images < FEWEST_TRAINING_IMAGES or not _per_class(survey, images / available)
+        if fits is not None or too_few:
             break
-    told = (
-        f"what {minutes:g} min are enough for here"
-        if needed <= 60 * minutes
-        else f"the least there is, and {minutes:g} min are not enough for it here"
-    )
-    chosen.append(f"{teachers} teachers and {iterations} iterations: {told}")
+    size = len(SIZES) - 1 if fits is None else fits
+    profile, (teachers, iterations) = profiles[size], SIZES[size]
+    reason = f"the most that fit into {minutes:g} min here"
+    if fits is None:
+        reason = f"the fewest; {minutes:g} min are not enough for them here"
+    chosen.append(f"{teachers} teachers and {iterations} iterations: {reason}")
     if iterations < FEWEST_ITERATIONS and shape.train < FEW_TRAINING_IMAGES:
-        chosen.append(_no_gain(found, profile, speed, minutes))
+        chosen.append(_no_gain(survey, profile, speed, minutes))
     if profile.data.images:
-        chosen.append(
-            f"{profile.data.images} training images of all, to save time: set data.images to "
-            "null to use all"
-        )
+        saved = f"only {profile.data.images} training images, to save time"
+        chosen.append(f"{saved}; set data.images to null to use all")
     memory = max(memory_bytes(profile, shape, units) for units in _work(profile, shape))
-    return profile, {"seconds": needed, "memory_bytes": memory, "chosen": chosen}
+    return profile, {"seconds": needed[size], "memory_bytes": memory, "chosen": chosen}
+
+
+def _of_size(profile: Profile, teachers: int, iterations: int, **changes) -> Profile:
+    numbers = {"teachers.teachers": teachers, "distill.iterations": iterations}
+    return profile.changed({**numbers, "distill.select_every": max(iterations // 4, 1)} | changes)
 
 
 def _no_gain(
-    found: Survey, profile: Profile, speed: Callable[[Unit], float], minutes: float
+    survey: Survey, profile: Profile, speed: Callable[[Unit], float], minutes: float
 ) -> str:
-    """What too few iterations mean, and how many minutes would be enough.
+    """Warn of too few iterations, and name the minutes that would be enough.
 
-    Measured with `demo`'s settings, two teachers and 600 radiographs for training: balanced
-    accuracy on 985 validation images was 0.692 at the start, 0.699 after 40 iterations, 0.725 after
-    60 and 0.722 after 100. A study with as few images has some 70 for validation, on which such a
-    gain is less than one standard error (0.05). With 2000 it was 0.680 at the start and 0.745 after
-    40: there 40 are enough.
+    Measured with `demo`'s settings, two teachers and 600 training radiographs: balanced accuracy on
+    985 validation images was 0.692 at the start, 0.699 after 40 iterations, 0.725 after 60 and
+    0.722 after 100. Such a study has some 70 validation images, on which the gain is less than one
+    standard error (0.05). With 2000 training images it was 0.680 at the start and 0.745 after 40.
     """
-    teachers, iterations = min(
-        (size for size in SIZES if size[1] >= FEWEST_ITERATIONS), key=lambda size: size[1]
-    )
-    enough = profile.changed(
-        {"teachers.teachers": teachers, "distill.iterations": iterations, "data.images": None}
-    )
-    left = sum(seconds(units, speed) for units in _work(enough, _shape(found, enough)))
-    needed = math.ceil(1.25 * left / 60)
-    needed = max(needed, math.ceil(minutes) + 1)
+    size = min(size for size in SIZES if size[1] >= FEWEST_ITERATIONS)
+    enough = _of_size(profile, *size, **{"data.images": None})
+    needed = math.ceil(1.25 * total_seconds(speed, enough, _shape(survey, enough)) / 60)
     return (
-        f"with {minutes:g} min expect no gain over the initial images; --minutes {needed} or "
-        "more may be enough"
+        f"with {minutes:g} min expect no gain over the initial images; --minutes "
+        f"{max(needed, math.ceil(minutes) + 1)} or more may be enough"
     )
 
 
-def _distilled_a_class(found: Survey, share: float = 1.0) -> int:
-    """How many images a class are distilled where this share of those for training is used: up to
-    20, of four of the smallest class one.
-    """
-    return min(20, int(share * min(found.counts.values()) * (1 - TEST) * (1 - VALIDATION)) // 4)
+def _training_images(count: float) -> int:
+    return int(count * (1 - TEST) * (1 - VALIDATION))
 
 
-def _to_the_images(found: Survey, share: float) -> tuple[dict, list[str]]:
-    """Settings that follow from how many images there are, of which this share of those for
-    training is used; and why, a line each.
+def _per_class(survey: Survey, share: float) -> int:
+    """Distilled images per class: up to 20, one per four of the smallest class that are used."""
+    return min(20, _training_images(share * min(survey.counts.values())) // 4)
+
+
+def _changes_for(survey: Survey, share: float) -> tuple[dict, list[str]]:
+    """Choose settings by the number of images, where `share` of the training images is used.
+
+    Returns:
+        The changes to `demo`, and a line on each.
     """
-    smallest, per_class = min(found.counts, key=found.counts.get), _distilled_a_class(found, share)
-    training = int(share * found.counts[smallest] * (1 - TEST) * (1 - VALIDATION))
+    counts, classes = survey.counts, len(survey.class_names)
+    smallest, per_class = min(counts, key=counts.get), _per_class(survey, share)
     if per_class < 1:
-        raise InputError(
-            found.source,
-            f"class {smallest!r} has {found.counts[smallest]} images, 6 are the least to "
-            "start with",
-            "add images",
-        )
+        reason = f"class {smallest!r} has {counts[smallest]} images, at least 6 are needed"
+        raise InputError(survey.source, reason, "add images")
     changes: dict = {"distill.images_per_class": per_class}
+    training = _training_images(share * counts[smallest])
     chosen = [
-        f"{per_class} distilled images a class: {smallest}, the smallest class, has about "
-        f"{training} for training"
+        f"{per_class} distilled images per class: {smallest}, the smallest class, has about "
+        f"{training} training images"
     ]
-    if 2 * per_class * len(found.class_names) < 40:
-        changes["distill.batch_size"] = per_class * len(found.class_names)
-    unseen = len(found.counts) * (
-        int(found.counts[smallest] * TEST * 0.9) // 2
-    )  # that set an audit's threshold; the split may deal out fewer
-    if unseen < 99:  # of which the highest score is exceeded by one in a hundred
-        changes["audit.false_positives"] = least = min(math.ceil(1000 / (unseen + 1)) / 1000, 0.5)
+    if 2 * per_class * classes < 40:
+        changes["distill.batch_size"] = per_class * classes
+    # Unseen images set an audit's threshold. One in a hundred of them exceeds the highest score.
+    unseen = len(counts) * (int(counts[smallest] * TEST * 0.9) // 2)
+    if unseen < 99:
+        changes["audit.false_positives"] = rate = min(math.ceil(1000 / (unseen + 1)) / 1000, 0.5)
         chosen.append(
-            f"audit.false_positives {least:g}: with so few test images of {smallest} a "
-            "smaller share cannot be seen, and an audit may show nothing"
+            f"audit.false_positives {rate:g}: {smallest} has too few test images for a lower rate, "
+            "and an audit may show nothing"
         )
-    if found.unreadable:
+    if survey.unreadable:
         changes["data.skip_unreadable"] = True
-        chosen.append(left_out(len(found.unreadable)))
+        number = len(survey.unreadable)
+        files = "1 unreadable file" if number == 1 else f"{number} unreadable files"
+        chosen.append(f"the profile leaves out {files} (data.skip_unreadable: true)")
     return changes, chosen
 
 
-def left_out(count: int) -> str:
-    """What a profile made here does with files that cannot be read."""
-    files = "1 file" if count == 1 else f"{count} files"
-    return f"the profile leaves out the {files} that cannot be read (data.skip_unreadable: true)"
-
-
-def _shape(found: Survey, profile: Profile) -> Shape:
-    total = len(found.labels)
+def _shape(survey: Survey, profile: Profile) -> Shape:
+    total = len(survey.labels)
     test, validation = int(total * TEST), int(total * (1 - TEST) * VALIDATION)
     train = min(total - test - validation, profile.data.images or total)
-    size = profile.data.channels, len(found.class_names), profile.data.image_size_px
+    size = profile.data.channels, len(survey.class_names), profile.data.image_size_px
     return Shape(train, validation, test, *size)
 
 
@@ -180,33 +163,49 @@ def _work(profile: Profile, shape: Shape) -> list[Work]:
     return [work(profile, shape, step, results) for step, results in missing.items()]
 
 
+def total_seconds(speed: Callable[[Unit], float], profile: Profile, shape: Shape) -> float:
+    """Estimate the seconds of teachers, distillation and evaluation together."""
+    return sum(seconds(units, speed) for units in _work(profile, shape))
+
+
 def write_profile(profile: Profile, path: Path, source: str, about: dict) -> None:
-    """The profile as YAML that says at its top what it is for and, where that is known, what it
-    needs and takes. Raises InputError for a file that is there already.
+    """Write the profile as YAML, headed by what it is for, needs and takes.
+
+    Args:
+        profile: to write.
+        path: of the new file.
+        source: of the images.
+        about: what `fitting_profile` returned beside the profile.
+
+    Raises:
+        InputError: the file already exists.
     """
-    path = Path(path)
-    if path.exists():
-        raise InputError(path, "is there already", "remove it, or name another file with --write")
-    head = [f"# {profile.name}: made by medddist for {source}."]
-    if about:
-        head += [
-            f"# Needs: {machine.told_bytes(about['memory_bytes'])} of memory. Takes: about "
-            f"{machine.told_time(about['seconds'])} where it was made"
-            " (teachers, distill, evaluate).",
-            "# Chosen here, all else is as in the package's demo:",
-            *(f"# - {line}" for line in about["chosen"]),
-        ]
+    refuse_existing(path)
+    memory, time = machine.told_bytes(about["memory_bytes"]), machine.told_time(about["seconds"])
+    head = [
+        f"{profile.name}: made by medddist for {source}.",
+        f"Needs: {memory} of memory. Takes: about {time} where it was made (teachers, distill, "
+        "evaluate).",
+        f"Chosen here; all else is as in {BASE}:",
+        *(f"- {line}" for line in about["chosen"]),
+    ]
+    comment = "".join(f"# {' '.join(line.split())}\n" for line in head)
     values = profile.model_dump(mode="json", exclude_defaults=True)
-    text = (
-        "\n".join(" ".join(line.split()) for line in head)
-        + "\n"
-        + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-    )
-    write_bytes(path, text.encode())
-    parsed(Profile, yaml.safe_load(text), str(path))  # what was written is what is read
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    write_bytes(path, (comment + text).encode())
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse to overwrite a profile.
+
+    Raises:
+        InputError: the file already exists.
+    """
+    if Path(path).exists():
+        raise InputError(path, "already exists", "remove it, or name another file with --write")
 
 
 def name_of(source: str | Path) -> str:
-    """A profile's name from a data source's: letters, digits and underscores."""
+    """Name a profile by its images: letters, digits and underscores."""
     stem = str(source) if is_phantom(source) else Path(source).resolve().stem
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in stem).strip("_") or "study"

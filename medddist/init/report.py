@@ -1,4 +1,4 @@
-"""A survey as one HTML file with its pictures inside, for the eyes of those who may see the images."""
+"""Write a survey as one HTML file that holds its pictures, for those who may see the images."""
 
 from __future__ import annotations
 
@@ -15,103 +15,75 @@ from medddist.base.seeds import numpy_generator
 from medddist.init.survey import Survey, survey_lines
 
 EXAMPLES = 8  # pictures of each class
-MOST_FILES = 50  # unreadable files that are named
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:right}
-td:first-child,th:first-child{text-align:left}.warning{border-left:.3rem solid #c60;padding-left:1rem}"""
+MOST_ROWS = 50  # of a table
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0}
+td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:right}
+td:first-child,th:first-child{text-align:left}
+.warning{border-left:.3rem solid #c60;padding-left:1rem}
+"""
+WARNING = "This page shows images. If they are of patients, it may go only where the images may."
+EXPLANATION = """
+Each number is the balanced accuracy with which a property alone predicts the class, on images that
+its rule was not made from. A network that sees such a property can predict the class without a look
+at the disease. The frame is the outer eighth of the image at each side."""
 
 
-def write_report(found: Survey, path: Path, further: Sequence[str] = ()) -> None:
-    """The page at `path`, whole or not at all; `further` lines stand below what was found, such as
-    how long a run will take.
+def write_report(survey: Survey, path: Path, further: Sequence[str] = ()) -> None:
+    """Write the page at `path`, whole or not at all, with `further` lines below the findings.
 
     Its owner alone may read it (0600): it shows images of the source.
     """
-    write_bytes(path, page(found, further).encode("utf-8", "backslashreplace"), private=True)
+    text = page(survey, further)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), private=True)
 
 
-def page(found: Survey, further: Sequence[str] = ()) -> str:
-    title = f"What is in {html.escape(found.source)}"
+def page(survey: Survey, further: Sequence[str] = ()) -> str:
+    """Return the page's HTML."""
+    title = f"What is in {html.escape(survey.source)}"
+    rows_of = lambda k: np.flatnonzero(survey.labels == k)
+    random, classes = numpy_generator(0, "examples"), list(enumerate(survey.class_names))
+    examples = {name: random.permutation(rows_of(k))[:EXAMPLES] for k, name in classes}
+    pictures = {name: [survey.pictures[k][None] / 255 for k in examples[name]] for name in examples}
+    means = {name: [survey.pictures[rows_of(k)].mean(0)[None] / 255] for k, name in classes}
+    brightness = survey.pictures.reshape(len(survey.labels), -1).mean(1) / 255
+    counts = pd.DataFrame({"images": survey.counts})
     parts = [
-        f"<h1>{title}</h1>",
-        '<p class="warning">This page shows images. If they are of patients, it may go only where the images may.</p>',
-        _list(survey_lines(found)),
-        *([_list(further)] if further else []),
+        f'<h1>{title}</h1><p class="warning">{WARNING}</p>',
+        _list(survey_lines(survey)),
+        _list(further),
         "<h2>Classes</h2>",
+        _picture(figures.class_counts(counts), "Bars: images of each class"),
         _picture(
-            figures.class_counts(pd.DataFrame({"images": found.counts})),
-            "Bars: images of each class",
-        ),
-        _picture(
-            figures.sheet(_examples(found), "Some of each class, drawn at random"),
+            figures.sheet(pictures, "Some of each class, drawn at random"),
             "Images drawn at random, a row for each class",
         ),
+        _picture(figures.sheet(means, "The mean of each class"), "The mean image of each class"),
+        f"<h2>What predicts the class other than the disease (shortcuts)</h2><p>{EXPLANATION}</p>",
+        _shortcut_table(survey),
         _picture(
-            figures.sheet(_means(found), "The mean of each class"), "The mean image of each class"
-        ),
-        "<h2>What gives the class away too easily</h2>",
-        "<p>How well each property alone tells the class, as balanced accuracy on images "
-        "that the rule was not made from. Classes, once told"
-        " by such a property, can be told by a network without a look at the disease. The "
-        "frame is the outer eighth of the image at each side.</p>",
-        _table(
-            [_trait_row(trait) for trait in found.traits],
-            ["property", "tells the class", "chance", "suspected"],
-        ),
-        _picture(
-            figures.brightness(
-                found.pictures.reshape(len(found.labels), -1).mean(1) / 255,
-                found.labels,
-                found.class_names,
-            ),
-            "Brightness by class",
+            figures.brightness(brightness, survey.labels, survey.class_names), "Brightness by class"
         ),
     ]
-    if found.origins:
-        rows = [
-            [origin, *(counts[name] for name in found.class_names)]
-            for origin, counts in found.origins.items()
-        ]
-        parts += ["<h2>Origins</h2>", _table(rows, ["origin", *found.class_names])]
-    for what, counts in (("Sizes", found.sizes), ("Formats", found.kinds)):
+    if survey.origins:
+        table = pd.DataFrame.from_dict(survey.origins, orient="index", columns=survey.class_names)
+        parts += ["<h2>Origins (sites)</h2>", _table(table.rename_axis("origin").reset_index())]
+    for heading, counts in (("Sizes", survey.sizes), ("Formats", survey.kinds)):
         if counts:
-            parts += [
-                f"<h2>{what}</h2>",
-                _table(list(counts.items())[:MOST_FILES], [what.lower(), "images"]),
-            ]
-    if found.unreadable:
-        parts += [
-            "<h2>Files that cannot be read</h2>",
-            _table(list(found.unreadable)[:MOST_FILES], ["file", "why"]),
-        ]
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style><body>{"".join(parts)}</body></html>\n'
+            table = pd.DataFrame(counts.items(), columns=[heading.lower(), "images"])
+            parts += [f"<h2>{heading}</h2>", _table(table)]
+    if survey.unreadable:
+        table = pd.DataFrame(survey.unreadable, columns=["file", "reason"])
+        parts += ["<h2>Unreadable files</h2>", _table(table)]
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+    return f"{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
 
 
-def _examples(found: Survey) -> dict[str, list[np.ndarray]]:
-    random = numpy_generator(0, "examples")
-    return {
-        name: [
-            found.pictures[i][None] / 255
-            for i in random.permutation(np.flatnonzero(found.labels == k))[:EXAMPLES]
-        ]
-        for k, name in enumerate(found.class_names)
-    }
-
-
-def _means(found: Survey) -> dict[str, list[np.ndarray]]:
-    return {
-        name: [found.pictures[found.labels == k].mean(0)[None] / 255]
-        for k, name in enumerate(found.class_names)
-    }
-
-
-def _trait_row(trait: dict) -> list[str]:
-    return [
-        trait["what"],
-        f"{trait['tells_the_class']:.2f}",
-        f"{trait['chance']:.2f}",
-        "yes" if trait["suspected"] else "no",
-    ]
+def _shortcut_table(survey: Survey) -> str:
+    names = {"what": "property", "tells_the_class": "balanced accuracy"}
+    table = pd.DataFrame(survey.traits).drop(columns="values").rename(columns=names)
+    return _table(table.assign(suspected=table["suspected"].map({True: "yes", False: "no"})))
 
 
 def _picture(figure, alt: str) -> str:
@@ -122,13 +94,6 @@ def _list(lines: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _table(rows: Sequence[Sequence], header: Sequence[str]) -> str:
-    cell = lambda kind, value: f"<{kind}>{html.escape(str(value))}</{kind}>"
-    lines = [("th", header), *(("td", row) for row in rows)]
-    return (
-        "<table>"
-        + "".join(
-            "<tr>" + "".join(cell(kind, value) for value in row) + "</tr>" for kind, row in lines
-        )
-        + "</table>"
-    )
+def _table(table: pd.DataFrame) -> str:
+    with pd.option_context("display.max_colwidth", None):
+        return table.head(MOST_ROWS).to_html(index=False, border=0, float_format="{:.2f}".format)

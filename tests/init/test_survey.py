@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medddist.base.errors import InputError
-from medddist.init import survey
+from medddist.init import shortcuts
 from medddist.init.report import page, write_report
 from medddist.init.survey import survey_lines, surveyed
 from medddist.measure.probes import cross_validated_probe
@@ -55,14 +55,15 @@ def test_what_is_there_is_counted(tmp_path):
         ("a/broken.png", "cannot be read as an image (no image format is recognised in it)"),
     )
     text = "\n".join(survey_lines(found))
+    assert "no shortcut suspected; only tried: " in text
     assert (
         "82 images of 2 classes: a 42, b 40" in text
         and "the first is a/broken.png" in text
-        and "copies: 2 of the images" in text
+        and "copies: 2 images have the pixels of another; " in text
     )
     assert (
-        "contradictions: 2 images have the pixels of one of another class; the first are "
-        "a/claimed.png and b/img0.png" in text
+        "contradictions: 2 images have a copy in another class; the first are a/claimed.png and "
+        "b/img0.png" in text
     )
     json.dumps(found.as_json(), allow_nan=False)
 
@@ -72,7 +73,7 @@ def test_what_is_there_is_counted(tmp_path):
     [
         ({"size": 40}, {"size in pixels"}),
         ({"ending": ".jpg"}, {"format and mode"}),
-        ({"prefix": "north"}, {"beginning of the file's name"}),
+        ({"prefix": "north"}, {"beginning of the file name"}),
         ({"frame": 0}, {"frame of the image"}),
         ({}, set()),
     ],
@@ -89,7 +90,7 @@ def test_no_image_of_the_border_is_both_learned_from_and_chosen_by(tmp_path, mon
         seen.append(groups)
         return cross_validated_probe(rows, groups)
 
-    monkeypatch.setattr(survey, "cross_validated_probe", watched)
+    monkeypatch.setattr(shortcuts, "cross_validated_probe", watched)
     folder = folder_of(tmp_path)
     (folder / "a" / "copy.png").write_bytes((folder / "a" / "img0.png").read_bytes())
     surveyed(folder)
@@ -106,9 +107,7 @@ def test_names_that_repeat_the_class_name_no_source(tmp_path):
     for name in "ab":
         for file in (folder / name).iterdir():
             file.rename(file.with_name(f"{name}-{file.name.removeprefix('img')}"))
-    assert "beginning of the file's name" not in {
-        trait["what"] for trait in surveyed(folder).traits
-    }
+    assert "beginning of the file name" not in {trait["what"] for trait in surveyed(folder).traits}
 
 
 def test_sites_are_held_against_the_classes(tmp_path):
@@ -120,7 +119,7 @@ def test_sites_are_held_against_the_classes(tmp_path):
     ]
     (folder / "labels.csv").write_text("\n".join(["file,label,site", *rows]))
     found = surveyed(folder)
-    (origin,) = [trait for trait in found.traits if trait["what"] == "origin"]
+    (origin,) = [trait for trait in found.traits if trait["what"] == "origin (site)"]
     assert origin["suspected"] and origin["tells_the_class"] == pytest.approx(0.9)
     assert found.origins == {"north": {"a": 36, "b": 4}, "south": {"a": 4, "b": 36}}
 
