@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medddist.baselines.architectures import ARCHITECTURES
 from medddist.baselines.transfer import Unavailable, imagenet_weights
 from medddist.comparison.contenders import (
     CONDENSED,
@@ -55,6 +56,11 @@ TABLES = {
 OF_THE_STUDY = ("full_teacher", "full_good", "majority")  # scored by the study itself
 MADE = ("distilled", *CONDENSED)  # images that are calculated, not taken
 METRICS = ("accuracy", "balanced_accuracy")
+RELATIONS = {
+    "ahead": "are ahead of",
+    "behind": "are behind",
+    "not told apart": "show no significant difference from",
+}
 
 
 @dataclass(frozen=True)
@@ -404,25 +410,27 @@ def verdict(difference: float, p_corrected: float | None, level: float = 0.05) -
 
 
 def verdict_lines(rows: list[dict], metric: str = "balanced_accuracy") -> list[str]:
-    """For each table, which rows the distilled images are ahead of, behind, and not told apart
-    from.
+    """Say for each table which rows the distilled images are ahead of, behind, or not
+    significantly different from; a line each.
     """
     lines = []
     for table in dict.fromkeys(row["table"] for row in rows if "distilled_lead" in row):
-        leads = {
-            f"{row['label']} ({row['network']})": row["distilled_lead"][metric]["verdict"]
-            for row in rows
-            if row["table"] == table and "distilled_lead" in row
-        }
-        for word in ("ahead", "behind", "not told apart"):
-            names = [name for name, found in leads.items() if found == word]
-            joined = {
-                "ahead": "ahead of",
-                "behind": "BEHIND",
-                "not told apart": "not told apart from",
-            }[word]
+        own = [row for row in rows if row["table"] == table and "distilled_lead" in row]
+        for word, relation in RELATIONS.items():
+            chosen = [row for row in own if row["distilled_lead"][metric]["verdict"] == word]
             lines.append(
-                f"{TABLES[table]}: in {metric.replace('_', ' ')} the distilled images are "
-                f"{joined} {', '.join(names) or 'none'}"
+                f"{TABLES[table]}, {metric.replace('_', ' ')}: the distilled images {relation} "
+                f"{_named(chosen) or 'none'}"
             )
     return lines
+
+
+def _named(rows: list[dict]) -> str:
+    """Name rows by their methods, each with its networks in brackets."""
+    networks: dict[str, list[str]] = {}
+    for row in rows:
+        networks.setdefault(row["label"], []).append(ARCHITECTURES.get(row["network"], ""))
+    return "; ".join(
+        f"{label} ({' / '.join(names)})" if any(names) else label
+        for label, names in networks.items()
+    )
