@@ -1,85 +1,67 @@
-"""The long audit's text, from results/audit-*.json."""
+"""The text of the long audit, from results/audit-*.json."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from workflow.words import today
+
 ATTACKS = {"loss": "loss", "lira": "LiRA"}
 GROUPS = {
-    "starting": "images it started from",
+    "starting": "initial images of the released set",
     "others": "other training images",
     "unseen": "unseen images (negative control)",
 }
+POSITIVE = "real images used for training (positive control)"
+MISSING = (
+    "Not measured yet. `.venv/bin/medddist audit --profile lira --save results` measures it, and "
+    "continues where it was stopped."
+)
+HEAD = "| attack | images | found | expected by chance | area under the curve |"
 
 
 def records(folder: Path) -> dict[str, dict]:
-    """Of audit-*.json in a folder, by their names."""
+    """Read audit-*.json of a folder, by name."""
     return {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("audit-*.json"))
     }
 
 
-def text(found: dict[str, dict]) -> str:
-    """Each record's table, in MyST."""
-    told = (
-        []
-        if found
-        else [
-            "Not measured yet: `medddist audit --profile lira --save results` does, and goes "
-            "on where it was stopped.",
-            "",
-        ]
-    )
-    for name, record in found.items():
+def text(records: dict[str, dict]) -> str:
+    """Write each record's table, in MyST."""
+    lines = [] if records else [MISSING, ""]
+    for name, record in records.items():
         settings = record["audit"]["settings"]
-        told += [
-            f"False positives {settings['false_positives']:g}, {settings['shadows']} shadow "
-            f"distillations (`{name}`):",
+        lines += [
+            f"**At a false-positive rate of {settings['false_positives']:g}**, with "
+            f"{settings['shadows']} shadow distillations (`results/{name}.json`):",
             "",
-        ]
-        told += [
-            "| attack | asked about | found | by chance | area under the curve |",
+            HEAD,
             "|---" * 5 + "|",
         ]
-        for attack, of in record["audit"]["membership"].items():
-            rows = {
-                "real images that networks were trained on (positive control)": of[
-                    "positive_control"
-                ]["control"]
-            }
-            rows |= {
-                said: of["released"][group]
-                for group, said in GROUPS.items()
-                if group in of["released"]
-            }
-            told += [_row(ATTACKS[attack], said, row) for said, row in rows.items()]
-        told += [
-            "",
-            *(
-                f"- {reason}"
-                for reason in record["broken"]
-                or ["Both controls were as they have to be, for each attack."]
-            ),
-            "",
-        ]
-    return "\n".join(told)
+        for attack, parts in record["audit"]["membership"].items():
+            lines.append(_row(ATTACKS[attack], POSITIVE, parts["positive_control"]["control"]))
+            lines += [
+                _row(ATTACKS[attack], label, parts["released"][group])
+                for group, label in GROUPS.items()
+                if group in parts["released"]
+            ]
+        reasons = [f"- {today(reason)}" for reason in record["broken"]]
+        lines += ["", *(reasons or ["Both controls behaved as expected for each attack."]), ""]
+    return "\n".join(lines)
 
 
-def _row(attack: str, said: str, row: dict) -> str:
+def _row(attack: str, label: str, row: dict) -> str:
     hits, area = row["true_positives"], row["auc"]
-    share = (
-        f"{hits['count']} of {hits['of']}: {hits['share']:.3f} [{hits['low']:.3f}, "
-        f"{hits['high']:.3f}]"
-    )
+    share = f"{hits['share']:.3f} [{hits['low']:.3f}, {hits['high']:.3f}]"
     low, high = row["by_chance"]
-    return (
-        f"| {attack} | {said} | {share} | {low} to {high} | {area['auc']:.3f} "
-        f"[{area['low']:.3f}, {area['high']:.3f}] |"
-    )
+    auc = f"{area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]"
+    counted = f"{hits['count']} of {hits['of']}: {share}"
+    return f"| {attack} | {label} | {counted} | {low} to {high} | {auc} |"
 
 
-def pictures(found: dict[str, dict]) -> dict:
-    """None."""
+def pictures(records: dict[str, dict]) -> dict:
+    """Return no pictures: the audit is a table."""
     return {}

@@ -1,7 +1,7 @@
-"""The book as HTML from a copy of its sources and the notebooks just executed, so that no tracked
-file changes.
+"""Builds the book as HTML from a copy of its sources and of the notebooks just executed, so that
+no tracked file changes.
 
-python workflow/book.py build/demo/notebooks build/demo/html
+    python workflow/book.py build/demo/notebooks build/demo/html
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP_LEVEL = (
-    "_config.yml",
-    "_toc.yml",
-    "README.md",
-    "CITATION.cff",
-    "CHANGELOG.md",
-)  # what pages may refer to
+# files that pages may refer to
+TOP_LEVEL = ("_config.yml", "_toc.yml", "README.md", "CITATION.cff", "CHANGELOG.md")
 FOLDERS = ("book", "results")
 
 
 def copy_of_the_sources(folder: Path, notebooks: Path) -> None:
-    """`folder`, anew: the tree as the book sees it, links included, with `notebooks` in the place
-    of the committed ones.
+    """Write `folder` again: the tree as the book sees it, links included, with `notebooks` in
+    place of the committed ones.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -43,7 +38,7 @@ def copy_of_the_sources(folder: Path, notebooks: Path) -> None:
 
 
 def build(source: Path, output: Path) -> int:
-    """Exit code of Jupyter Book; its messages are shown only where it fails or warns."""
+    """Run Jupyter Book and return its exit code; show its messages only if it fails or warns."""
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
         "build",

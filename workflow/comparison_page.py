@@ -1,6 +1,4 @@
-"""The page of the comparison's figures of record: its text and its pictures, from
-results/compare-*.json.
-"""
+"""The text and the pictures of the comparison's reference results, from results/compare-*.json."""
 
 from __future__ import annotations
 
@@ -10,11 +8,33 @@ from pathlib import Path
 from medddist import figures
 from medddist.baselines.architectures import ARCHITECTURES
 from medddist.comparison.tables import TABLES, verdict_lines
-from workflow.words import mark, with_interval
+from workflow.words import data_of, difference, mark, relabelled, with_interval
+
+TITLES = {
+    "released": "(a) With images that may leave the hospital",
+    "inside": "(b) With all training images inside the hospital",
+    "unseen": "Networks that never saw the distillation",
+}
+NETWORKS = ARCHITECTURES | {"imagenet_resnet18": "ResNet-18"}
+VERDICTS = {"ahead": "ahead", "behind": "behind"}
+NOT_SIGNIFICANT = "no significant difference"
+HEAD = (
+    "method",
+    "network",
+    "accuracy",
+    "balanced accuracy",
+    "distilled minus method, balanced accuracy",
+    "bytes",
+    "real images leave",
+    "seconds",
+)
+PROBES_HEAD = ("features", "network", "balanced accuracy", "minus random features", "collapsed")
+ON_THE_PHANTOM = "On the phantom, trained on sites that are {} and tested on sites that are {}"
+SITES = {"balanced": "balanced over classes", "confounded": "confounded with classes"}
 
 
 def records(folder: Path) -> dict[str, dict]:
-    """The records of compare-*.json in a folder, by their names."""
+    """Read compare-*.json of a folder, by name."""
     return {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("compare-*.json"))
@@ -22,170 +42,142 @@ def records(folder: Path) -> dict[str, dict]:
 
 
 def text(records: dict[str, dict]) -> str:
-    """Each record's protocol in figures, its verdicts, and its tables, in MyST."""
-    told = []
+    """Write each record's protocol, verdicts and tables, in MyST."""
+    lines = []
     for name, record in records.items():
-        rows, settings = record["rows"], record["settings"]
-        compare, pretrain = settings["compare"], settings["compare"]["pretrain"]
-        lists = {what: ", ".join(map(str, compare[what])) for what in ("learning_rates", "grid")}
-        told += [
-            f"## {name}",
-            "",
-            f"{settings['distill']['images_per_class']} labelled images a class; "
-            f"{compare['evaluation_seeds']} evaluation seeds; {compare['epochs']} epochs in "
-            "batches of"
-            f" {compare['batch_size']}; learning rates {lists['learning_rates']}; factors of "
-            f"a method's own learning rate {lists['grid']}. A preparation"
-            f" processes at most {2 * pretrain['released_steps'] * pretrain['batch_size']:,} "
-            "images in (a) and"
-            f" {2 * pretrain['inside_steps'] * pretrain['batch_size']:,} in (b).",
-            "",
-            *("\n".join(f"- {line}." for line in verdict_lines(rows)).splitlines()),
-            "",
-            *mark(record),
-        ]
-        for table, title in TABLES.items():
-            told += [
-                f"### {title}",
-                "",
-                *_picture_of(name, table, title),
-                *_compared([row for row in rows if row["table"] == table]),
-                "",
-            ]
-        told += [
-            "### What linear probes read from self-supervised features",
-            "",
-            *_probes([row for row in rows if row["table"] == "probe"]),
-            "",
-        ]
-        told += _origins(record["origins"])
-    return "\n".join(told)
+        rows = relabelled(record["rows"])
+        lines += [f"## On {data_of(record)}", "", _protocol(record["settings"]), ""]
+        lines += [*(f"- {line}." for line in verdict_lines(rows)), "", *mark(record)]
+        for table, title in TITLES.items():
+            shown = [row for row in rows if row["table"] == table]
+            lines += [f"### {title}", "", *_picture(f"{name}-{table}", title, shown)]
+            lines += [*_scores(shown), ""]
+        probes = [row for row in rows if row["table"] == "probe"]
+        lines += ["### Linear probes on self-supervised features", "", *_probes(probes), ""]
+        lines += _sources(record["origins"])
+    return "\n".join(lines)
 
 
-def _picture_of(name: str, table: str, title: str) -> list[str]:
-    alt = f":alt: Accuracy and balanced accuracy of every row of the table {title}, with intervals"
-    return [f"```{{image}} assets/{name}-{table}.png", alt, ":width: 100%", "```", ""]
+def _protocol(settings: dict) -> str:
+    compare, pretrain = settings["compare"], settings["compare"]["pretrain"]
+    rates, factors = (", ".join(map(str, compare[name])) for name in ("learning_rates", "grid"))
+    released, inside = (
+        2 * pretrain[steps] * pretrain["batch_size"] for steps in ("released_steps", "inside_steps")
+    )
+    return (
+        f"Protocol: {settings['distill']['images_per_class']} labelled images per class; "
+        f"{compare['evaluation_seeds']} evaluation seeds; {compare['epochs']} epochs in batches "
+        f"of {compare['batch_size']}; learning rates {rates}; factors of a method's own learning "
+        f"rate {factors}. Preparing a method processes at most {released:,} images in (a) and "
+        f"{inside:,} in (b)."
+    )
+
+
+def _picture(name: str, title: str, rows: list[dict]) -> list[str]:
+    alt = f":alt: {title}: accuracy and balanced accuracy of each method, with intervals."
+    verdicts = [
+        row["distilled_lead"]["balanced_accuracy"]["verdict"]
+        for row in rows
+        if "distilled_lead" in row
+    ]
+    if verdicts:
+        ahead, behind = verdicts.count("ahead"), verdicts.count("behind")
+        alt += (
+            f" In balanced accuracy the distilled images are ahead of {ahead} of {len(verdicts)} "
+            f"rows, behind {behind}, and not significantly different from "
+            f"{len(verdicts) - ahead - behind}."
+        )
+    return [f"```{{image}} assets/{name}.png", alt, ":width: 100%", "```", ""]
 
 
 def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
-    """By the name of the file."""
-    found = {}
+    """Draw each table of each record, by file name."""
+    drawn = {}
     for name, record in records.items():
         for table in TABLES:
-            rows = [row for row in record["rows"] if row["table"] == table]
-            if table == "unseen":
+            rows = [row for row in relabelled(record["rows"]) if row["table"] == table]
+            if table == "unseen":  # here networks are compared, a row for each
                 rows = [
                     row
-                    | {
-                        "label": ARCHITECTURES[row["network"]],
-                        "network": row["label"],
-                        "method": "",
-                    }
+                    | {"label": ARCHITECTURES[row["network"]], "network": row["label"]}
+                    | {"method": ""}
                     for row in rows
                 ]
-            found[f"{name}-{table}"] = figures.show(
-                figures.compared(rows, ("accuracy", "balanced_accuracy")), ""
-            )
-    return found
+            figure = figures.compared(rows, ("accuracy", "balanced_accuracy"))
+            drawn[f"{name}-{table}"] = figures.show(figure, "")
+    return drawn
 
 
-def _compared(rows: list[dict]) -> list[str]:
-    lines = [
-        "| method | network | accuracy | balanced accuracy | distilled images are | bytes | "
-        "real images leave | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    lines = [" | ".join(cells) for cells in (head, *rows)]
+    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
+
+
+def _scores(rows: list[dict]) -> list[str]:
+    return _table(HEAD, [_cells(row) for row in rows])
+
+
+def _cells(row: dict) -> list[str]:
+    begin = [row["label"], NETWORKS.get(row["network"], row["network"])]
+    if row["status"] != "measured":
+        return [*begin, f"{row['status']}: {row['reason']}", *[""] * (len(HEAD) - 3)]
+    paired = row.get("distilled_lead", {}).get("balanced_accuracy")
+    verdict = VERDICTS.get(paired["verdict"], NOT_SIGNIFICANT) if paired else ""
+    return [
+        *begin,
+        with_interval(row["accuracy"]),
+        with_interval(row["balanced_accuracy"]),
+        f"{difference(paired)}, {verdict}" if paired else "",
+        f"{row['bytes_released']:,}",
+        "yes" if row["real_images_leave"] else "no",
+        "" if row["seconds"] is None else f"{row['seconds']:,.0f}",
     ]
-    for row in rows:
-        begin = f"| {row['label']} | {ARCHITECTURES.get(row['network'], row['network'])} | "
-        if row["status"] != "measured":
-            lines.append(begin + f"{row['status']}: {row['reason']} | | | | | |")
-            continue
-        lead = row.get("distilled_lead", {}).get("balanced_accuracy")
-        ahead = (
-            f"{lead['verdict']}, {lead['difference']:+.3f} [{lead['low']:+.3f}, "
-            f"{lead['high']:+.3f}]"
-            if lead
-            else ""
-        )
-        cells = [
-            with_interval(row["accuracy"]),
-            with_interval(row["balanced_accuracy"]),
-            ahead,
-            f"{row['bytes_released']:,}",
-        ]
-        cells += [
-            "yes" if row["real_images_leave"] else "no",
-            "" if row["seconds"] is None else f"{row['seconds']:,.0f}",
-        ]
-        lines.append(begin + " | ".join(cells) + " |")
-    return lines
 
 
 def _probes(rows: list[dict]) -> list[str]:
-    lines = [
-        "| features | network | balanced accuracy | over random features | collapsed |",
-        "|---|---|---|---|---|",
-    ]
+    cells = []
     for row in rows:
-        lead = row.get("lead_over_random", {}).get("balanced_accuracy")
-        over = (
-            f"{lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]" if lead else ""
-        )
-        collapsed = ("yes" if row["chosen"]["collapsed"] else "no") if lead else ""
-        lines.append(
-            f"| {row['label']} | {ARCHITECTURES[row['network']]} | "
-            f"{with_interval(row['balanced_accuracy'])} | {over} | {collapsed} |"
-        )
-    return lines
+        paired = row.get("lead_over_random", {}).get("balanced_accuracy")
+        collapsed = ("yes" if row["chosen"]["collapsed"] else "no") if paired else ""
+        score = with_interval(row["balanced_accuracy"])
+        over = difference(paired) if paired else ""
+        cells.append([row["label"], ARCHITECTURES[row["network"]], score, over, collapsed])
+    return _table(PROBES_HEAD, cells)
 
 
-def _origins(found: dict) -> list[str]:
-    lines = ["### How far the class is the origin", ""]
-    if found["class_from_origin"] is not None:
+def _sources(origins: dict) -> list[str]:
+    """Write what the source of an image says about its class."""
+    lines = ["### Does the source of an image predict its class?", ""]
+    if origins["class_from_origin"] is not None:
         lines += [
-            "Who knows an image's origin alone has balanced accuracy "
-            f"{found['class_from_origin']:.3f}.",
+            "A classifier that knows only the source of an image reaches a balanced accuracy of "
+            f"{origins['class_from_origin']:.3f}.",
             "",
         ]
-    for probe in found["probes"]:
-        of = "all images" if probe["class"] is None else probe["class"]
-        lines.append(
-            f"- A linear probe on 16 px thumbnails tells {len(probe['origins'])} origins "
-            f"apart in {of}: {with_interval(probe['balanced_accuracy'])}, chance "
-            f"{probe['chance']:.3f}."
-        )
-    each = {
-        (one["class"], one["origin"], one["images"]): {}
-        for of in found["by_origin"].values()
-        for one in of
-    }
-    for method, of in found["by_origin"].items():
-        for one in of:
-            each[one["class"], one["origin"], one["images"]][method] = with_interval(
-                one["sensitivity"]
-            )
-    if each:
-        methods = list(found["by_origin"])
-        lines += [
-            "",
-            "| class, origin (test images): share recognised | " + " | ".join(methods) + " |",
-            "|---" * (len(methods) + 1) + "|",
-        ]
-        lines += [
-            f"| {k}, {origin} ({n}) | " + " | ".join(of.get(m, "") for m in methods) + " |"
-            for (k, origin, n), of in each.items()
-        ]
-    lines.append("")
-    for row in found["confounding"]:
+    lines += [
+        f"- A linear probe on 16 px thumbnails distinguishes {len(probe['origins'])} sources "
+        f"in {probe['class'] or 'all classes'} at a balanced accuracy of "
+        f"{with_interval(probe['balanced_accuracy'])}; chance is {probe['chance']:.3f}."
+        for probe in origins["probes"]
+    ]
+    lines += [*_sensitivity_by_source(origins["by_origin"]), ""]
+    for row in origins["confounding"]:
         lost = row.get("lost", {}).get("balanced_accuracy")
-        change = (
-            f"; {lost['difference']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}] lost "
-            "against its own version"
-            if lost
-            else ""
-        )
-        lines.append(
-            f"- On the phantom, trained where sites are {row['trained_on']}, tested where "
-            f"they are {row['tested_on']}: {with_interval(row['balanced_accuracy'])}{change}."
-        )
+        change = f"; loss against the version trained on: {difference(lost)}" if lost else ""
+        versions = ON_THE_PHANTOM.format(SITES[row["trained_on"]], SITES[row["tested_on"]])
+        lines.append(f"- {versions}: {with_interval(row['balanced_accuracy'])}{change}.")
     return [*lines, ""]
+
+
+def _sensitivity_by_source(by_method: dict[str, list[dict]]) -> list[str]:
+    table: dict[tuple, list[str]] = {}
+    for rows in by_method.values():
+        for row in rows:
+            key = (row["class"], row["origin"], row["images"])
+            table.setdefault(key, []).append(with_interval(row["sensitivity"]))
+    if not table:
+        return []
+    methods = [row["label"] for row in relabelled([{"label": name} for name in by_method])]
+    head = ("sensitivity for class, source (test images)", *methods)
+    cells = [[f"{name}, {source} ({n})", *scores] for (name, source, n), scores in table.items()]
+    return ["", *_table(head, cells)]

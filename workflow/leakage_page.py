@@ -1,4 +1,4 @@
-"""The page of accuracy against leakage: its text and its pictures, from results/leakage-*.json."""
+"""The text and the pictures of accuracy against leakage, from results/leakage-*.json."""
 
 from __future__ import annotations
 
@@ -6,95 +6,98 @@ import json
 from pathlib import Path
 
 from medddist import figures
-from workflow.words import mark, with_interval
+from workflow.words import mark, relabelled, today, with_interval
+
+MISSING = (
+    "Not measured yet. `.venv/bin/medddist leakage --profile demo --data phantom --save results` "
+    "measures it, and continues where it was stopped."
+)
+HEAD = (
+    "| set | images per class | balanced accuracy | initial images found (AUC) | "
+    "other training images found (AUC) |"
+)
 
 
 def records(folder: Path) -> dict[str, dict]:
-    """Of leakage-*.json in a folder, by their names."""
+    """Read leakage-*.json of a folder, by name."""
     return {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("leakage-*.json"))
     }
 
 
-def text(found: dict[str, dict]) -> str:
-    """Each record's picture and its table, in MyST."""
-    told = (
-        []
-        if found
-        else [
-            "Not measured yet: `medddist leakage --profile demo --data phantom --save "
-            "results` does, and goes on where it was stopped.",
-            "",
-        ]
-    )
-    for name, record in found.items():
-        told += [
-            f"```{{image}} assets/{name}.png",
-            f":alt: Balanced accuracy by the area under the attack's curve ({name})",
-            ":width: 100%",
-            "```",
-            "",
-        ]
-        told += [
-            f"| `{name}` | images a class | balanced accuracy | images started from: found, "
-            "AUC | other training images: found, AUC |",
-            "|---" * 5 + "|",
-        ]
-        told += [*(_of_leakage(row) for row in record["rows"]), ""]
-        told += [
-            line.replace("These intervals", "The intervals of balanced accuracy")
+def text(records: dict[str, dict]) -> str:
+    """Write each record's picture, table and guarantees, in MyST."""
+    lines = [] if records else [MISSING, ""]
+    for name, record in records.items():
+        rows = relabelled(record["rows"])
+        lines += [f"```{{image}} assets/{name}.png", _alt(rows), ":width: 100%", "```", ""]
+        lines += [HEAD, "|---" * 5 + "|", *map(_row, rows), ""]
+        lines += [
+            line.replace("These intervals were", "The intervals of balanced accuracy were")
             for line in mark(record)
         ]
-        broken = [
-            f"- {figures.leakage_name(row)}, {row['images_per_class']} a class: {reason}"
-            for row in record["rows"]
+        weak = [
+            f"- {figures.leakage_name(row)}, {row['images_per_class']} images per class: "
+            f"{today(reason)}"
+            for row in rows
             for reason in row["broken"]
         ]
-        told += [
-            *(
-                ["Where a control was not as it has to be:", "", *broken, ""]
-                if broken
-                else ["All controls were as they have to be.", ""]
-            )
-        ]
-        told += [
-            f"Guaranteed: epsilon {p['epsilon']:.3g} at delta {p['delta']:g} for one "
-            f"{p['unit']}, teachers together: {p['composed']['teachers']}, with"
-            f" {p['composed']['steps']:,} steps "
-            f"({p['accountant']})."
-            for p in _guarantees(record)
-        ] + [""]
-    return "\n".join(told)
+        if weak:
+            lines += ["Rows whose control did not behave as expected:", "", *weak, ""]
+        else:
+            lines += ["All controls behaved as expected.", ""]
+        lines += [*map(_guarantee, _guarantees(rows)), ""]
+    return "\n".join(lines)
 
 
-def _of_leakage(row: dict) -> str:
-    score, cells = row["balanced_accuracy"], []
+def _alt(rows: list[dict]) -> str:
+    alt = ":alt: Balanced accuracy of each set against the area under the attack's curve (AUC)."
+    scores = [row["balanced_accuracy"]["mean"] for row in rows]
+    areas = [row["found"]["starting"]["auc"]["auc"] for row in rows if row["found"].get("starting")]
+    if areas:
+        alt += (
+            f" Balanced accuracy ranges from {min(scores):.3f} to {max(scores):.3f}, the AUC on "
+            f"initial images from {min(areas):.3f} to {max(areas):.3f}."
+        )
+    return alt
+
+
+def _row(row: dict) -> str:
+    cells = []
     for group in ("starting", "others"):
-        if (of := row["found"].get(group)) is None:
+        attacked = row["found"].get(group)
+        if attacked is None:
             cells.append("")
             continue
-        hits, area = of["true_positives"], of["auc"]
+        hits, area, (low, high) = attacked["true_positives"], attacked["auc"], attacked["by_chance"]
         cells.append(
-            f"{hits['count']} of {hits['of']}, by chance {of['by_chance'][0]} to "
-            f"{of['by_chance'][1]}; {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]"
+            f"{hits['count']} of {hits['of']}, by chance {low} to {high}; "
+            f"{area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]"
         )
+    score = with_interval(row["balanced_accuracy"])
+    begin = f"| {figures.leakage_name(row)} | {row['images_per_class']} | {score} | "
+    return begin + " | ".join(cells) + " |"
+
+
+def _guarantees(rows: list[dict]) -> list[dict]:
+    """List the guarantees of a record's rows, each once."""
+    stated = [row["privacy"] for row in rows if row["privacy"]]
+    return [guarantee for k, guarantee in enumerate(stated) if guarantee not in stated[:k]]
+
+
+def _guarantee(stated: dict) -> str:
+    composed = stated["composed"]
     return (
-        f"| {figures.leakage_name(row)} | {row['images_per_class']} | {with_interval(score)} | "
-        + " | ".join(cells)
-        + " |"
+        f"Guarantee of the DP-SGD rows: epsilon {stated['epsilon']:.3g} at delta "
+        f"{stated['delta']:g} for one {stated['unit']}, over all teachers together "
+        f"({composed['teachers']}) with {composed['steps']:,} steps ({stated['accountant']})."
     )
 
 
-def _guarantees(record: dict) -> list[dict]:
-    """Those of a record's rows, each once."""
-    found = [row["privacy"] for row in record["rows"] if row["privacy"]]
-    return [one for k, one in enumerate(found) if one not in found[:k]]
-
-
-def pictures(found: dict[str, dict]) -> dict[str, figures.Shown]:
-    """By the name of the file."""
+def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
+    """Draw each record, by file name."""
     return {
-        name: figures.show(figures.leakage(record["rows"], "balanced_accuracy"), "")
-        for name, record in found.items()
+        name: figures.show(figures.leakage(relabelled(record["rows"]), "balanced_accuracy"), "")
+        for name, record in records.items()
     }

@@ -1,11 +1,11 @@
-"""One notebook from its percent script: executed with papermill, whole or absent, and the same
-bytes for the same results.
+"""Makes one notebook from its percent script: executed with papermill, complete or absent, and the
+same bytes for the same results.
 
-    python workflow/notebook.py execute notebooks/01_data.py build/demo/notebooks/01_data.ipynb
-    --set profile=demo python workflow/notebook.py publish build/demo/notebooks notebooks
+    python workflow/notebook.py execute notebooks/01_data.py OUTPUT.ipynb --set profile=demo
+    python workflow/notebook.py publish build/demo/notebooks notebooks
 
-`execute` ends with 2 and one line where the notebook refused what it was given, with 1 and the
-traceback for anything else.
+`execute` exits with 2 and one line where the notebook refused its parameters or data, and with 1
+and the traceback for any other failure.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY_TOKEN = (
-    "<repository>"  # stands in the scripts for the address that _config.yml alone holds
-)
+REPOSITORY_TOKEN = "<repository>"  # in the scripts, in place of the address in _config.yml
 REFUSED = 2
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -36,9 +34,7 @@ KERNEL = {
 
 
 def from_script(script: Path) -> nbformat.NotebookNode:
-    """The notebook that a percent script stands for, not executed; cells are numbered so that no
-    identity is random.
-    """
+    """Read a percent script as a notebook without executing it; number its cells as IDs."""
     notebook = jupytext.read(script)
     notebook.metadata.update(nbformat.from_dict(KERNEL))
     for number, cell in enumerate(notebook.cells):
@@ -52,8 +48,9 @@ def repository_url() -> str:
 
 
 def execute(script: Path, output: Path, given: dict[str, str]) -> None:
-    """Run `script` with the parameters that differ from its defaults; `output` appears when all of
-    it ran.
+    """Run `script` with the parameters that differ from its defaults.
+
+    `output` appears once all of it has run.
     """
     notebook = from_script(script)
     declared = defaults(notebook)
@@ -84,8 +81,8 @@ def execute(script: Path, output: Path, given: dict[str, str]) -> None:
 
 
 def left_out(notebook: nbformat.NotebookNode, reason: str) -> nbformat.NotebookNode:
-    """The notebook up to the cell that found its question not to apply to these data, and the
-    reason in place of the rest.
+    """Cut the notebook at the cell whose question does not apply to these data, and give the reason
+    instead of the rest.
     """
     cells = [
         cell
@@ -99,21 +96,22 @@ def left_out(notebook: nbformat.NotebookNode, reason: str) -> nbformat.NotebookN
     )
     notebook.cells = [
         *cells[:failed],
-        nbformat.v4.new_markdown_cell(f"**Left out for these data**: {reason}."),
+        nbformat.v4.new_markdown_cell(f"**Not applicable to these data**: {reason}."),
     ]
     return notebook
 
 
 def defaults(notebook: nbformat.NotebookNode) -> dict[str, object]:
-    """Name to default value as the cell tagged `parameters` declares them."""
+    """Read names and default values from the cell tagged `parameters`."""
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     nodes = (node for node in ast.parse(cell.source).body if isinstance(node, ast.AnnAssign))
     return {node.target.id: ast.literal_eval(node.value) for node in nodes}
 
 
 def _like(default: object, text: str) -> object:
-    """The text as a value of the default's type; as it is where it is none, so that the notebook
-    refuses it in its own words.
+    """Read the text as a value of the default's type.
+
+    Other text stays as it is, so that the notebook refuses it with its own message.
     """
     if isinstance(default, str):
         return text
@@ -124,8 +122,9 @@ def _like(default: object, text: str) -> object:
 def without_volatile(
     notebook: nbformat.NotebookNode, given: dict[str, str]
 ) -> nbformat.NotebookNode:
-    """Without times, paths, versions and progress lines (standard error was shown while it ran),
-    and with what was asked.
+    """Remove times, paths, versions and progress lines, and note the profile and the kind of data.
+
+    Standard error was shown while the notebook ran.
     """
     shown = {"profile": given.get("profile"), "phantom": given.get("data") == "phantom"}
     notebook.metadata = nbformat.from_dict({**KERNEL, "medddist": shown})
@@ -141,15 +140,15 @@ def without_volatile(
 
 
 def publish(executed: Path, published: Path) -> int:
-    """Copy the executed notebooks beside their scripts, if they all show the default profile on the
-    phantom.
+    """Copy the executed notebooks beside their scripts, if all show the default profile on the
+    phantom; return the exit code.
     """
     scripts = sorted(published.glob("[0-9]*.py"))
     for script in scripts:
         made = executed / f"{script.stem}.ipynb"
         wrong = reason_against(script, made)
         if wrong:
-            print(f"{made}: {wrong}; run make publish, which makes it anew", file=sys.stderr)
+            print(f"{made}: {wrong}; run make publish, which executes it again", file=sys.stderr)
             return REFUSED
     for script in scripts:
         shutil.copyfile(executed / f"{script.stem}.ipynb", published / f"{script.stem}.ipynb")
@@ -158,25 +157,22 @@ def publish(executed: Path, published: Path) -> int:
 
 
 def reason_against(script: Path, made: Path) -> str:
-    """Why an executed notebook is not to be published; "" where nothing speaks against it."""
+    """Say why an executed notebook must not be published; "" if it may be."""
     if not made.is_file():
         return "missing"
     notebook = nbformat.read(made, as_version=4)
     shown = notebook.metadata.get("medddist", {})
     if shown.get("profile") != "demo" or not shown.get("phantom"):
         return (
-            "made with another profile or other data than the phantom, whose pictures may "
+            "made with another profile or with other data than the phantom, whose pictures must "
             "not be shown"
         )
-    return (
-        ""
-        if sources(notebook) == sources(from_script(script))
-        else "made from another version of its script"
-    )
+    same = sources(notebook) == sources(from_script(script))
+    return "" if same else "made from another version of its script"
 
 
 def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
-    """Type and text of each cell that the author wrote."""
+    """List type and text of each cell that the author wrote."""
     written = (
         cell
         for cell in notebook.cells
@@ -191,11 +187,11 @@ def _execute_and_tell(script: Path, output: Path, given: dict[str, str]) -> int:
     try:
         execute(script, output, given)
     except PapermillExecutionError as failed:
-        told = failed.evalue if failed.ename == "InputError" else failed
-        print(f"{script.name}: {told}", file=sys.stderr)
+        message = failed.evalue if failed.ename == "InputError" else failed
+        print(f"{script.name}: {message}", file=sys.stderr)
         return REFUSED if failed.ename == "InputError" else 1
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    print(f"{script.name}: done in {minutes}:{seconds:02d} min", file=sys.stderr)
+    print(f"{script.name}: done in {minutes} min {seconds:02d} s", file=sys.stderr)
     return 0
 
 

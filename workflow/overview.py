@@ -1,8 +1,8 @@
-"""What pages show of the default study and of the figures of record: pictures, tables and sentences
-with numbers.
+"""Writes what pages show of the default study and of the reference results: pictures, tables, and
+sentences with numbers.
 
-python -m workflow.overview            # all; the default study is computed where it is not there
-yet python -m workflow.overview records    # what comes from results/ alone, in seconds
+    python -m workflow.overview            # all; computes the default study if it is not cached
+    python -m workflow.overview records    # only what comes from results/, in seconds
 """
 
 from __future__ import annotations
@@ -27,51 +27,61 @@ from medddist.study.profile import load_profile
 from medddist.study.study import Study
 from workflow import audit_page, comparison_page, leakage_page, reliability_page
 from workflow.record_figures import growth, overview
-from workflow.words import FORMER, FORMER_JA, mark, with_interval
+from workflow.words import (
+    FORMER,
+    FORMER_JA,
+    VARIANTS,
+    data_of,
+    difference,
+    mark,
+    relabelled,
+    today,
+    variant_of,
+    with_interval,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {
+PAGES = {  # modules with `records`, `text` and `pictures` of their own
     "audit": audit_page,
     "comparison": comparison_page,
     "leakage": leakage_page,
     "reliability": reliability_page,
-}  # with records of their own: `records`, `text`, `pictures`
+}
 SHOWN = ("distilled", "random_balanced", "full_good")
 
 
 def picture(study: Study) -> figures.Shown:
+    """Draw the overview: some images of each kind, and the scores of networks trained on them."""
     result, data = study.distillation(), study.data
+    per_class = study.profile.distill.images_per_class
     first = np.concatenate(
         [np.flatnonzero(data.train.labels == k)[:4] for k in range(data.classes)]
     )
-    some = [
-        k * study.profile.distill.images_per_class + i
-        for k in range(data.classes)
-        for i in range(4)
-    ]
+    some = [k * per_class + i for k in range(data.classes) for i in range(4)]
+    distilled = result.distilled.images
     pictures = {
         f"{len(data.train):,} training images (16 of them)": data.train.images[first] / 255,
-        f"{len(result.distilled.images)} distilled images (16 of them)": data.pixels(
-            result.distilled.images[some].cpu().numpy()
+        f"{len(distilled)} distilled images (16 of them)": data.pixels(
+            distilled[some].cpu().numpy()
         ),
     }
     rows = [row for row in study.table() if row["method"] in SHOWN]
     return figures.show(overview(pictures, rows, "balanced_accuracy"), "")
 
 
-def found(study: Study) -> str:
-    """A paragraph of figures; every number is the study's or a record's."""
+def summary(study: Study) -> str:
+    """Write a paragraph about the default study; every number is the study's own."""
     rows = {row["method"]: row for row in study.table()}
-    lead = rows["random_balanced"]["distilled_lead"]["balanced_accuracy"]
+    paired = rows["random_balanced"]["distilled_lead"]["balanced_accuracy"]
     value = lambda method: f"{rows[method]['balanced_accuracy']['mean']:.3f}"
+    images = study.data.classes * study.profile.distill.images_per_class
     return (
-        "On the phantom (`demo`), networks trained on "
-        f"{4 * study.profile.distill.images_per_class} distilled images reach a balanced"
-        f" accuracy of {value('distilled')} on test, on as many random real images "
-        f"{value('random_balanced')}, on all images"
-        f" {value('full_good')}. The lead over random real images is "
-        f"{lead['difference']:+.3f}, 95 % interval"
-        f" [{lead['low']:+.3f}, {lead['high']:+.3f}].\n"
+        f"On the phantom (profile `demo`), networks trained on {images} distilled images reach a "
+        f"balanced accuracy of {value('distilled')} on test. Networks trained on an equal number "
+        f"of random real images reach {value('random_balanced')}, and networks trained on all "
+        f"images {value('full_good')}. The paired difference, distilled minus random real images, "
+        f"is {paired['difference']:+.3f} with a 95 % interval of "
+        f"[{paired['low']:+.3f}, {paired['high']:+.3f}].\n"
     )
 
 
@@ -79,15 +89,20 @@ ANSWERED = ("distilled", "random_balanced", "random_natural", "full_good", "majo
 ANSWER = {
     "head": ("trained on", "images", "balanced accuracy", "accuracy"),
     "note": (
-        "Real radiographs (`results/{file}`, {variant} teachers), {test:,} test images, 95 % "
-        "intervals."
+        "Real radiographs (`results/{file}`, {variant}), {test:,} test images. Square brackets: "
+        "95 % intervals."
     ),
     "former": FORMER,
+    "variants": VARIANTS,
 }
 ANSWER_JA = {
-    "head": ("学習に用いたもの", "枚数", "均衡正解率", "正解率"),
-    "note": "実際の胸部X線画像（`results/{file}`、教師は {variant}）、テスト画像 {test:,} 枚、角括弧内は95%区間。",
+    "head": ("学習に用いたもの", "枚数", "バランス精度", "正解率"),
+    "note": (
+        "実際の胸部X線画像（`results/{file}`、{variant}）、テスト画像 {test:,} 枚、"
+        "角括弧内は95%区間。"
+    ),
     "former": FORMER_JA,
+    "variants": {"balanced": "クラス均等に抽出した教師", "natural": "元の比率で抽出した教師"},
     "distilled": "蒸留画像",
     "random_balanced": "無作為な実画像（クラスごとに同数）",
     "random_natural": "無作為な実画像（元の比率）",
@@ -97,35 +112,29 @@ ANSWER_JA = {
 
 
 def answer(words: dict = ANSWER) -> str:
-    """The first variant of each record on real radiographs in one short table: what is trained on,
-    and what it is worth.
+    """Write the first variant of each record on real radiographs as one short table: what networks
+    are trained on, and how well they do.
     """
-    told = []
+    lines = []
     for path, record in real_records():
         variant, measured = next(iter(record["variants"].items()))
-        counts, sent = (
-            measured["data"]["counts"],
-            len(measured["data"]["class_names"])
-            * measured["settings"]["distill"]["images_per_class"],
-        )
-        images = {"full_good": sum(counts["train"]), "majority": 0}
-        rows = {row["method"]: row for row in measured["rows"]}
-        told += ["| " + " | ".join(words["head"]) + " |", "|---|--:|---|---|"]
+        data, distill = measured["data"], measured["settings"]["distill"]
+        small = len(data["class_names"]) * distill["images_per_class"]
+        images = {"full_good": sum(data["counts"]["train"]), "majority": 0}
+        rows = {row["method"]: row for row in relabelled(measured["rows"])}
+        lines += ["| " + " | ".join(words["head"]) + " |", "|---|--:|---|---|"]
         for method in filter(rows.get, ANSWERED):
-            scores = " | ".join(
-                with_interval(rows[method][metric]) for metric in ("balanced_accuracy", "accuracy")
-            )
-            told.append(
-                f"| {words.get(method, rows[method]['label'])} | {images.get(method, sent):,} "
-                f"| {scores} |"
-            )
-        told += [
-            "",
-            words["note"].format(file=path.name, variant=variant, test=sum(counts["test"])),
-            "",
-            *mark(record, words["former"]),
-        ]
-    return "\n".join(told)
+            row = rows[method]
+            label = words.get(method, row["label"])
+            scores = f"{with_interval(row['balanced_accuracy'])} | {with_interval(row['accuracy'])}"
+            lines.append(f"| {label} | {images.get(method, small):,} | {scores} |")
+        note = words["note"].format(
+            file=path.name,
+            variant=words["variants"].get(variant, variant),
+            test=sum(data["counts"]["test"]),
+        )
+        lines += ["", note, "", *mark(record, words["former"])]
+    return "\n".join(lines)
 
 
 def real_records() -> list[tuple[Path, dict]]:
@@ -136,68 +145,71 @@ def real_records() -> list[tuple[Path, dict]]:
 
 
 def real_results() -> str:
-    """A table a variant of each record on real radiographs."""
-    told = []
+    """Write a table for each variant of each record on real radiographs."""
+    lines = []
     for path, record in real_records():
         for variant, measured in record["variants"].items():
-            told += [
-                *_results_of_variant(f"{path.stem}, variant {variant}", measured),
-                *mark(record),
-            ]
-            told += [
+            rows = relabelled(measured["rows"])
+            title = variant_of(variant)
+            lines += [f"## {title[0].upper()}{title[1:]}", ""]
+            lines += [*_results_of_variant(measured, rows), *mark(record)]
+            lines += [
                 "```{image} " + f"assets/{_confusions_of(path, variant)}.png",
-                f":alt: Confusion matrices on {path.stem}, variant {variant}: rows are"
-                " true classes, columns predicted ones, as shares of the "
-                "row",
+                f":alt: {_confusions_in_words(title, measured['data']['class_names'], rows)}",
                 ":width: 100%",
                 "```",
                 "",
             ]
-    return "\n".join(told)
+    return "\n".join(lines)
 
 
-def _results_of_variant(name: str, measured: dict) -> list[str]:
-    counts, metric = measured["data"]["counts"], measured["metric"]
+def _results_of_variant(measured: dict, rows: list[dict]) -> list[str]:
+    counts, metric, distill = (
+        measured["data"]["counts"],
+        measured["metric"],
+        measured["settings"]["distill"],
+    )
+    name = metric.replace("_", " ")
     lines = [
-        f"## {name}",
-        "",
         f"{sum(counts['train']):,} training, {sum(counts['validation']):,} validation and "
-        f"{sum(counts['test']):,} test images; choices by"
-        f" {metric.replace('_', ' ')} on validation; seeds {', '.join(measured['by_seed'])}.",
+        f"{sum(counts['test']):,} test images. {measured['settings']['teachers']['teachers']} "
+        f"teachers and {distill['iterations']} iterations per seed. Selection by {name} on "
+        f"validation. Seeds {', '.join(measured['by_seed'])}.",
         "",
-        "| trained on | accuracy | balanced accuracy | AUROC | lead in "
-        f"{metric.replace('_', ' ')} |",
+        f"| trained on | accuracy | balanced accuracy | AUROC | distilled minus row, {name} |",
         "|---|---|---|---|---|",
     ]
-    for row in measured["rows"]:
-        lead = row.get("distilled_lead", {}).get(metric)
-        told = (
-            f"{lead['difference']:+.3f} [{lead['low']:+.3f},\N{NO-BREAK SPACE}{lead['high']:+.3f}]"
-            if lead
-            else ""
-        )
-        lines.append(
-            f"| {row['label']} | {with_interval(row['accuracy'])} | "
-            f"{with_interval(row['balanced_accuracy'])} | {with_interval(row['auroc'])} | {told} |"
-        )
+    for row in rows:
+        scores = (with_interval(row[key]) for key in ("accuracy", "balanced_accuracy", "auroc"))
+        paired = row.get("distilled_lead", {}).get(metric)
+        cells = [row["label"], *scores, difference(paired) if paired else ""]
+        lines.append(f"| {' | '.join(cells)} |")
     share = measured["summary"]["share_of_full_good"]
-    lines += [
-        "",
-        f"The distilled images reach {share:.3f} of the {metric.replace('_', ' ')} that all "
-        "images by the good recipe do.",
-    ]
     minutes = [
-        (s["seconds"]["teachers"] + s["seconds"]["distillation"]) / 60
-        for s in measured["by_seed"].values()
+        (seed["seconds"]["teachers"] + seed["seconds"]["distillation"]) / 60
+        for seed in measured["by_seed"].values()
     ]
-    each = ", ".join(f"{one[metric]:.3f}" for one in measured["by_seed"].values())
-    lines += [
+    by_seed = ", ".join(f"{seed[metric]:.3f}" for seed in measured["by_seed"].values())
+    return [
+        *lines,
         "",
-        f"By seed, the distilled images: {each}. Teachers and distillation of a seed took "
+        f"The distilled images reach {share:.3f} of the {name} of all images with tuned training.",
+        "",
+        f"Distilled images by seed: {by_seed}. Teachers and distillation of one seed took "
         f"{min(minutes):.0f} to {max(minutes):.0f} minutes.",
         "",
     ]
-    return lines
+
+
+def _confusions_in_words(title: str, classes: list[str], rows: list[dict]) -> str:
+    """Describe the confusion matrices by their diagonals, the sensitivities."""
+    parts = []
+    for row in (row for row in rows if row["method"] in SHOWN):
+        matrix = np.array(row["confusion"])
+        shares = matrix.diagonal() / matrix.sum(1)
+        each = ", ".join(f"{name} {share:.2f}" for name, share in zip(classes, shares))
+        parts.append(f"{row['label']}: {each}")
+    return f"Confusion matrices, {title}. Sensitivities: {'; '.join(parts)}."
 
 
 def _confusions_of(path: Path, variant: str) -> str:
@@ -205,10 +217,8 @@ def _confusions_of(path: Path, variant: str) -> str:
 
 
 def record_pictures() -> dict[str, figures.Shown]:
-    """By file name:
-
-    each sweep, the confusion matrices of each variant of a record, and how cost grows. Numbers
-    alone, no radiograph.
+    """Draw each sweep, the confusion matrices of each variant of a record, and how cost grows, by
+    file name. They show numbers alone, no radiograph.
     """
     drawn = {
         name: figures.show(figures.images_per_class(rows, "balanced_accuracy"), "")
@@ -218,162 +228,158 @@ def record_pictures() -> dict[str, figures.Shown]:
         for variant, measured in record["variants"].items():
             shown = {
                 row["label"]: np.array(row["confusion"])
-                for row in measured["rows"]
+                for row in relabelled(measured["rows"])
                 if row["method"] in SHOWN
             }
-            drawn[_confusions_of(path, variant)] = figures.show(
-                figures.confusions(shown, measured["data"]["class_names"]), ""
-            )
+            figure = figures.confusions(shown, measured["data"]["class_names"])
+            drawn[_confusions_of(path, variant)] = figures.show(figure, "")
     scaling = ROOT / "results" / "bench-scaling.json"
     if scaling.exists():
-        drawn["growth"] = figures.show(
-            growth(json.loads(scaling.read_text(encoding="utf-8"))["rows"], GROWING), ""
-        )
+        rows = json.loads(scaling.read_text(encoding="utf-8"))["rows"]
+        rows = [row | {"what": today(row["what"])} for row in rows]
+        drawn["growth"] = figures.show(growth(rows, GROWING), "")
     for page in PAGES.values():
         drawn |= page.pictures(page.records(ROOT / "results"))
     return drawn
 
 
 def sweeps() -> dict[str, pd.DataFrame]:
-    """The rows of each sweep in results/sweep-*.csv on each data source, by a name for them."""
-    found = {}
+    """Read the rows of each sweep in results/sweep-*.csv, by file name and data source."""
+    by_name = {}
     for path in sorted((ROOT / "results").glob("sweep-*.csv")):
-        sources = pd.read_csv(path, dtype={"seeds": str}).groupby("data")
-        found |= {
+        table = pd.read_csv(path, dtype={"seeds": str})
+        table["label"] = table["label"].map(today)
+        sources = table.groupby("data")
+        by_name |= {
             path.stem if len(sources) == 1 else f"{path.stem}-{source}": rows
             for source, rows in sources
         }
-    return found
+    return by_name
 
 
-def sweep_pages(found: dict[str, pd.DataFrame]) -> str:
-    """Each sweep's picture and its table, in MyST."""
-    told, records = (
-        [],
-        {
-            path.stem: json.loads(path.read_text(encoding="utf-8"))
-            for path in (ROOT / "results").glob("sweep-*.json")
-        },
-    )
-    for name, rows in found.items():
-        record = next((one for stem, one in records.items() if name.startswith(stem)), {})
+def sweep_pages(sweeps: dict[str, pd.DataFrame]) -> str:
+    """Write each sweep's picture and table, in MyST."""
+    records = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "results").glob("sweep-*.json")
+    }
+    lines = []
+    for name, rows in sweeps.items():
+        record = next((found for stem, found in records.items() if name.startswith(stem)), {})
         rows = rows[
             (rows["metric"] == "balanced_accuracy") & (rows["seeds"] == max(rows["seeds"], key=len))
         ]
-        told += [
+        sizes = sorted(rows["images_per_class"].dropna().astype(int).unique())
+        heads = " | ".join(f"{size} per class" for size in sizes)
+        table, alt = [f"| trained on | {heads} |", "|---" * (len(sizes) + 1) + "|"], []
+        for label, own in rows.groupby("label", sort=False):
+            by_size = dict(zip(own["images_per_class"].fillna(0), own.to_dict("records")))
+            scores = [by_size.get(size, by_size.get(0)) for size in sizes]
+            cells = (with_interval(score) if score else "" for score in scores)
+            table.append(f"| {label} | " + " | ".join(cells) + " |")
+            if all(scores):
+                alt.append(f"{label}: {scores[0]['mean']:.3f} to {scores[-1]['mean']:.3f}")
+        lines += [
             f"```{{image}} assets/{name}.png",
-            f":alt: Balanced accuracy by images a class, each method with its interval ({name})",
+            f":alt: Balanced accuracy by images per class, from {sizes[0]} to {sizes[-1]}. "
+            f"{'; '.join(alt)}.",
             ":width: 80%",
             "```",
             "",
         ]
-        sizes = sorted(rows["images_per_class"].dropna().astype(int).unique())
-        told += [
-            f"| `{name}` | " + " | ".join(f"{size} a class" for size in sizes) + " |",
-            "|---" * (len(sizes) + 1) + "|",
-        ]
-        for label, of_method in rows.groupby("label", sort=False):
-            by_size = {
-                int(size): row
-                for size, row in zip(
-                    of_method["images_per_class"].fillna(0), of_method.to_dict("records")
-                )
-            }
-            cell = lambda row: with_interval(row) if row else ""
-            told.append(
-                f"| {label} | "
-                + " | ".join(cell(by_size.get(size, by_size.get(0))) for size in sizes)
-                + " |"
-            )
-        told += ["", *mark(record)]
-    return "\n".join(told)
+        lines += [*table, "", *mark(record)]
+    return "\n".join(lines)
 
 
-# what `python -m benchmarks growth` changes alone, and from where
+# the settings that `python -m benchmarks growth` changes one at a time, with their base values
 GROWING = {
     name: getattr(SMALL, name) for name in ("student_steps", "images", "image_size_px", "width")
 }
 
-# name, profile's network and counts: teachers, kept epochs, real training images, iterations,
-# images a step, student steps
+# larger studies than the paper profile: which counts are multiplied, by how much
 SCALES = {
     "the poster's study": {},
     "ten times the real images": {"real_images": 10},
-    "ten times the distilled images, in ten times the steps": {"student_steps": 10},
+    "ten times the distilled images and student steps": {"student_steps": 10},
     "ten times the pixels": {"image_size_px": 10**0.5},
 }
-ASSUMED = {"GPU, TFLOP/s": 20.0, "price, $ an hour": 2.5}
+ASSUMED = {"GPU, TFLOP/s": 20.0, "price, $ per hour": 2.5}
 
 
 def costs() -> str:
-    """The paper profile in operations, hours and money, and larger ones; every factor is in the
-    table or in its note.
+    """Write the paper profile and larger studies in operations, hours and money; every factor is in
+    the table or in its note.
     """
     profile = load_profile("paper")
+    teachers, distill, network = profile.teachers, profile.distill, profile.network
     train = 16_933 - 1_693  # the database's training part without its validation images
+    rate, price = ASSUMED["GPU, TFLOP/s"], ASSUMED["price, $ per hour"]
     lines = [
-        "| | teachers, PFLOP | distillation, PFLOP | by differences | GPU hours | $ |",
+        "| study | teachers, PFLOP | distillation, PFLOP | distillation by finite differences, "
+        "PFLOP | GPU hours | $ |",
         "|---" * 6 + "|",
     ]
     for name, times in SCALES.items():
         size = round(profile.data.image_size_px * times.get("image_size_px", 1))
-        one = forward_flops(profile.network, 1, 4, size)
-        d, steps = (
-            profile.distill,
-            round(profile.distill.student_steps * times.get("student_steps", 1)),
-        )
-        teachers = profile.teachers.teachers * training_flops(
-            one, train * times.get("real_images", 1), profile.teachers.kept_epochs
-        )
-        distillation, by_differences = (
-            d.iterations * iteration_flops(one, d.batch_size, steps, *passes)
+        forward = forward_flops(network, 1, 4, size)
+        steps = round(distill.student_steps * times.get("student_steps", 1))
+        images = train * times.get("real_images", 1)
+        of_teachers = teachers.teachers * training_flops(forward, images, teachers.kept_epochs)
+        exact, by_differences = (
+            distill.iterations * iteration_flops(forward, distill.batch_size, steps, *passes)
             for passes in ((), (DIFFERENCE_PASSES,))
         )
-        hours = (teachers + distillation) / (ASSUMED["GPU, TFLOP/s"] * 1e12) / 3600
-        cells = [
-            f"{teachers / 1e15:,.0f}",
-            f"{distillation / 1e15:,.0f}",
-            f"{by_differences / 1e15:,.0f}",
-            f"{hours:,.1f}",
-            f"{hours * ASSUMED['price, $ an hour']:,.0f}",
-        ]
+        hours = (of_teachers + exact) / (rate * 1e12) / 3600
+        counts = (of_teachers / 1e15, exact / 1e15, by_differences / 1e15)
+        cells = [*(f"{count:,.0f}" for count in counts), f"{hours:,.1f}", f"{hours * price:,.0f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    p = profile
     lines += [
         "",
-        f"The `paper` profile: {p.teachers.teachers} teachers of {p.teachers.kept_epochs} "
-        f"epochs on {train:,} images, {p.distill.iterations:,} iterations of"
-        f" {p.distill.student_steps} student steps on {p.distill.batch_size} images, width "
-        f"{p.network.width}, depth {p.network.depth}, {p.data.image_size_px} px."
-        f" Assumed: {ASSUMED['GPU, TFLOP/s']:g} TFLOP/s sustained and "
-        f"${ASSUMED['price, $ an hour']:g} an hour; put your own in their place. Hours and "
-        "money are of exact gradients.",
+        f"The `paper` profile: {teachers.teachers} teachers of {teachers.kept_epochs} epochs on "
+        f"{train:,} images; {distill.iterations:,} iterations of {distill.student_steps} student "
+        f"steps on {distill.batch_size} images; width {network.width}, depth {network.depth}, "
+        f"{profile.data.image_size_px} px. Assumed: {rate:g} TFLOP/s sustained and ${price:g} per "
+        "hour; replace them by your own figures. Hours and money are for exact gradients.",
     ]
     return "\n".join(lines) + "\n"
 
 
+BENCHMARKS = {  # title of results/bench-NAME.json
+    "gradient": "The gradient of one iteration",
+    "paper": "One iteration of the paper's shape",
+    "teachers": "Training of teachers",
+    "ways": "Ways to compute the gradient",
+    "scaling": "Growth with one setting at a time",
+}
+
+
 def performance(names: tuple[str, ...]) -> str:
-    """The rows of results/bench-NAME.json, and of bench-NAME-cuda.json, as tables, with the machine
-    that they were measured on.
-    """
-    tables = []
-    for path in filter(
-        Path.exists,
-        (ROOT / "results" / f"bench-{name}{on}.json" for name in names for on in ("", "-cuda")),
-    ):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        machine, packages = record["about"]["machine"], record["about"]["packages"]
-        where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
-        tables += [f"`{path.stem}`, {where}, torch {packages['torch']}:", ""]
-        tables += ["| what | setting | here | reference | ratio |", "|---|---|---|---|---|"]
-        tables += [_of_bench(row) for row in record["rows"]] + [""]
-    return "\n".join(tables)
+    """Write results/bench-NAME.json and bench-NAME-cuda.json as tables, each with its machine."""
+    lines = []
+    for name in names:
+        for path in (ROOT / "results" / f"bench-{name}{device}.json" for device in ("", "-cuda")):
+            if not path.exists():
+                continue
+            record = json.loads(path.read_text(encoding="utf-8"))
+            machine, packages = record["about"]["machine"], record["about"]["packages"]
+            where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
+            lines += [
+                f"**{BENCHMARKS[name]}** (`results/{path.name}`; {where}, torch "
+                f"{packages['torch']}):",
+                "",
+                "| measured | setting | this library | reference | ratio |",
+                "|---|---|---|---|---|",
+                *map(_of_bench, record["rows"]),
+                "",
+            ]
+    return "\n".join(lines)
 
 
 def gradients() -> str:
-    """The rows of results/gradients-*.json as a table."""
+    """Write the rows of results/gradients-*.json as a table."""
     lines = [
-        "| profile and data | way | metric | by it | by the exact gradient | difference |",
+        "| data | gradient | metric | with this gradient | with the exact gradient | paired "
+        "difference |",
         "|---" * 6 + "|",
     ]
     records = [
@@ -381,8 +387,7 @@ def gradients() -> str:
         for path in sorted((ROOT / "results").glob("gradients-*.json"))
     ]
     for record in records:
-        measured = f"{record['profile']}, {Path(record['source']).stem}"
-        lines += [f"| {measured} | {_of_worth(row)} |" for row in record["rows"]]
+        lines += [f"| {data_of(record)} | {_of_worth(row)} |" for row in record["rows"]]
     marked = next(filter(None, map(mark, records)), [])
     return "\n".join([*lines, "", *marked]).rstrip("\n") + "\n"
 
@@ -391,16 +396,15 @@ def _of_worth(row: dict) -> str:
     if "metric" in row:  # as records of version 0.1.0 have it
         names = {"what": row["metric"], "ours": row["by_way"], "reference": row["by_exact"]}
         row = row | names | {"setting": {"way": row["way"]}}
-    cells = f"{row['setting']['way']} | {row['what'].replace('_', ' ')}"
+    way = {"difference": "finite differences"}.get(row["setting"]["way"], row["setting"]["way"])
+    cells = f"{way} | {row['what'].replace('_', ' ')}"
     cells += f" | {row['ours']:.3f} | {row['reference']:.3f}"
-    if "difference" not in row:
-        return f"{cells} |"
-    return f"{cells} | {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+    return f"{cells} | {difference(row)}" if "difference" in row else f"{cells} |"
 
 
 def _of_bench(row: dict) -> str:
     setting = ", ".join(
-        f"{name.replace('_', ' ')} {value}"
+        f"image size {value} px" if name == "image_size_px" else f"{name.replace('_', ' ')} {value}"
         for name, value in row["setting"].items()
         if value is not None
     )
@@ -413,33 +417,25 @@ def _of_bench(row: dict) -> str:
         ratio += f"; cosine {row['cosine']:.6f}"
     if "float64_difference" in row:
         ratio += f"; in float64 the two differ by {row['float64_difference']:.0e}"
-    what = row["what"].replace(
-        "seconds an iteration", "seconds per iteration"
-    )  # in 0.1.0's records
+    what, setting = today(row["what"]), today(setting)
     return f"| {what} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
 
 
 def write_records() -> None:
-    """Pages and pictures that come from results/ alone."""
+    """Write the pages' texts and pictures that come from results/ alone."""
     pages = {
         "results_measured": real_results(),
         "answer_measured": answer(),
         "answer_measured_ja": answer(ANSWER_JA),
         "sweeps_measured": sweep_pages(sweeps()),
-    }
-    pages |= {
         "performance_measured": performance(("gradient", "paper", "teachers")),
         "ways_measured": performance(("ways",)),
-    }
-    pages |= {
         "scaling_measured": performance(("scaling",)),
         "gradients_measured": gradients(),
         "cost_measured": costs(),
     }
-    pages |= {
-        f"{name}_measured": page.text(page.records(ROOT / "results"))
-        for name, page in PAGES.items()
-    }
+    for name, page in PAGES.items():
+        pages[f"{name}_measured"] = page.text(page.records(ROOT / "results"))
     for name, text in pages.items():
         (ROOT / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
     for name, drawn in record_pictures().items():
@@ -455,7 +451,7 @@ def main() -> None:
         load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress()
     )
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
-    (ROOT / "book" / "found.txt").write_text(found(study), encoding="utf-8")
+    (ROOT / "book" / "found.txt").write_text(summary(study), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,23 +14,22 @@
 # %% [markdown]
 # # One point of a sweep
 #
-# **Shows** one method with one number of images a class and one seed, computed where it is not
-# there yet. **Costs** what the profile says.
+# **Shows** one method with one number of images per class and one seed. It is
+# computed if it is not cached yet. **Costs** what the profile says.
 
 # %% tags=["parameters"]
-profile: str = (
-    "smoke"  # smoke, demo, real or paper, or the path of a .yaml file: how large the study is
-)
-data: str = (
-    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
-)
-out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
-# settings to change in the profile: name and value joined by an equals sign, separated by spaces
+# how large the study is: smoke, demo, real, paper, or the path of a .yaml file
+profile: str = "smoke"
+# phantom, a folder of images, or a MedMNIST-style .npz file
+data: str = "phantom"
+out: str = ""  # folder for cached results; "" is build/artifacts of the clone
+# settings to change in the profile, as name=value, separated by spaces
 overrides: str = ""
-# distilled, initial, random_balanced, random_natural, full_teacher, full_good or majority
+# distilled, initial, random_balanced, random_natural, full_teacher,
+# full_good or majority
 method: str = "distilled"
-images_per_class: int = 1  # 0 for a method that has no such number
-seed: int = 0  # of everything that is random at this point
+images_per_class: int = 1  # 0 for a method that takes none
+seed: int = 0  # of everything random at this point
 
 # %% tags=["hide-input"]
 from medddist.study.notebooks import open_study, parameters
@@ -55,7 +54,5 @@ if given.method == "distilled":
     course = figures.distillation_course(
         result.losses, result.step_sizes, result.candidates, result.selected_iteration, metric
     )
-    display(
-        figures.show(course, "Matching loss, step size and validation score over the iterations")
-    )
+    display(figures.show(course, "Matching loss, step size and validation score by iteration"))
 scored.about

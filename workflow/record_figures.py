@@ -1,4 +1,4 @@
-"""Figures that only the book's pages show: the overview, and how costs grow."""
+"""Draws figures that only the book's pages show: the overview, and how costs grow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medddist.figures import COLOURS, DISTILLED, REFERENCE, mosaic, plt
 
 
 def overview(pictures: Mapping[str, np.ndarray], rows: Sequence[Mapping], metric: str) -> Figure:
-    """Draw the study in one figure: some images of each kind, and what each kind is worth.
+    """Draw the study in one figure: images of each kind, and scores of networks trained on them.
 
     Args:
         pictures: (N, C, H, W) in [0, 1] by name, N a square.
@@ -51,10 +51,10 @@ def _wrapped(label: str) -> str:
 def growth(rows: Sequence[Mapping], base: Mapping[str, int]) -> Figure:
     """Draw how time and memory of an iteration grow with one setting: ratios to `base`.
 
-    `rows` are those of the benchmark of growth; both axes are in powers of two.
+    `rows` come from `python -m benchmarks growth`; both axes are in powers of two.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-    for panel, what in zip(panels, ("seconds an iteration", "peak MiB")):
+    for panel, what in zip(panels, ("seconds per iteration", "peak MiB")):
         for colour, (name, start) in zip(COLOURS, base.items()):
             own = [row for row in rows if row["what"] == what and list(row["setting"]) == [name]]
             x = [1, *(row["setting"][name] / start for row in own)]
@@ -64,10 +64,10 @@ def growth(rows: Sequence[Mapping], base: Mapping[str, int]) -> Figure:
             panel.vlines(x[1:], low, high, color=colour, lw=2, alpha=0.5)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log", base=2)
-        panel.set(title=what.replace(" an ", " per "), xlabel="times the setting")
+        panel.set(title=what, xlabel="setting, relative to its base")
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter("{x:g}")
-    panels[0].set_ylabel("times the cost")
+    panels[0].set_ylabel("cost, relative to its base")
     panels[1].legend(fontsize=8)
     figure.tight_layout()
     return figure

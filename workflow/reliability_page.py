@@ -1,4 +1,4 @@
-"""The table of faults that were tried, from results/reliability.json."""
+"""The table of the robustness tests, from results/reliability.json."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 OUTCOMES = ("tried", "refused", "right", "failures")
-FAULTS = {  # a kind of fault in results/reliability.json, as it is called on the page
+FAULTS = {  # a kind of fault in results/reliability.json: its name on the page
     "kills": "`kill -9`, up to three times in a row, then started again",
     "full_disk": "disk full",
-    "read_only": "folder read-only",
-    "removed": "files deleted while it runs",
+    "read_only": "read-only folder",
+    "removed": "files deleted during the run",
     "together": "two runs of the same step at once",
     "clock_set_back": "clock set back",
     "damaged_packages": "damaged package",
@@ -18,47 +18,44 @@ FAULTS = {  # a kind of fault in results/reliability.json, as it is called on th
     "damaged_results": "damaged result or checkpoint",
     "damaged_caches": "damaged cache",
     "damaged_profiles": "damaged profile",
-    "image_folders": "image folder with an odd or damaged file",
+    "image_folders": "image folder with an unusual or damaged file",
+    "verify: a pickle in place of safetensors": "verify: a pickle instead of safetensors",
+    "verify: a path that climbs out": "verify: a path that leads out of the package",
 }
+HEAD = "| fault | tried | refused with a reason | correct result | failed |"
 
 
 def records(folder: Path) -> dict[str, dict]:
-    """reliability.json of a folder, by its name."""
+    """Read reliability.json of a folder, by name."""
     return {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in folder.glob("reliability.json")
     }
 
 
-def text(found: dict[str, dict]) -> str:
-    """The counts as a table."""
-    if not found:
-        return "There are no counts on record yet: the command above makes them.\n"
-    record = found["reliability"]
-    lines = [
-        "| fault | tried | refused with a reason | right result | not survived |",
-        "|---|---|---|---|---|",
-    ]
-    for name, of in record["kinds"].items():
-        cells = [f"{of[outcome]:,}" if outcome in of else "" for outcome in OUTCOMES]
-        told = f"not tried: {of['why']}" if "why" in of else ""
-        lines.append(
-            f"| {FAULTS.get(name, name)} | "
-            + " | ".join([cells[0], told or cells[1], *cells[2:]])
-            + " |"
-        )
-    about = record["about"]
+def text(records: dict[str, dict]) -> str:
+    """Write the counts as a table."""
+    if not records:
+        return "No counts have been recorded yet. The command above makes them.\n"
+    record = records["reliability"]
+    about, kinds = record["about"], record["kinds"]
+    lines = [HEAD, "|---" * 5 + "|"]
+    for name, counts in kinds.items():
+        tried, *cells = (f"{counts[key]:,}" if key in counts else "" for key in OUTCOMES)
+        if "why" in counts:
+            cells[0] = f"not tried: {counts['why']}"
+        lines.append(f"| {FAULTS.get(name, name)} | " + " | ".join([tried, *cells]) + " |")
+    tried = sum(counts["tried"] for counts in kinds.values())
+    minutes = sum(counts["seconds"] for counts in kinds.values()) / 60
     lines += [
         "",
-        f"{sum(of['tried'] for of in record['kinds'].values()):,} faults in "
-        f"{sum(of['seconds'] for of in record['kinds'].values()) / 60:.0f} minutes, seed "
-        f"{record['seed']}, commit"
-        f" `{about['commit']}`, {about['machine']['processor']}, Python "
-        f"{about['python']}, torch {about['packages']['torch']}.",
+        f"{tried:,} faults in {minutes:.0f} minutes, seed {record['seed']}, commit "
+        f"`{about['commit']}`, {about['machine']['processor']}, Python {about['python']}, torch "
+        f"{about['packages']['torch']}.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def pictures(found: dict[str, dict]) -> dict:
-    """None: the counts are a table."""
+def pictures(records: dict[str, dict]) -> dict:
+    """Return no pictures: the counts are a table."""
     return {}

@@ -1,8 +1,6 @@
-"""A sweep's points as one tidy table: FOLDER/sweep-NAME-DATA.csv, and beside it a .json that says
-how it was made.
+"""Writes a sweep's points as one tidy table, and beside it a .json that says how it was made.
 
-python workflow/sweep_table.py workflow/sweeps/smoke.yaml phantom build/artifacts
-results/sweep-smoke-phantom.csv
+python workflow/sweep_table.py SWEEP.yaml DATA ARTIFACTS OUTPUT.csv
 """
 
 from __future__ import annotations

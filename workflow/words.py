@@ -1,25 +1,87 @@
-"""How pages write what was measured."""
+"""How pages write what was measured: intervals, names of data and variants, and today's words for
+those that older records in results/ were saved with.
+"""
 
 from __future__ import annotations
 
+import re
+
 FORMER = (
-    "*These intervals are of the former kind (percentile bootstrap) until they are measured "
-    "anew: where networks vary more than test"
-    " images, they hold the truth in 87 to 90 % of cases with five networks, in fewer with "
-    "three networks or seeds, instead of 95 %.*"
+    "*These intervals were computed with the former method (percentile bootstrap) and will be "
+    "measured again. Where networks vary more than test images, the former intervals cover the "
+    "truth in 87 to 90 % of cases with five networks, and in fewer with three networks or seeds, "
+    "instead of 95 %.*"
 )
 FORMER_JA = (
-    "*この区間は以前の方法（パーセンタイル・ブートストラップ法）によるもので、再測定までそのまま示します。ネットワーク間のばらつきが"
-    "テスト画像によるばらつきより大きい場合、被覆率は95%ではなく、ネットワーク五つで87〜90%、三つまたはシード三つではさらに低くなります。*"
+    "*この区間は以前の方法（パーセンタイル・ブートストラップ法）によるもので、再測定までそのまま示します。"
+    "ネットワーク間のばらつきがテスト画像によるばらつきより大きい場合、被覆率は95%ではなく、"
+    "ネットワーク五つで87〜90%、三つまたはシード三つではさらに低くなります。*"
 )
+VARIANTS = {
+    "balanced": "teachers that see all classes equally often",
+    "natural": "teachers that see the natural class proportions",
+}
+TODAY = {  # what records of version 0.1.0 say: what it is called now
+    "the images it started from": "initial images",
+    "all training images, teachers' recipe": "all training images, teacher training",
+    "all training images, good recipe": "all training images, tuned training",
+    "seconds an iteration": "seconds per iteration",
+    "seconds a round of teachers": "seconds for all teachers",
+    "80 student steps against 5": "80 student steps compared with 5",
+    "half of the steps' activations kept": "activations of half of the steps kept",
+    "all steps' activations kept": "activations of all steps kept",
+    "differences with the ReLUs held": "finite differences with frozen ReLU masks",
+    "no ImageNet weights here": "no ImageNet weights available",
+    "the data is the phantom itself": "the data are the phantom itself",
+}
+TOO_WEAK = re.compile(
+    r"the (\w+) attack is broken: of (\d+) (real images that networks were trained on) it finds "
+    r"(\d+), and chance up to (\d+) (\(AUC .*?\));.*"
+)
+
+
+def today(text: str) -> str:
+    """Return the text of a record in the words that the library uses now."""
+    for former, current in TODAY.items():
+        text = text.replace(former, current)
+    return TOO_WEAK.sub(
+        r"the \1 attack is too weak to be informative: it finds \4 of \2 \3, and chance finds up "
+        r"to \5 \6",
+        text,
+    )
+
+
+def relabelled(rows: list[dict]) -> list[dict]:
+    """Return a record's rows with labels and reasons in today's words."""
+    return [
+        row | {key: today(row[key]) for key in ("label", "reason") if row.get(key)} for row in rows
+    ]
+
+
+def data_of(record: dict) -> str:
+    """Name the data that a record was measured on, for a heading or a caption."""
+    return "the phantom" if record.get("source") == "phantom" else "real radiographs"
+
+
+def variant_of(name: str) -> str:
+    """Name a profile's variant, for a heading or a caption."""
+    return VARIANTS.get(name, f"variant {name}")
 
 
 def mark(record: dict, words: str = FORMER) -> list[str]:
-    """Lines that say so where a record's intervals are of the former kind: it does not name its
-    kind.
+    """Return lines that say so where a record's intervals were computed with the former method.
+
+    Such a record does not name its method.
     """
     return [] if "interval" in record else [words, ""]
 
 
 def with_interval(score: dict) -> str:
+    """Write a score with its interval, with a line break nowhere in the interval."""
     return f"{score['mean']:.3f} [{score['low']:.3f},\N{NO-BREAK SPACE}{score['high']:.3f}]"
+
+
+def difference(paired: dict) -> str:
+    """Write a paired difference with its interval."""
+    low, high = f"{paired['low']:+.3f}", f"{paired['high']:+.3f}"
+    return f"{paired['difference']:+.3f} [{low},\N{NO-BREAK SPACE}{high}]"

@@ -258,7 +258,7 @@ def test_a_notebook_whose_question_does_not_apply_is_kept_up_to_there_with_the_r
     *cells, last = nbformat.read(output, 4).cells
     assert (
         last.cell_type == "markdown"
-        and last.source == "**Left out for these data**: x: has one site; give origins."
+        and last.source == "**Not applicable to these data**: x: has one site; give origins."
     )
     assert cells[-1].outputs[0].text == "told\n" and not any(
         "later" in cell.source or "NotApplicable" in cell.source for cell in cells
