@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +13,8 @@ from medddist import figures
 from medddist.measure import metrics
 from workflow import comparison_page, leakage_page, overview, reliability_page
 from workflow.record_figures import growth
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -231,3 +235,11 @@ def test_faults_are_a_table_with_what_was_not_tried(root):
         and "| x | 0 | not tried: no root |  |  |" in page
     )
     assert "1,200 faults in 1 minutes" in page
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/intro.md", "book/intro_ja.md"])
+def test_captions_of_the_overview_have_the_numbers_of_the_default_study(page):
+    numbers = re.findall(r"0\.\d{3}", (REPOSITORY / "book" / "found.txt").read_text("utf-8"))[:3]
+    text = (REPOSITORY / page).read_text("utf-8")
+    caption = next(line for line in text.splitlines() if line.startswith((":alt:", "![")))
+    assert sorted(re.findall(r"0\.\d\d", caption)) == sorted(f"{float(n):.2f}" for n in numbers)
