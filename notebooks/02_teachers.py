@@ -14,17 +14,17 @@
 # %% [markdown]
 # # The teachers
 #
-# **Shows** the networks trained on the real images, whose parameters after every epoch are the trajectories that distillation follows.
-# **Costs** under a minute in the `demo` profile on two cores. **Expect** validation scores that climb through the epochs that matching reads:
-# a distilled set can hardly teach more than the teachers knew there.
+# **Shows** the networks trained on the real images. Their parameters after
+# every epoch are the trajectories that distillation follows. **Costs** under
+# a minute in the `demo` profile on two cores. **Expect** validation scores
+# that rise over the epochs that matching reads: a distilled set can hardly
+# teach more than the teachers knew there.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = (
-    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
-)
-out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
-overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
+profile: str = "demo"  # size of the study: smoke, demo, real or paper
+data: str = "phantom"  # phantom, a folder of images, or an .npz file
+out: str = ""  # folder for cached results; empty: build/artifacts
+overrides: str = ""  # settings to change, as in --set, with spaces between
 
 # %% tags=["hide-input"]
 import importlib.util
@@ -35,8 +35,8 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
     if not repository.startswith("https://") or "/OWNER/" in repository:
         raise ModuleNotFoundError(
-            "medddist: is not installed, and the address of its repository is"
-            " not set in _config.yml; install it from a copy of the repository:"
+            "medddist: not installed, and the address of its repository is"
+            " not set in _config.yml; install it from a clone:"
             " pip install path/to/medddist"
         )
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
@@ -56,61 +56,74 @@ from medddist import figures
 figures.set_style()
 settings, matching = study.profile.teachers, study.profile.distill
 trajectories = study.teachers()
-recipe = settings.recipe.model_dump(exclude={"augmentation"}) | {"snapshots": settings.snapshots}
+recipe = settings.recipe.model_dump(exclude={"augmentation"})
+recipe |= {"snapshots": settings.snapshots}
 pd.Series(recipe, name=f"{settings.teachers} teachers").to_frame()
 
 # %% [markdown]
-# Teachers learn by the recipe of matching training trajectories {cite:p}`cazenavette2022`: plain stochastic gradient descent at a constant
-# rate. With `sampling` at `balanced`, each class is drawn equally often; on unbalanced data a distilled set otherwise learns the
-# prior of the classes along with their looks. With `snapshots` at `mean`, what is kept of an epoch is the mean of the parameters over its
-# steps: at a constant rate the last mini-batches leave noise behind, which no student could follow.
+# Teachers use the recipe of matching training trajectories
+# {cite:p}`cazenavette2022`: plain stochastic gradient descent at a constant
+# learning rate. With `sampling` set to `balanced`, each class is drawn
+# equally often. On unbalanced data a distilled set otherwise learns the class
+# proportions along with the appearance. With `snapshots` set to `mean`, a
+# snapshot is the mean of the parameters over the steps of an epoch. At a
+# constant rate the last mini-batches leave noise that no student can follow.
 
 # %%
 curves = [trajectory.about["validation"] for trajectory in trajectories]
 picture = figures.teacher_curves(curves, 0, matching.last_epoch_read)
+last = np.mean([curve[-1]["balanced_accuracy"] for curve in curves])
 figures.show(
     picture,
-    "Accuracy and balanced accuracy of the teachers on validation by epoch; the epochs that matching reads are shaded",
+    "Validation accuracy and balanced accuracy of the teachers by epoch; the"
+    " epochs that matching reads are shaded. Balanced accuracy ends at"
+    f" {last:.2f} on average",
 )
 
 # %% [markdown]
-# ## How far they go
+# ## How far they move
 #
-# A student starts where a teacher was after epoch $t$ and is to arrive where it was $M$ epochs later. The distance it has to cover is
-# the denominator of the matching loss.
+# A student starts where a teacher was after epoch $t$, and should arrive
+# where the teacher was $M$ epochs later. The distance between the two is the
+# denominator of the matching loss.
 
 # %%
-starts = range(matching.max_start_epoch)
+starts, epochs = range(matching.max_start_epoch), matching.expert_epochs
+
+
+def distance(trajectory, start):
+    """How far a teacher moves in the epochs that a student stands for."""
+    first, last = trajectory.rows(start, start + epochs)
+    return float((first - last).norm())
+
+
 moves = np.array(
-    [
-        [
-            float((a - b).norm())
-            for a, b in (one.rows(t, t + matching.expert_epochs) for t in starts)
-        ]
-        for one in trajectories
-    ]
+    [[distance(trajectory, t) for t in starts] for trajectory in trajectories]
 )
+early, late = moves[:, 0].mean(), moves[:, -1].mean()
 figures.show(
-    figures.teacher_moves(moves, matching.expert_epochs),
-    "Distance a teacher covers from each start epoch",
+    figures.teacher_moves(moves, epochs),
+    "Distance that a teacher covers from each start epoch: on average"
+    f" {early:.2f} from the first and {late:.2f} from the last",
 )
 
 # %% [markdown]
 # ## What is kept
 #
-# One file a teacher, a row of float32 a snapshot; reading a start and a target touches those two rows alone.
+# Each teacher is one file with one float32 row per snapshot. Reading a start
+# and a target reads only those two rows.
 
 # %%
 pd.DataFrame(
     [
         {
-            "snapshots": one.snapshots,
-            "parameters": one.parameter_count,
-            "MB": round(one.path.stat().st_size / 1e6, 1),
-            "balanced accuracy at the end": round(
-                one.about["validation"][-1]["balanced_accuracy"], 3
+            "snapshots": trajectory.snapshots,
+            "parameters": trajectory.parameter_count,
+            "MB": round(trajectory.path.stat().st_size / 1e6, 1),
+            "final balanced accuracy": round(
+                trajectory.about["validation"][-1]["balanced_accuracy"], 3
             ),
         }
-        for one in trajectories
+        for trajectory in trajectories
     ]
 ).rename_axis("teacher")

@@ -14,17 +14,18 @@
 # %% [markdown]
 # # What the distilled images look like
 #
-# **Shows** each distilled image beside the image it started from and another real one of its class, their change over the iterations, and where a
-# network trained on them looks, against one trained on all images. **Costs** seconds once the distillation is there. **Expect** images
-# that still resemble their start: what that gives away about the patient is a question of its own, and looking is no answer to it.
+# **Shows** each distilled image beside its initial image and another real
+# image of its class, and how the images change over the iterations. It also
+# shows where a network trained on them looks, compared with one trained on
+# all images. **Costs** seconds if the distillation is cached. **Expect**
+# images that still resemble their initial images. What this reveals about
+# patients is a separate question, and looking at images cannot answer it.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = (
-    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
-)
-out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
-overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
+profile: str = "demo"  # size of the study: smoke, demo, real or paper
+data: str = "phantom"  # phantom, a folder of images, or an .npz file
+out: str = ""  # folder for cached results; empty: build/artifacts
+overrides: str = ""  # settings to change, as in --set, with spaces between
 examples_per_class: int = 5  # pictures of each class
 
 # %% tags=["hide-input"]
@@ -36,8 +37,8 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
     if not repository.startswith("https://") or "/OWNER/" in repository:
         raise ModuleNotFoundError(
-            "medddist: is not installed, and the address of its repository is"
-            " not set in _config.yml; install it from a copy of the repository:"
+            "medddist: not installed, and the address of its repository is"
+            " not set in _config.yml; install it from a clone:"
             " pip install path/to/medddist"
         )
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
@@ -57,23 +58,24 @@ from medddist.measure.saliency import grad_cam
 from medddist.method.evaluate import trained_networks
 
 figures.set_style()
-dataset, result, settings = study.data, study.distillation(), study.profile.distill
-shown = min(given.examples_per_class, settings.images_per_class)
+dataset, result = study.data, study.distillation()
+settings = study.profile.distill
+per_class = settings.images_per_class
+shown = min(given.examples_per_class, per_class)
 
 # %%
-rows = {}
 for k, name in enumerate(dataset.class_names):
-    members = slice(k * settings.images_per_class, k * settings.images_per_class + shown)
-    rows[f"{name}\nstarted from"] = dataset.pixels(result.initial.images[members].cpu().numpy())
-    rows["distilled"] = dataset.pixels(result.distilled.images[members].cpu().numpy())
-    rows["another real one"] = (
-        dataset.train.images[np.flatnonzero(dataset.train.labels == k)[-shown:]] / 255
-    )
-    picture = figures.sheet(rows)
-    display(
-        figures.show(picture, f"{name}: images started from, distilled images, other real images")
-    )
-    rows = {}
+    members = slice(k * per_class, k * per_class + shown)
+    initial = result.initial.images[members].cpu().numpy()
+    learned = result.distilled.images[members].cpu().numpy()
+    others = np.flatnonzero(dataset.train.labels == k)[-shown:]
+    rows = {
+        f"{name}\ninitial": dataset.pixels(initial),
+        "distilled": dataset.pixels(learned),
+        "another real image": dataset.train.images[others] / 255,
+    }
+    caption = f"{name}: initial images, distilled images, other real images"
+    display(figures.show(figures.sheet(rows), caption))
 
 # %% [markdown]
 # ## How far each image moved
@@ -81,65 +83,73 @@ for k, name in enumerate(dataset.class_names):
 # %%
 change = (result.distilled.images - result.initial.images).cpu()
 if settings.initial_images == "real":
-    print(
-        f"mean absolute change {change.abs().mean():.3f} standard deviations of a pixel; largest {change.abs().max():.2f}"
-    )
+    mean, largest = change.abs().mean(), change.abs().max()
+    print(f"mean absolute change of a pixel: {mean:.3f} standard deviations")
+    print(f"largest: {largest:.2f}")
     rows = {
-        name: (
-            0.5
-            + 0.25 * change[k * settings.images_per_class : k * settings.images_per_class + shown]
-        )
+        name: (0.5 + 0.25 * change[k * per_class : k * per_class + shown])
         .clamp(0, 1)
         .numpy()
         for k, name in enumerate(dataset.class_names)
     }
-    display(
-        figures.show(
-            figures.sheet(rows, "Distilled minus start (grey: unchanged)"),
-            "Difference of distilled and initial images",
-        )
+    sheet = figures.sheet(rows, "Distilled minus initial (grey: unchanged)")
+    caption = (
+        "Difference of distilled and initial images; the mean absolute change"
+        f" is {mean:.2f} standard deviations of a pixel"
     )
+    display(figures.show(sheet, caption))
 
 # %% [markdown]
 # ## Over the iterations
 #
-# Every candidate, from the start to the last.
+# The animation shows every candidate, from the first to the last.
 
 # %%
 frames = {
-    iteration: dataset.pixels(images.numpy()) for iteration, images in result.pictures.items()
+    iteration: dataset.pixels(images.numpy())
+    for iteration, images in result.pictures.items()
 }
+iterations = ", ".join(map(str, frames))
 figures.animation(
-    frames, f"Animation of the distilled images at iterations {', '.join(map(str, frames))}"
+    frames, f"Animation of the distilled images at iterations {iterations}"
 )
 
 # %% [markdown]
 # ## Where networks look
 #
-# Grad-CAM {cite:p}`selvaraju2017` on test images: a student trained on the distilled images, and a teacher at its last snapshot.
-# At 32 px the map of the last block has few pixels: it says which region counts, no more.
+# Grad-CAM {cite:p}`selvaraju2017` on test images, for a network trained on
+# the distilled images and for a teacher at its last snapshot. At 32 px the
+# map of the last block has few pixels. It shows which region matters, nothing
+# finer.
 
 # %%
 network = study.network()
 recipe = study.profile.evaluate.recipe.model_copy(
     update={"learning_rate": result.distilled.step_size.item()}
 )
+released = result.distilled
 (student,) = trained_networks(
-    network, result.distilled.images, result.distilled.targets, recipe, 1, ("saliency",)
+    network, released.images, released.targets, recipe, 1, ("saliency",)
 )
 teacher = study.teachers()[0]
-(taught,) = (row.to(study.device) for row in teacher.rows(teacher.snapshots - 1))
+(last,) = (
+    row.to(study.device) for row in teacher.rows(teacher.snapshots - 1)
+)
 
+labels = dataset.test.labels
 chosen = np.concatenate(
-    [np.flatnonzero(dataset.test.labels == k)[:2] for k in range(dataset.classes)]
+    [np.flatnonzero(labels == k)[:2] for k in range(dataset.classes)]
 )
-images, labels = (
-    tensor[torch.from_numpy(chosen).to(study.device)] for tensor in study.tensors("test")
-)
+rows = torch.from_numpy(chosen).to(study.device)
+images, targets = (tensor[rows] for tensor in study.tensors("test"))
 maps = {
-    name: list(grad_cam(network.loaded(theta), images, labels).cpu().numpy())
-    for name, theta in (("student", student), ("teacher", taught))
+    name: list(grad_cam(network.loaded(theta), images, targets).cpu().numpy())
+    for name, theta in (("distilled", student), ("teacher", last))
 }
-names = [dataset.class_names[k] for k in dataset.test.labels[chosen]]
-picture = figures.overlays(list(dataset.test.images[chosen] / 255), maps, names)
-figures.show(picture, "Grad-CAM heat maps of a student and a teacher over test images")
+names = [dataset.class_names[k] for k in labels[chosen]]
+pictures = list(dataset.test.images[chosen] / 255)
+figures.show(
+    figures.overlays(pictures, maps, names),
+    "Grad-CAM heat maps over test images, for a network trained on distilled"
+    " images and for a teacher",
+)

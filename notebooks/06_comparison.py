@@ -14,40 +14,56 @@
 # %% [markdown]
 # # The comparison
 #
-# **Shows** the distilled images beside other ways to learn from few labels: self-supervision, transfer, coresets, cheaper distillation, and
-# random images. **Costs** about a quarter of an hour in the `demo` profile on two cores. **Expect** in `demo` on the phantom the distilled images ahead
-# of random real ones, and not of every other method; where they do not win is printed below.
+# **Shows** the distilled images beside other ways to learn from few labels:
+# self-supervision, transfer, coresets, cheaper distillation, and random
+# images. **Costs** about a quarter of an hour in the `demo` profile on two
+# cores. **Expect**, in `demo` on the phantom, the distilled images ahead of
+# random real ones, and not of every other method. The text below prints where
+# they do not win.
 #
 # ## The protocol
 #
-# *Two tables*, since the poster's own protocol is not known. In **(a)** only what leaves the hospital may be used: self-supervision
-# sees the released images alone. In **(b)** it may see all training images, without their labels.
+# *Two tables*, since the poster's own protocol is unknown. Table **(a)**
+# allows only what leaves the hospital: self-supervision sees the released
+# images alone. Table **(b)** also allows all training images, without their
+# labels.
 #
-# *The same for everyone.* The labelled budget is the profile's images a class. Each of five evaluation seeds has its own draw of random images, the
-# same for every method that takes random ones, and its own initial weights, the same for every method by network. One recipe and one
-# augmentation train every network on so few images; validation and test parts are the same, and the test part is scored once.
+# *The same data for everyone.* The label budget is the profile's number of
+# images per class. Each of five evaluation seeds has its own draw of random
+# images, the same for every method that uses random images, and its own
+# initial weights, the same for every method by network. One recipe and one
+# augmentation train every network on these few images. Validation and test
+# parts are the same, and the test part is scored once.
 #
-# *The same effort.* Every method tries the same learning rates of that recipe on validation; one that has a learning rate of its own (pretraining,
-# the images of another distillation) also tries the same factors of it, one preparation a point. A preparation may process a fixed number
-# of images, the same for all in a table, stated below. The distilled set may also take the step size that it learned.
+# *The same effort.* Every method tries the same learning rates of that recipe
+# on validation. A method with a learning rate of its own (pretraining, or
+# another distillation) also tries the same factors of it, with one
+# preparation for each. A preparation may process a fixed number of images,
+# the same for all methods of a table, stated below. The distilled set may
+# also use the step size that it learned.
 #
-# *What is declared.* BYOL {cite:p}`grill2020`, SimSiam {cite:p}`chen2021`, MAE {cite:p}`he2022` are small here: one optimiser (AdamW), one schedule, small heads,
-# group norm for batch norm in the networks. Of SKD {cite:p}`li2022self` neither code nor full recipe is public; "SKD-style" is BYOL's two networks and loss with
-# batch knowledge ensembling {cite:p}`ge2021` between target and online network, which is a choice of this study. Gradient matching
-# {cite:p}`zhao2021gradient` and distribution matching {cite:p}`zhao2023` use one augmentation for real and synthetic images {cite:p}`zhao2021`; herding
-# {cite:p}`welling2009` and k-means look at a teacher's features. Inside the hospital one pretraining serves all five seeds, so its own
-# variance is not in the intervals. Transfer from one site learns with that site's labels, which the other rows do not have.
+# *Declared differences.* BYOL {cite:p}`grill2020`, SimSiam {cite:p}`chen2021`
+# and MAE {cite:p}`he2022` are small here: one optimiser (AdamW), one
+# schedule, small heads, and group norm instead of batch norm in the networks.
+# Neither code nor the full recipe of SKD {cite:p}`li2022self` is public.
+# "SKD-style" is BYOL's two networks and loss with batch knowledge ensembling
+# {cite:p}`ge2021` between target and online network, a choice of this study.
+# Gradient matching {cite:p}`zhao2021gradient` and distribution matching
+# {cite:p}`zhao2023` use one augmentation for real and synthetic images
+# {cite:p}`zhao2021`. Herding {cite:p}`welling2009` and k-means use a
+# teacher's features. Inside the hospital one pretraining serves all five
+# seeds, so its own variance is not in the intervals. Transfer from one site
+# learns with the labels of that site, which the other rows do not have.
 #
-# *Differences* are paired on test groups and crossed with seeds (bootstrap), and their p values corrected by Holm {cite:p}`holm1979` over the comparisons of a table:
-# "ahead" and "behind" mean a corrected p below 0.05.
+# *Differences* are paired on test groups and vary over seeds. Their p values
+# are corrected by Holm {cite:p}`holm1979` over the comparisons of a table.
+# "Ahead" and "behind" mean a corrected p below 0.05.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = (
-    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
-)
-out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
-overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
+profile: str = "demo"  # size of the study: smoke, demo, real or paper
+data: str = "phantom"  # phantom, a folder of images, or an .npz file
+out: str = ""  # folder for cached results; empty: build/artifacts
+overrides: str = ""  # settings to change, as in --set, with spaces between
 
 # %% tags=["hide-input"]
 import importlib.util
@@ -58,8 +74,8 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
     if not repository.startswith("https://") or "/OWNER/" in repository:
         raise ModuleNotFoundError(
-            "medddist: is not installed, and the address of its repository is"
-            " not set in _config.yml; install it from a copy of the repository:"
+            "medddist: not installed, and the address of its repository is"
+            " not set in _config.yml; install it from a clone:"
             " pip install path/to/medddist"
         )
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
@@ -71,6 +87,8 @@ given = parameters(locals())
 study = open_study(given)
 
 # %%
+import textwrap
+
 import pandas as pd
 
 from medddist import figures
@@ -82,16 +100,20 @@ from medddist.study.workers import workers_for
 
 figures.set_style()
 comparison = Comparison(study)
-settings = comparison.settings
-print(
-    f"labelled budget: {study.profile.distill.images_per_class} images a class; {settings.evaluation_seeds} evaluation seeds"
+settings, recipe = comparison.settings, comparison.recipe
+budget = study.profile.distill.images_per_class
+rates, factors = (
+    ", ".join(map(str, values))
+    for values in (settings.learning_rates, settings.grid)
 )
-print(
-    f"recipe: {comparison.recipe.epochs} epochs in batches of {comparison.recipe.batch_size}, learning rates tried: {', '.join(map(str, settings.learning_rates))}"
-)
-print(f"factors of a method's own learning rate tried: {', '.join(map(str, settings.grid))}")
+print(f"label budget: {budget} images per class")
+print(f"evaluation seeds: {settings.evaluation_seeds}")
+print(f"recipe: {recipe.epochs} epochs in batches of {recipe.batch_size}")
+print(f"learning rates tried: {rates}")
+print(f"factors of a method's own learning rate tried: {factors}")
 for table, what in (("released", "(a)"), ("inside", "(b)")):
-    print(f"a preparation in {what} processes at most {comparison.budget(table):,} images")
+    images = f"{comparison.budget(table):,} images"
+    print(f"a preparation in {what} processes at most {images}")
 
 # %%
 workers = workers_for(study)
@@ -102,148 +124,187 @@ tables = {
 }
 
 
-def told(row):
-    """A line of a table."""
+def score_text(score):
+    """A score with its interval."""
+    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+def difference_text(difference):
+    """A paired difference with its interval."""
+    low, high = f"{difference['low']:+.3f}", f"{difference['high']:+.3f}"
+    return f"{difference['difference']:+.3f} [{low}, {high}]"
+
+
+def table_row(row):
+    """A method's row of a table."""
+    named = {"method": row["label"], "network": row["network"]}
     if row["status"] != "measured":
-        return {
-            "method": row["label"],
-            "network": row["network"],
-            "accuracy": f"unavailable: {row['reason']}",
-        }
-    cell = lambda score: f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+        return named | {"accuracy": f"unavailable: {row['reason']}"}
     lead = row.get("distilled_lead", {}).get("balanced_accuracy")
-    return {
-        "method": row["label"], "network": row["network"], "accuracy": cell(row["accuracy"]), "balanced accuracy": cell(row["balanced_accuracy"]),
-        "distilled images are": f"{lead['verdict']} ({lead['difference']:+.3f})" if lead else "", "released": row["released"],
-        "bytes": f"{row['bytes_released']:,}", "real images leave": "yes" if row["real_images_leave"] else "no",
-        "seconds": "" if row["seconds"] is None else f"{row['seconds']:.0f}",
+    verdict = f"{lead['verdict']} ({lead['difference']:+.3f})" if lead else ""
+    seconds = row["seconds"]
+    return named | {
+        "accuracy": score_text(row["accuracy"]),
+        "balanced accuracy": score_text(row["balanced_accuracy"]),
+        "distilled images are": verdict,
+        "released": row["released"],
+        "bytes": f"{row['bytes_released']:,}",
+        "real images leave": "yes" if row["real_images_leave"] else "no",
+        "seconds": "" if seconds is None else f"{seconds:.0f}",
     }
 
 
+def ahead_of(rows):
+    """How many rows the distilled images are ahead of, in words."""
+    leads = [row["distilled_lead"] for row in rows if "distilled_lead" in row]
+    verdicts = [lead["balanced_accuracy"]["verdict"] for lead in leads]
+    ahead, behind = verdicts.count("ahead"), verdicts.count("behind")
+    return (
+        "in balanced accuracy the distilled images are ahead of"
+        f" {ahead} of {len(verdicts)} rows and behind {behind}"
+    )
+
+
 # %% [markdown]
-# ## (a) What may leave the hospital
+# ## (a) With images that may leave the hospital
 #
-# Dotted: the distilled images.
+# The dotted line marks the distilled images.
 
 # %%
-display(pd.DataFrame(map(told, tables["released"])).fillna(""))
-picture = figures.compared(tables["released"], ("accuracy", "balanced_accuracy"))
+display(pd.DataFrame(map(table_row, tables["released"])).fillna(""))
+metrics = ("accuracy", "balanced_accuracy")
 figures.show(
-    picture,
-    "Accuracy and balanced accuracy with intervals of every method that uses released images alone, by network",
+    figures.compared(tables["released"], metrics),
+    "Accuracy and balanced accuracy of every method that uses only released"
+    f" images, by network: {ahead_of(tables['released'])}",
 )
 
 # %% [markdown]
-# ## (b) Inside the hospital
+# ## (b) With all training images inside the hospital
 
 # %%
-display(pd.DataFrame(map(told, tables["inside"])).fillna(""))
-picture = figures.compared(tables["inside"], ("accuracy", "balanced_accuracy"))
+display(pd.DataFrame(map(table_row, tables["inside"])).fillna(""))
 figures.show(
-    picture,
-    "Accuracy and balanced accuracy with intervals of every method that may see all training images, by network",
+    figures.compared(tables["inside"], metrics),
+    "Accuracy and balanced accuracy of every method that may use all training"
+    f" images, by network: {ahead_of(tables['inside'])}",
 )
 
 # %% [markdown]
 # ## Where distillation wins, and where it does not
 
 # %%
-print("\n\n".join(verdict_lines(rows)))
+for line in verdict_lines(rows):
+    print(textwrap.fill(line, 78, subsequent_indent="    "))
 
 # %% [markdown]
 # ## Networks that never saw the distillation
 #
-# The images were learned for one ConvNet. Other networks are trained on them here, and on as many random real images, each with its learning
-# rate tuned. Batch norm is replaced by group norm in all of them.
+# The images were learned for one ConvNet. Here other networks are trained on
+# them and on an equal number of random real images, each with its learning
+# rate tuned. All use group norm instead of batch norm.
 
 # %%
-picture = figures.compared(
-    [
-        row | {"label": ARCHITECTURES[row["network"]], "network": row["label"], "method": ""}
-        for row in tables["unseen"]
-    ],
-    ("accuracy", "balanced_accuracy"),
-)
+by_network = [
+    row
+    | {
+        "label": ARCHITECTURES[row["network"]],
+        "network": row["label"],
+        "method": "",
+    }
+    for row in tables["unseen"]
+]
 figures.show(
-    picture,
-    "Accuracy and balanced accuracy of other networks on distilled and on random real images with intervals",
+    figures.compared(by_network, metrics),
+    "Accuracy and balanced accuracy of other networks on distilled and on"
+    f" random real images: {ahead_of(tables['unseen'])}",
 )
 
 # %% [markdown]
 # ## What self-supervision learned
 #
-# A logistic regression on frozen features of all training images, with all labels: on random features (dashed) and on those learned without labels.
-# A random ConvNet's features are good already, since its last maps keep where things are; ResNet-18's and the ViT's are averaged over the image.
+# A logistic regression is trained on frozen features of all training images,
+# with all labels: on random features (dashed) and on features learned without
+# labels. Random features of a ConvNet are already good, since its last maps
+# keep positions. Those of ResNet-18 and the ViT are averaged over the image.
 
 # %%
 probes = probe_rows(comparison, workers)
 display(
     figures.show(
         figures.probed(probes),
-        "Balanced accuracy of linear probes on random and on self-supervised features, by network",
+        "Balanced accuracy of linear probes on random and on self-supervised"
+        " features, by network",
     )
 )
 for row in probes:
-    if "lead_over_random" in row:
-        lead = row["lead_over_random"]["balanced_accuracy"]
-        word = (
-            "above" if lead["low"] > 0 else "BELOW" if lead["high"] < 0 else "not told apart from"
-        )
-        told_of = f"{word} random features: {lead['difference']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"
-        spread = row["chosen"]["spread_of_outputs"]
-        collapse = "COLLAPSED" if row["chosen"]["collapsed"] else "no collapse"
-        print(
-            f"{row['label']}, {row['network']}: {told_of}; {collapse}, spread of outputs {spread['start']:.2f} to {spread['end']:.2f}"
-        )
+    if "lead_over_random" not in row:
+        continue
+    difference = row["lead_over_random"]["balanced_accuracy"]
+    if difference["low"] > 0:
+        verdict = "above"
+    elif difference["high"] < 0:
+        verdict = "BELOW"
+    else:
+        verdict = "not significantly different from"
+    spread = row["chosen"]["spread_of_outputs"]
+    collapsed = row["chosen"]["collapsed"]
+    print(f"{row['label']}, {row['network']}: {verdict} random features")
+    print(f"    {difference_text(difference)};")
+    print(f"    {'COLLAPSED' if collapsed else 'no collapse'}, spread of")
+    print(f"    outputs {spread['start']:.2f} to {spread['end']:.2f}")
 
 # %% [markdown]
-# ## Is it the class, or where the image comes from?
+# ## Does the source of an image predict its class?
 #
-# In the radiographs class follows source. Three views: how a class fares by origin; how well a linear probe on 16 px thumbnails tells origins apart within a
-# class, where no disease can help; and, on the phantom, whose sites can be balanced over classes or confounded with them, what networks
-# trained on one version are worth on the other.
+# In the real radiographs the class is confounded with its source. Three views
+# of this: how well each class is recognised by source; how well a linear
+# probe on 16 px thumbnails distinguishes the sources within a class, where no
+# disease can help; and, on the phantom, how networks trained on one version
+# score on the other. The phantom's sites can be balanced over the classes or
+# confounded with them.
 
 # %%
 origins = of_origins(comparison)
 if origins["class_from_origin"] is not None:
-    print(
-        f"balanced accuracy of knowing the origin alone: {origins['class_from_origin']:.3f} (chance {1 / study.data.classes:.3f})"
-    )
+    chance = 1 / study.data.classes
+    print("balanced accuracy of knowing only the source:")
+    print(f"    {origins['class_from_origin']:.3f} (chance {chance:.3f})")
 for probe in origins["probes"]:
-    score = probe["balanced_accuracy"]
-    interval = f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-    print(
-        f"origins told apart in {probe['class']}: {interval}, chance {probe['chance']:.3f} ({', '.join(probe['origins'])})"
-    )
-by_origin = {
-    f"{found['class']}, {found['origin']} ({found['images']})": {method: f"{one['sensitivity']['mean']:.3f}" for method, each in origins["by_origin"].items() for one in each
-        if (one["class"], one["origin"]) == (found["class"], found["origin"])}
-    for found in next(iter(origins["by_origin"].values()))
-}
-pd.DataFrame.from_dict(by_origin, orient="index") if by_origin else print(
-    "this data does not name several origins of a class"
-)
+    print(f"sources distinguished in {probe['class']}:")
+    print(f"    {score_text(probe['balanced_accuracy'])},")
+    print(f"    chance {probe['chance']:.3f} ({', '.join(probe['origins'])})")
+by_source = {}
+for method, sensitivities in origins["by_origin"].items():
+    for row in sensitivities:
+        name = f"{row['class']}, {row['origin']} ({row['images']})"
+        mean = f"{row['sensitivity']['mean']:.3f}"
+        by_source.setdefault(name, {})[method] = mean
+nothing = "this data set names no class with several sources"
+table = pd.DataFrame.from_dict(by_source, orient="index")
+table if by_source else print(nothing)
 
 # %%
 for row in origins["confounding"]:
-    score, lost = row["balanced_accuracy"], row.get("lost", {}).get("balanced_accuracy")
-    change = (
-        f"; {lost['difference']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}] lost against its own version"
-        if lost
-        else ""
-    )
-    print(
-        f"trained where sites are {row['trained_on']}, tested where they are {row['tested_on']}: {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]{change}"
-    )
+    lost = row.get("lost", {}).get("balanced_accuracy")
+    trained, tested = row["trained_on"], row["tested_on"]
+    print(f"trained on {trained} sites, tested on {tested} sites:")
+    print(f"    {score_text(row['balanced_accuracy'])}")
+    if lost:
+        print(f"    loss against its own version {difference_text(lost)}")
 
 # %% [markdown]
 # ## The poster's bars
 #
-# Five bars can be read on the poster; which method each belongs to is not legible, at least one bar is missing, and the images are others. They are
-# shown for completeness and compared with nothing.
+# Five bars can be read on the poster. Their methods are not legible, at least
+# one bar is missing, and its images are different ones. They are shown for
+# completeness and compared with nothing.
 
 # %%
 bars = figures.unnamed_bars(
-    (74.2, 66.8, 62.3, 53.9, 28.4), "As read on the poster; owners not legible"
+    (74.2, 66.8, 62.3, 53.9, 28.4),
+    "As read on the poster; methods not legible",
 )
-figures.show(bars, "Five bars of 74.2, 66.8, 62.3, 53.9 and 28.4 percent without names")
+figures.show(
+    bars, "Five bars of 74.2, 66.8, 62.3, 53.9 and 28.4 percent without names"
+)

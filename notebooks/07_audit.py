@@ -12,22 +12,24 @@
 # ---
 
 # %% [markdown]
-# # What the distilled images give away
+# # What the distilled images reveal
 #
-# **Shows** whether it can be told from the distilled images which real ones they were made from: by their nearest neighbours, and by an
-# attack on membership with two controls. **Costs** a few minutes in the `demo` profile, most of them for networks that the attack trains.
-# **Expect** both controls as they have to be, and the images that distillation started from found more often than chance gives.
+# **Shows** whether the distilled images reveal which real images they were
+# made from. Two methods look for this: nearest neighbours, and a membership
+# attack with two controls. **Costs** a few minutes in the `demo` profile,
+# most of them for networks that the attack trains. **Expect** both controls
+# to behave as expected, and the initial images to be found more often than by
+# chance.
 #
-# Nothing here shows that a set is safe to send. An attack that finds nothing is one attack; a stronger one may find more. A guarantee takes
-# differential privacy, which only teachers with `teachers.privacy` have.
+# Nothing here shows that a set is safe to send. An attack that finds nothing
+# is one attack; a stronger one may find more. A guarantee needs differential
+# privacy, which only teachers with `teachers.privacy` have.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = (
-    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
-)
-out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
-overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
+profile: str = "demo"  # size of the study: smoke, demo, real or paper
+data: str = "phantom"  # phantom, a folder of images, or an .npz file
+out: str = ""  # folder for cached results; empty: build/artifacts
+overrides: str = ""  # settings to change, as in --set, with spaces between
 
 # %% tags=["hide-input"]
 import importlib.util
@@ -38,8 +40,8 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
     if not repository.startswith("https://") or "/OWNER/" in repository:
         raise ModuleNotFoundError(
-            "medddist: is not installed, and the address of its repository is"
-            " not set in _config.yml; install it from a copy of the repository:"
+            "medddist: not installed, and the address of its repository is"
+            " not set in _config.yml; install it from a clone:"
             " pip install path/to/medddist"
         )
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
@@ -57,130 +59,177 @@ from medddist import figures
 from medddist.leaks.audit import audit, broken, candidates_of, nearest
 
 figures.set_style()
-dataset, settings, seed = study.data, study.profile.audit, study.profile.seeds[0]
+dataset, settings = study.data, study.profile.audit
+seed = study.profile.seeds[0]
 result = study.distillation()
-told = audit(study)
-pd.Series(settings.model_dump(exclude={"recipe"}), name="audit").astype(str).to_frame()
+findings = audit(study)
+shown = settings.model_dump(exclude={"recipe"})
+pd.Series(shown, name="audit").astype(str).to_frame()
 
 # %% [markdown]
 # ## Nearest neighbours
 #
-# Of each distilled image: how far it is from the image that it started from, from the nearest of other training images of its class, and from
-# the nearest of as many images that nobody trained on. If training images were no nearer than unseen ones, they would be the nearer ones half
-# of the time. Distances are root mean squares, over pixels and over a teacher's features: neither is what a radiologist sees.
+# For each distilled image, this measures its distance from its initial image,
+# from the nearest of other training images of its class, and from the nearest
+# of an equal number of images that nobody trained on. If training images were
+# no nearer than unseen ones, they would be the nearer ones half of the time.
+# Distances are root mean squares, over pixels and over a teacher's features.
+# Neither is what a radiologist sees.
+
 
 # %%
+def share_text(share):
+    """A count with its share's interval."""
+    if share is None:
+        return "-"
+    interval = f"[{share['low']:.2f}, {share['high']:.2f}]"
+    return f"{share['count']} of {share['of']} {interval}"
+
+
 rows = {}
-for space, of in told["neighbours"].items():
-    cell = lambda one: (
-        "-"
-        if one is None
-        else f"{one['count']} of {one['of']} [{one['low']:.2f}, {one['high']:.2f}]"
-    )
+for space, distances in findings["neighbours"].items():
+    start = distances["to_start"]
     rows[space] = {
-        "to its start": "-" if of["to_start"] is None else f"{of['to_start']:.3f}",
-        "to other training images": f"{of['to_training']:.3f}",
-        "to unseen images": f"{of['to_unseen']:.3f}",
-        "a training image is nearer": cell(of["training_is_nearer"]),
-        "its start is nearest of all": cell(of.get("start_is_nearest")),
+        "to its initial image": "-" if start is None else f"{start:.3f}",
+        "to other training images": f"{distances['to_training']:.3f}",
+        "to unseen images": f"{distances['to_unseen']:.3f}",
+        "a training image is nearer": share_text(
+            distances["training_is_nearer"]
+        ),
+        "its initial image is nearest of all": share_text(
+            distances.get("start_is_nearest")
+        ),
     }
 pd.DataFrame(rows)
 
 # %% [markdown]
-# The same, to look at: a distilled image of each class, and the nearest by pixels.
+# The next figure shows distilled images of each class with their nearest
+# images by pixels.
 
 # %%
-found = nearest(study, result, seed)["pixels"]
+neighbours = nearest(study, result, seed)["pixels"]
 per_class = study.profile.distill.images_per_class
-shown = [k * per_class + j for k in range(dataset.classes) for j in range(min(2, per_class))]
-pictures = {"distilled": list(dataset.pixels(result.distilled.images[shown].cpu().numpy()))}
-if result.initial_indices.ndim == 1 and len(result.initial_indices):
-    pictures["started from"] = list(
-        dataset.train.images[result.initial_indices[shown].numpy()] / 255
-    )
-pictures["nearest training"] = list(
-    dataset.train.images[found.nearest_training[shown].numpy()] / 255
+shown = [
+    k * per_class + j
+    for k in range(dataset.classes)
+    for j in range(min(2, per_class))
+]
+
+
+def images_at(part, indices):
+    """Images of a part, in [0, 1]."""
+    return list(part.images[indices[shown].numpy()] / 255)
+
+
+distilled = result.distilled.images[shown].cpu().numpy()
+initial = result.initial_indices
+pictures = {"distilled": list(dataset.pixels(distilled))}
+if initial.ndim == 1 and len(initial):
+    pictures["initial"] = images_at(dataset.train, initial)
+pictures["nearest training"] = images_at(
+    dataset.train, neighbours.nearest_training
 )
-pictures["nearest unseen"] = list(dataset.test.images[found.nearest_unseen[shown].numpy()] / 255)
+pictures["nearest unseen"] = images_at(
+    dataset.test, neighbours.nearest_unseen
+)
 names = [dataset.class_names[k // per_class].replace("_", " ") for k in shown]
 figures.show(
     figures.sheet(pictures, columns=names),
-    "Distilled images, those they started from, the nearest training and the nearest unseen images",
+    "Distilled images, their initial images, the nearest training images and"
+    " the nearest unseen images",
 )
 
 # %% [markdown]
-# One distance by hand: from the first image to its start.
+# This cell computes one distance by hand: from the first distilled image to
+# its initial image.
 
 # %%
-if found.start is not None and result.initial_indices.ndim == 1:
-    image, start = result.distilled.images[0], study.tensors("train")[0][result.initial_indices[0]]
-    print(
-        f"by hand {(image - start).square().mean().sqrt().item():.4f}, by the library {found.start[0].item():.4f}"
-    )
+if neighbours.start is not None and initial.ndim == 1:
+    image = result.distilled.images[0]
+    start = study.tensors("train")[0][initial[0]]
+    by_hand = (image - start).square().mean().sqrt().item()
+    by_library = neighbours.start[0].item()
+    print(f"by hand {by_hand:.4f}, by the library {by_library:.4f}")
 
 # %% [markdown]
 # ## Membership
 #
-# Networks are trained on the distilled images, without augmentation so that they remember, and asked how sure they are of the class of an
-# image; from that is taken how sure networks are that have nothing to do with it {cite:p}`watson2022,carlini2022lira`. An image counts as found
-# where it scores higher than all but a small share of unseen images.
+# The attack trains networks on the distilled images, without augmentation so
+# that they memorise. It asks how confident they are of the class of an image,
+# and subtracts the confidence of networks trained on unrelated images
+# {cite:p}`watson2022,carlini2022lira`. An image counts as found if it scores
+# higher than all but a small share of unseen images.
 #
-# - **Positive control**: as many random real images as there are distilled ones, and networks trained on them. They have to be found, or the attack
-#   is broken.
-# - **Negative control**: unseen images that did not set the threshold. They have to be found as often as chance has it.
+# - **Positive control**: networks trained on an equal number of random real
+#   images. The attack must find these images, or it is too weak to be
+#   informative.
+# - **Negative control**: unseen images that did not set the threshold. The
+#   attack must find them only as often as chance.
 
 
 # %%
-def line(attack, group, one):
-    hits, area = one["true_positives"], one["auc"]
+def table_row(attack, group, measured):
+    """One row of the table of the attack's findings."""
+    hits, area = measured["true_positives"], measured["auc"]
+    low, high = measured["by_chance"]
+    share = f"{hits['share']:.3f} [{hits['low']:.3f}, {hits['high']:.3f}]"
+    auc = f"{area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]"
     return {
         "attack": attack,
         "images": group,
         "found": f"{hits['count']} of {hits['of']}",
-        "share": f"{hits['share']:.3f} [{hits['low']:.3f}, {hits['high']:.3f}]",
-        "by chance": f"{one['by_chance'][0]} to {one['by_chance'][1]}",
-        "AUC": f"{area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}]",
+        "share": share,
+        "by chance": f"{low} to {high}",
+        "AUC": auc,
         "interval": f"{area['level']:.1%}",
     }
 
 
 names = {
-    "starting": "started from",
+    "starting": "initial images",
     "others": "other training images",
     "unseen": "unseen: negative control",
 }
 table = []
-for attack, of in told["membership"].items():
-    table.append(line(attack, "trained on: positive control", of["positive_control"]["control"]))
-    table += [line(attack, names[group], one) for group, one in of["released"].items()]
+for attack, measured in findings["membership"].items():
+    control = measured["positive_control"]["control"]
+    table.append(table_row(attack, "trained on: positive control", control))
+    for group, row in measured["released"].items():
+        table.append(table_row(attack, names[group], row))
 pd.DataFrame(table).set_index(["attack", "images"])
 
 # %%
-reasons = broken(told)
+rate = f"{100 * settings.false_positives:g} %"
 print(
-    "\n".join(reasons)
-    or f"both controls are as they have to be, at a threshold for {100 * settings.false_positives:g} % false positives"
+    "\n".join(broken(findings))
+    or f"both controls behaved as expected, at {rate} false positives"
 )
 
 # %%
-drawn = {
-    attack: {"trained on": of["positive_control"]["control"]}
-    | {names[group].split(":")[0]: one for group, one in of["released"].items()}
-    for attack, of in told["membership"].items()
-}
-picture = figures.membership(drawn, settings.false_positives)
+groups = {}
+for attack, measured in findings["membership"].items():
+    control = measured["positive_control"]["control"]
+    groups[attack] = {"trained on": control} | {
+        names[group].split(":")[0]: row
+        for group, row in measured["released"].items()
+    }
 figures.show(
-    picture,
-    "Share of images found and area under the curve, by group of images and attack, with intervals; dashed: what chance gives",
+    figures.membership(groups, settings.false_positives),
+    "Share of images found and area under the curve, by group of images and"
+    " attack, with intervals; dashed: chance",
 )
 
 # %% [markdown]
-# LiRA takes from an image's score the mean of its scores under shadow sets that were distilled from random halves of the data without it, and divides
-# by their deviation. It is a setting, `audit.shadows`: two short shadows did not find the positive control here, so it takes more of them, and a
-# finding at 0.1 % false positives takes at least a thousand unseen images. Each shadow is kept when it is done.
+# LiRA subtracts from an image's score the mean of its scores under shadow
+# sets, which were distilled from random halves of the data without this
+# image, and divides by their standard deviation. The setting `audit.shadows`
+# turns it on. Two short shadows did not find the positive control here, so it
+# needs more of them. A finding at 0.1 % false positives needs at least a
+# thousand unseen images. Each shadow is cached when it is done.
 
 # %%
-asked = candidates_of(study, result)
-print(
-    f"asked about: {len(asked.starting)} images started from, {len(asked.others)} others, {len(asked.control)} for the control, {len(asked.unseen)} unseen"
-)
+images = candidates_of(study, result)
+print(f"images attacked: {len(images.starting)} initial images,")
+print(f"{len(images.others)} other training images,")
+print(f"{len(images.control)} for the positive control,")
+print(f"{len(images.unseen)} unseen")

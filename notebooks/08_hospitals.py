@@ -14,18 +14,20 @@
 # %% [markdown]
 # # Several hospitals
 #
-# **Shows** the act that the method is for: each hospital distils its own data and sends a package, and a receiver trains on all of them (hospitals
-# are the origins of the data; of the phantom, its sites); beside it, what each hospital reaches alone, with the others' weights, by federated averaging {cite:p}`mcmahan2017`, and with all real
-# data in one place. **Costs** a few minutes in the `demo` profile. **Expect** the union of the packages below the pooled data, and one round of
-# communication where averaging takes several. Bytes are counted as they are sent.
+# **Shows** the purpose of the method: each hospital distils its own data and
+# sends a package, and a receiver trains on all packages. (Hospitals are the
+# sources of the data; on the phantom, its sites.) For comparison it shows
+# each hospital alone, networks that are shared instead of images, federated
+# averaging {cite:p}`mcmahan2017`, and all real data in one place. **Costs** a
+# few minutes in the `demo` profile. **Expect** all packages together to score
+# below the pooled data, with one round of communication where averaging takes
+# several. Bytes are counted as they are sent.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # smoke, demo, real or paper: how large the study is
-data: str = (
-    "phantom"  # phantom, a radiography folder, a folder of class folders, or a MedMNIST-style .npz
-)
-out: str = ""  # folder for what is computed; "" is build/artifacts of the clone
-overrides: str = ""  # settings to change in the profile: name and value joined by an equals sign, separated by spaces
+profile: str = "demo"  # size of the study: smoke, demo, real or paper
+data: str = "phantom"  # phantom, a folder of images, or an .npz file
+out: str = ""  # folder for cached results; empty: build/artifacts
+overrides: str = ""  # settings to change, as in --set, with spaces between
 
 # %% tags=["hide-input"]
 import importlib.util
@@ -36,8 +38,8 @@ if importlib.util.find_spec("medddist") is None:  # as in Colab
     repository = "<repository>"
     if not repository.startswith("https://") or "/OWNER/" in repository:
         raise ModuleNotFoundError(
-            "medddist: is not installed, and the address of its repository is"
-            " not set in _config.yml; install it from a copy of the repository:"
+            "medddist: not installed, and the address of its repository is"
+            " not set in _config.yml; install it from a clone:"
             " pip install path/to/medddist"
         )
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
@@ -61,114 +63,138 @@ figures.set_style()
 metric = study.profile.distill.selection_metric
 own = hospitals(study.data)
 counts = {
-    name: {
-        f"{what} {of}": n
-        for what, part in one.parts().items()
-        for of, n in zip(one.class_names, part.class_counts(one.classes))
+    hospital: {
+        f"{part_name} {class_name}": count
+        for part_name, part in data.parts().items()
+        for class_name, count in zip(
+            data.class_names, part.class_counts(data.classes)
+        )
     }
-    for name, one in own.items()
+    for hospital, data in own.items()
 }
 pd.DataFrame(counts)
 
 # %% [markdown]
-# ## Each sends a package
+# ## Each hospital sends a package
 #
-# Nothing but these files leaves a hospital. A manifest names each file by its SHA-256, and its own is the package's ID.
+# Nothing except these files leaves a hospital. A manifest lists the SHA-256
+# of each file. The SHA-256 of the manifest is the package's ID.
 
 # %%
 inbox = inbox_folder(study)
 packages = sent_packages(study, inbox)
-opened = {name: open_package(path) for name, path in packages.items()}
+opened = {hospital: open_package(path) for hospital, path in packages.items()}
 pd.DataFrame(
     {
-        name: {
-            "ID": one.id[:12],
-            "images": len(one),
-            "step size": f"{one.step_size:.3f}",
-            "bytes": packages[name].stat().st_size,
+        hospital: {
+            "ID": package.id[:12],
+            "images": len(package),
+            "step size": f"{package.step_size:.3f}",
+            "bytes": packages[hospital].stat().st_size,
         }
-        for name, one in opened.items()
+        for hospital, package in opened.items()
     }
 )
 
 # %%
-sheet = {
-    name: list(own[name].pixels(one.images.numpy())[:: max(1, len(one) // 8)][:8])
-    for name, one in opened.items()
-}
+sheet = {}
+for hospital, package in opened.items():
+    pixels = own[hospital].pixels(package.images.numpy())
+    sheet[hospital] = list(pixels[:: max(1, len(package) // 8)][:8])
 figures.show(
     figures.sheet(sheet, "Some images of each package"),
-    "Distilled images of each hospital's package, a row for each hospital",
+    "Distilled images of each hospital's package, one row per hospital",
 )
 
 # %% [markdown]
 # ## What a receiver reaches
 #
-# Every way ends with networks of one kind, scored on every hospital's test part. Those with real data follow one recipe, the packages their own.
+# Every way to share ends with networks of the same kind, scored on the test
+# part of every hospital. Ways with real data use one recipe, packages use
+# their own.
 
 # %%
 rows = compare(study, packages)
-cell = lambda one: (
-    "-"
-    if one["mean"] is None
-    else f"{one['mean']:.3f}"
-    + ("" if one["low"] is None else f" [{one['low']:.3f}, {one['high']:.3f}]")
-)
-table = {
-    row["way"]: {
+
+
+def score_text(score):
+    """A score with its interval, if there is one."""
+    if score["mean"] is None:
+        return "-"
+    if score["low"] is None:
+        return f"{score['mean']:.3f}"
+    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+table = {}
+for row in rows:
+    table[row["way"]] = {
         "kB sent": round(row["sent_bytes"] / 1000),
         "rounds": row["rounds"],
-        "all": cell(row["all"][metric]),
+        "all": score_text(row["all"][metric]),
     }
-    | {name: cell(of[metric]) for name, of in row["hospitals"].items()}
-    for row in rows
-}
+    for hospital, scores in row["hospitals"].items():
+        table[row["way"]][hospital] = score_text(scores[metric])
 pd.DataFrame.from_dict(table, orient="index")
 
 # %%
+best = max(rows, key=lambda row: row["all"][metric]["mean"] or 0)
 figures.show(
     figures.sharing(rows, metric),
-    f"{metric.replace('_', ' ')} on all hospitals' test parts by bytes sent, a point for each way to share",
+    f"{metric.replace('_', ' ')} on the test parts of all hospitals by bytes"
+    f" sent, one point per way to share; the highest is {best['way']}",
 )
 
 # %% [markdown]
-# ## A new version, and one that is withdrawn
+# ## A corrected package, and a withdrawn one
 #
-# A corrected package has another ID, and takes the old one's place. When a hospital withdraws its package, the receiver trains again without
-# it: what the package held is then in no network of the receiver's. Where networks are shared and their answers averaged, that
-# hospital's are left out; by federated averaging every hospital has to train again. (It is stopped after the profile's few rounds here, and is not at its best.)
+# A corrected package has a new ID and replaces the old one. When a hospital
+# withdraws its package, the receiver trains again without it; then no network
+# of the receiver contains anything from it. Where networks are shared and
+# their answers averaged, that hospital's networks are left out. With
+# federated averaging, every hospital has to train again. (Here federated
+# averaging stops after the profile's few rounds, before it reaches its best
+# score.)
 
 # %%
-name, *others = packages
-before = opened[name].id
-stated = {"description": f"Distilled by {name}, second version", "creator": name}
-write_package(study_of(study, own[name]), packages[name], stated, measure=False)
-after = open_package(packages[name]).id
-print(f"{name}: first {before[:12]}, then {after[:12]}")
+hospital, *others = packages
+before = opened[hospital].id
+stated = {
+    "description": f"Distilled by {hospital}, second version",
+    "creator": hospital,
+}
+sender = study_of(study, own[hospital])
+write_package(sender, packages[hospital], stated, measure=False)
+after = open_package(packages[hospital]).id
+print(f"{hospital}: first {before[:12]}, then {after[:12]}")
 
 # %%
 sent_bytes = sum(packages[other].stat().st_size for other in others)
-left = by_packages(study, own, [opened[other] for other in others], f"without {name}", sent_bytes)
+remaining = by_packages(
+    study,
+    own,
+    [opened[other] for other in others],
+    f"without {hospital}",
+    sent_bytes,
+)
 everyone = next(row for row in rows if row["way"] == "all packages")
-one = scored(study, own, left)
-print(f"all packages {cell(everyone['all'][metric])}; {left.way} {cell(one['all'][metric])}")
+without = scored(study, own, remaining)
+print(f"all packages: {score_text(everyone['all'][metric])}")
+print(f"{remaining.way}: {score_text(without['all'][metric])}")
 
 # %% [markdown]
 # ## Who sent it
 #
-# A set that was made to mislead networks looks like any other. A receiver who has a sender's key by another way asks for its signature.
+# A set that was made to mislead networks looks like any other. A receiver who
+# got a sender's public key by another way can check its signature.
 
 # %%
 keys = inbox / "keys"
 if not (keys / "public.pem").exists():
     make_keys(keys)
+private, public = keys / "private.pem", keys / "public.pem"
 write_package(
-    study_of(study, own[name]),
-    packages[name],
-    stated,
-    sign_with=keys / "private.pem",
-    measure=False,
+    sender, packages[hospital], stated, sign_with=private, measure=False
 )
-print(
-    f"signed, and by the key that the receiver has: {open_package(packages[name], key=keys / 'public.pem').signed}"
-)
+signed = open_package(packages[hospital], key=public).signed
+print(f"signature valid for the key that the receiver has: {signed}")

@@ -18,16 +18,11 @@
 # computed if it is not cached yet. **Costs** what the profile says.
 
 # %% tags=["parameters"]
-# how large the study is: smoke, demo, real, paper, or the path of a .yaml file
-profile: str = "smoke"
-# phantom, a folder of images, or a MedMNIST-style .npz file
-data: str = "phantom"
-out: str = ""  # folder for cached results; "" is build/artifacts of the clone
-# settings to change in the profile, as name=value, separated by spaces
-overrides: str = ""
-# distilled, initial, random_balanced, random_natural, full_teacher,
-# full_good or majority
-method: str = "distilled"
+profile: str = "smoke"  # smoke, demo, real or paper, or the path of a .yaml file
+data: str = "phantom"  # phantom, a folder of images, or an .npz file
+out: str = ""  # folder for cached results; empty: build/artifacts
+overrides: str = ""  # settings to change, as in --set, with spaces between
+method: str = "distilled"  # a method of the study's table
 images_per_class: int = 1  # 0 for a method that takes none
 seed: int = 0  # of everything random at this point
 

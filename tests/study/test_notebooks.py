@@ -16,7 +16,7 @@ from medddist.base.errors import InputError
 from medddist.study.notebooks import artifacts_folder, declared_types, parameters
 from workflow import notebook as workflow
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
 DECLARATION = (
     'profile: str = "demo"  # help\nimages: int = 20\nrate: float = 0.5\nflip: bool = False'
