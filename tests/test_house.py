@@ -25,7 +25,7 @@ NO_VERBS = {
     *("Of", "By", "In", "On", "At", "For", "From", "With", "Without", "As", "To", "And", "Each"),
     *("Every", "One", "Two", "Some", "This", "These", "That", "It", "Its", "As", "Up", "Of"),
 }
-SUMMARY_ONLY = 3  # functions with at most so many arguments may say all in their summary
+SUMMARY_ONLY = 4  # functions with at most so many arguments may say all in their summary
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -92,7 +92,7 @@ def public(path: Path) -> list[tuple[str, ast.AST]]:
     def visit(body: list[ast.stmt], prefix: str) -> None:
         for node in body:
             kinds = (ast.FunctionDef, ast.ClassDef)
-            if isinstance(node, kinds) and not node.name.startswith("_"):
+            if isinstance(node, kinds) and not node.name.startswith("_") and node.name != "forward":
                 found.append((prefix + node.name, node))
                 if isinstance(node, ast.ClassDef):
                     visit(node.body, f"{prefix}{node.name}.")
@@ -122,7 +122,7 @@ def lacks(node: ast.AST) -> str:
         for inner in ast.walk(node)
         if isinstance(inner, ast.Raise) and isinstance(inner.exc, ast.Call)
     }
-    if raised & {"InputError", "NotApplicable", "Diverged"} and "Raises" not in text:
+    if raised & {"InputError", "NotApplicable", "Diverged"} and "Raise" not in text:
         return "Raises"
     return ""
 

@@ -37,7 +37,7 @@ class InputError(ValueError):
 
 
 class NotApplicable(InputError):
-    """A question that these data cannot answer, though nothing is wrong with them; a book skips it."""
+    """These data cannot answer a question, though they are correct; a book skips it."""
 
 
 class NotWritable(InputError):

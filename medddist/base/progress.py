@@ -24,6 +24,7 @@ class Bar:
         self.bar: tqdm | None = None
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
         if processes.rank():
             return  # of several processes, the first reports
         if self.bar is None or self.bar.total != total or done < self.bar.n:

@@ -79,7 +79,15 @@ def distillation_course(
     selected: int,
     metric: str,
 ) -> Figure:
-    """Draw matching loss, learned step size and the candidates' validation scores by iteration."""
+    """Draw matching loss, learned step size and the candidates' validation scores by iteration.
+
+    Args:
+        losses: (I,) of each iteration.
+        step_sizes: (I,) of each iteration.
+        candidates: with `iteration` and `score`.
+        selected: the iteration that was selected.
+        metric: that `score` is.
+    """
     figure, (top, middle, low) = plt.subplots(3, 1, figsize=(7, 6.4), sharex=True)
     window = max(1, len(losses) // 20)
     smooth = pd.Series(losses).rolling(window, center=True, min_periods=1).mean()

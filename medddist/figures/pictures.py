@@ -73,7 +73,15 @@ def animation(
     zoom: int = 2,
     seconds_per_frame: float = 0.7,
 ) -> Shown:
-    """Return a GIF that needs no network: images (N, C, H, W) in [0, 1] by iteration."""
+    """Return a GIF that is part of the page.
+
+    Args:
+        frames: images (N, C, H, W) in [0, 1] by iteration.
+        alt: describes it to those who do not see it.
+        columns: of the mosaic.
+        zoom: screen pixels per image pixel.
+        seconds_per_frame: the last frame stays three times as long.
+    """
     mosaics = [Image.fromarray(mosaic(images, columns, zoom)) for images in frames.values()]
     milliseconds = int(1000 * seconds_per_frame)
     durations = [milliseconds] * (len(mosaics) - 1) + [3 * milliseconds]

@@ -50,7 +50,16 @@ def show(figure: Figure, alt: str) -> Shown:
 def horizontal_interval(
     axes: Axes, place: float, low: float, value: float, high: float, colour
 ) -> None:
-    """Draw a point at height `place` with its interval as a horizontal line."""
+    """Draw a value with its interval as a horizontal line.
+
+    Args:
+        axes: to draw on.
+        place: the height.
+        low: the interval's lower end.
+        value: the point.
+        high: the interval's upper end.
+        colour: of both.
+    """
     axes.plot([low, high], [place, place], color=colour, lw=2.5, solid_capstyle="round")
     axes.plot(value, place, "o", color=colour, ms=8)
 

@@ -114,9 +114,7 @@ def shadow_scores(
     return np.concatenate(inside), {name: score.numpy() for name, score in tensors.items()}
 
 
-def scored_by_shadow(
-    one: Study, asked: tuple[Tensor, Tensor], seed: int
-) -> dict[str, np.ndarray]:
+def scored_by_shadow(one: Study, asked: tuple[Tensor, Tensor], seed: int) -> dict[str, np.ndarray]:
     """Compute log-odds of images by networks trained on a shadow's sets.
 
     Args:

@@ -1,8 +1,7 @@
-"""What the first cell of every notebook calls: its parameters, checked before anything long starts.
+"""Check a notebook's parameters before anything long starts, and open its study.
 
-papermill only warns about a name that it does not know and checks no types. Here both stop the
-notebook, in one line. torch is imported when a study is opened, so that a wrong parameter is
-refused at once.
+papermill only warns of an unknown name, and checks no types. Here both stop the notebook, in one
+line. torch is imported when a study is opened, so that a wrong parameter is refused at once.
 """
 
 from __future__ import annotations
@@ -23,38 +22,38 @@ if TYPE_CHECKING:
     from medddist.study.study import Study
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
-_INJECTED = (
-    "# Parameters"  # how the cell begins that papermill puts after the one tagged `parameters`
-)
-# the parameter that every notebook has: the cell that declares it is the parameters cell
-_MARK = "profile"
+_INJECTED = "# Parameters"  # papermill's cell, after the one tagged `parameters`, begins so
+_MARK = "profile"  # every notebook has this parameter, declared in the cell tagged `parameters`
 
 
 def parameters(namespace: Mapping[str, Any]) -> Any:
-    """A notebook's parameters, frozen and typed, from `locals()` of its first cell after the one
-    tagged `parameters`.
+    """Read a notebook's parameters, frozen and typed.
 
-    The declaration is that cell itself, `name: type = default  # help`, with the types str, int,
-    float and bool. What counts is the value that the name has now, be it the default, papermill's,
-    or one typed into the cell. Raises InputError for an undeclared name that papermill injected and
-    for a value of another type.
+    The cell tagged `parameters` declares them: `name: type = default  # help`, with the types str,
+    int, float and bool. The value that a name has now counts, whether it is the default,
+    papermill's, or typed into the cell.
+
+    Args:
+        namespace: `locals()` of the next cell.
+
+    Raises:
+        InputError: papermill injected an undeclared name, or a value is of another type.
     """
     cells = _cells_run(namespace)
     declared = declared_types(cells)
     unknown = [name for name in injected_names(cells) if name not in declared]
     if unknown:
-        raise InputError(
-            "notebook parameters",
-            f"{unknown[0]} is not a parameter",
-            f"known here: {', '.join(declared)}",
-        )
+        remedy = f"known here: {', '.join(declared)}"
+        raise InputError("notebook parameters", f"{unknown[0]} is not a parameter", remedy)
     values = {name: namespace[name] for name in declared if name in namespace}
     return parsed(_settings_of(declared), values, "notebook parameters")
 
 
 def declared_types(cells: Sequence[str]) -> dict[str, type]:
-    """Name to type of the last cell among these sources that declares parameters; InputError where
-    none does.
+    """Return the types by name in the last of these cells that declares parameters.
+
+    Raises:
+        InputError: no cell declares any.
     """
     for cell in reversed(cells):
         types = {
@@ -63,25 +62,21 @@ def declared_types(cells: Sequence[str]) -> dict[str, type]:
         }
         if _MARK in types:
             return {name: _type_named(name, kind) for name, kind in types.items()}
-    raise InputError(
-        "notebook parameters",
-        f"no cell declares `{_MARK}: str`",
-        "run the cell tagged `parameters` first",
-    )
+    remedy = "run the cell tagged `parameters` first"
+    raise InputError("notebook parameters", f"no cell declares `{_MARK}: str`", remedy)
 
 
 def injected_names(cells: Sequence[str]) -> list[str]:
-    """The names that papermill's cells among these sources assign."""
+    """List the names that papermill's cells among these assign."""
     injected = (cell for cell in cells if cell.startswith(_INJECTED))
     return [node.targets[0].id for cell in injected for node in _assignments(cell, ast.Assign)]
 
 
 def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
-    """The folder `out`; for "" `build/artifacts` of the clone that `start` (the working directory)
-    lies in, or of `start`.
+    """Return the folder of results: `out`, or `build/artifacts` of the clone around `start`.
 
-    So a notebook finds what others computed, whether it is opened from `notebooks/`, run by `make`
-    or alone in Colab.
+    So a notebook finds cached results, whether it is opened from `notebooks/`, run by `make`, or
+    alone in Colab. `start` is the working directory by default; outside a clone it is taken itself.
     """
     if out:
         return Path(out).expanduser()
@@ -92,11 +87,13 @@ def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
 
 
 def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
-    """The study that a notebook's parameters name; `overrides` holds `name=value` changes to the
-    profile, separated by spaces.
+    """Open the study that a notebook's parameters name.
 
-    `changes`: further ones, which a notebook derives from other parameters of its own.
+    Args:
+        given: the parameters; `overrides` holds `name=value`, separated by spaces.
+        changes: further changes of the profile, from other parameters of the notebook.
     """
+    # Late, since these import torch, which takes seconds.
     from medddist.base.compute import keep_freed_memory
     from medddist.study.profile import changes_from, load_profile
     from medddist.study.study import Study
@@ -108,23 +105,17 @@ def open_study(given: Any, changes: Mapping[str, Any] | None = None) -> Study:
 
 
 def _cells_run(namespace: Mapping[str, Any]) -> list[str]:
-    """The sources of the cells that ran so far; of a percent script that Python runs itself, all
-    its cells.
-    """
+    """The cells that ran so far; all cells of a percent script that Python itself runs."""
     if "In" in namespace:
         return list(namespace["In"])
-    script = namespace.get("__file__")
-    return (
-        re.split(r"^# %%.*$", Path(script).read_text(encoding="utf-8"), flags=re.MULTILINE)
-        if script
-        else []
-    )
+    if "__file__" not in namespace:
+        return []
+    text = Path(namespace["__file__"]).read_text(encoding="utf-8")
+    return re.split(r"^# %%.*$", text, flags=re.MULTILINE)
 
 
 def _assignments(source: str, kind: type[ast.stmt]) -> Iterator[Any]:
-    """Top-level `name = value` or `name: type = value` of a cell; none where it is not plain Python
-    (a magic).
-    """
+    """Top-level `name = value` or `name: type = value` of a cell of plain Python."""
     try:
         statements = ast.parse(source).body
     except SyntaxError:
@@ -137,16 +128,13 @@ def _assignments(source: str, kind: type[ast.stmt]) -> Iterator[Any]:
 
 def _type_named(name: str, kind: str) -> type:
     if kind not in _TYPES:
-        raise InputError(
-            "notebook parameters",
-            f"{name} is declared as {kind}",
-            f"use one of {', '.join(_TYPES)}",
-        )
+        remedy = f"use one of {', '.join(_TYPES)}"
+        raise InputError("notebook parameters", f"{name} is declared as {kind}", remedy)
     return _TYPES[kind]
 
 
 def _settings_of(declared: Mapping[str, type]) -> type[Settings]:
-    """Strict types: "true" is no bool and "5" no int; an int is a float."""
+    """With strict types: "true" is not a bool and "5" not an int; an int is a float."""
     fields = {name: (kind, pydantic.Field(strict=True)) for name, kind in declared.items()}
     return pydantic.create_model("Parameters", __base__=Settings, **fields)
 
@@ -155,6 +143,5 @@ def _in_one_line(error: InputError) -> list[str]:
     return [f"{type(error).__name__}: {error}"]
 
 
-# IPython asks an exception for its own rendering: a refusal is shown as its line, without a
-# traceback of library code.
+# IPython asks an exception how to show it: a refusal is one line, without a traceback.
 InputError._render_traceback_ = _in_one_line  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +42,21 @@ class Profile(Settings):
     leakage: LeakageSettings = LeakageSettings()
     hospitals: HospitalSettings = HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
-    images_per_class: tuple[
-        PositiveInt, ...
-    ] = ()  # further sizes for the table over numbers of images a class
-    variants: dict[
-        str, dict[str, Any]
-    ] = {}  # by name, changes such as {"distill.iterations": 10}; `medddist results` measures each
+    images_per_class: tuple[PositiveInt, ...] = ()  # further sizes, for the table over sizes
+    # By name, changes such as {"distill.iterations": 10}; `medddist results` measures each.
+    variants: dict[str, dict[str, Any]] = {}
     resamples: int = Field(1000, ge=100)  # of the test groups behind every interval
 
     @model_validator(mode="after")
     def _teachers_reach_as_far_as_matching_reads(self):
         needed, kept = self.distill.last_epoch_read, self.teachers.kept_epochs
         if needed > kept:
+            settings = self.distill
             raise ValueError(
-                f"distill.max_start_epoch {self.distill.max_start_epoch} and "
-                f"distill.expert_epochs {self.distill.expert_epochs} need"
-                f" teachers to epoch {needed}, and teachers.kept_epochs is {kept}; lower "
-                "them, or raise it (teachers are then"
-                " trained anew)"
+                f"distill.max_start_epoch {settings.max_start_epoch} and distill.expert_epochs "
+                f"{settings.expert_epochs} need teachers to epoch {needed}, and "
+                f"teachers.kept_epochs is {kept}; lower them, or raise it (teachers are then "
+                "trained anew)"
             )
         return self
 
@@ -69,8 +67,10 @@ class Profile(Settings):
         return self
 
     def changed(self, changes: dict[str, Any]) -> Profile:
-        """This profile with changes such as {"distill.iterations": 10}; InputError as
-        `load_profile`.
+        """Copy the profile with changes such as {"distill.iterations": 10}.
+
+        Raises:
+            InputError: as `load_profile` does.
         """
         values = self.model_dump(mode="json")
         for setting, value in changes.items():
@@ -79,6 +79,7 @@ class Profile(Settings):
 
 
 def profile_names() -> list[str]:
+    """List the profiles of the package."""
     return sorted(
         entry.name.removesuffix(".yaml")
         for entry in resources.files("medddist.profiles").iterdir()
@@ -87,34 +88,43 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
-    """A profile of the package by name, or a .yaml file, with `changes` such as
-    {"distill.iterations": 10}.
+    """Load a profile of the package by name, or a .yaml file.
 
-    Raises InputError for an unknown profile or setting and for a bad value.
+    Args:
+        name: of the profile, or the path of the file.
+        changes: such as {"distill.iterations": 10}.
+
+    Raises:
+        InputError: for an unknown profile or setting, and for a bad value.
     """
-    path = (
-        Path(name)
-        if name.endswith((".yaml", ".yml"))
-        else resources.files("medddist.profiles") / f"{name}.yaml"
-    )
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    else:
+        path = resources.files("medddist.profiles") / f"{name}.yaml"
     if not path.is_file():
-        raise InputError(
-            "profile",
-            f"{name!r} is not known",
-            f"use one of {', '.join(profile_names())}, or the path of a .yaml file",
-        )
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as broken:
-        raise InputError(path, f"is not valid YAML ({str(broken).splitlines()[0]})") from None
-    if not isinstance(values, dict):
-        raise InputError(
-            path, "holds no settings", "write one setting a line, such as `name: mine`"
-        )
+        remedy = f"use one of {', '.join(profile_names())}, or the path of a .yaml file"
+        raise InputError("profile", f"{name!r} is not known", remedy)
+    values = settings_in(path, "name: mine")
     values.setdefault("name", Path(str(path)).stem)
     for setting, value in (changes or {}).items():
         _set(values, setting, value)
     return parsed(Profile, values, f"profile {name}")
+
+
+def settings_in(path: Path | Traversable, example: str) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises:
+        InputError: it is not valid YAML, or holds no settings; `example` is such a line.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as invalid:
+        raise InputError(path, f"is not valid YAML ({str(invalid).splitlines()[0]})") from None
+    if not isinstance(values, dict):
+        remedy = f"write one setting per line, such as `{example}`"
+        raise InputError(path, "holds no settings", remedy)
+    return values
 
 
 def _set(values: dict, setting: str, value: Any) -> None:
@@ -129,22 +139,20 @@ def _set(values: dict, setting: str, value: Any) -> None:
 
 
 def changes_from(assignments: list[str]) -> dict[str, Any]:
-    """{"distill.iterations": 10} from ["distill.iterations=10"]; values are read as YAML."""
+    """Parse ["distill.iterations=10"] to {"distill.iterations": 10}; values are YAML.
+
+    Raises:
+        InputError: for what is not name=value.
+    """
     changes = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name:
-            raise InputError(
-                "set",
-                f"{assignment!r} is not name=value",
-                "write, for example, distill.iterations=100",
-            )
+            remedy = "write, for example, distill.iterations=100"
+            raise InputError("set", f"{assignment!r} is not name=value", remedy)
         try:
             changes[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise InputError(
-                "set",
-                f"{name}: {value!r} is not a value",
-                "quote text that holds special characters",
-            ) from None
+            remedy = "quote text that contains special characters"
+            raise InputError("set", f"{name}: {value!r} is not a value", remedy) from None
     return changes

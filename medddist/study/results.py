@@ -1,6 +1,4 @@
-"""Figures of record: every variant of a profile measured, with all that is needed to measure it
-again.
-"""
+"""Reference results: records of measurements, with all that is needed to measure them again."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from medddist.base.files import write_json
 from medddist.base.progress import Progress, silent
 from medddist.base.version import about
 from medddist.measure.intervals import INTERVAL
-from medddist.measure.metrics import excludes_zero
+from medddist.measure.metrics import METRICS, excludes_zero
 from medddist.method.private.dp_sgd import LOCAL
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
@@ -26,10 +24,19 @@ def measure(
     folder: str | Path,
     progress: Progress = silent,
 ) -> tuple[dict, Path]:
-    """Measure profile `name` in each of its variants on `source`; (the record, the file in `folder`
-    that holds it).
+    """Measure each variant of a profile; cached steps are read, so that it is resumable.
 
-    Steps that are there already are read, so a record that was interrupted is gone on with.
+    Args:
+        name: of the profile.
+        changes: of the profile.
+        source: the data.
+        out: the folder of cached results.
+        device: where it is computed.
+        folder: of records.
+        progress: called while a step is computed.
+
+    Returns:
+        The record, and its file in `folder`.
     """
     base = load_profile(name, changes)
     variants = {
@@ -54,38 +61,43 @@ def measure(
 def compare_record(
     study: Study, rows: list[dict], origins: dict, device: str, folder: str | Path
 ) -> Path:
-    """The comparison's rows, and `origins.of_origins`, as a file in `folder`, with all that is
-    needed to measure them again.
+    """Record the comparison's rows and `of_origins`; return the file.
+
+    Args:
+        study: that was measured.
+        rows: of the comparison.
+        origins: what `of_origins` found.
+        device: where it was computed.
+        folder: of records.
     """
-    path = Path(folder) / f"compare-{study.profile.name}-{Path(study.source).stem}.json"
-    write_json(path, _of_study(study, device, rows=rows, origins=origins))
-    return path
+    return _record("compare", study, device, folder, rows=rows, origins=origins)
 
 
 def audit_record(
-    study: Study, told: dict, broken: list[str], device: str, folder: str | Path
+    study: Study, audit: dict, broken: list[str], device: str, folder: str | Path
 ) -> Path:
-    """What `audit.audit` told and `audit.broken` said of it, as a file in `folder`, with all that
-    is needed to measure it again.
+    """Record an audit, and why it may show nothing; return the file.
+
+    Args:
+        study: that was audited.
+        audit: what `audit` returned.
+        broken: what `broken` said of it.
+        device: where it was computed.
+        folder: of records.
     """
-    path = Path(folder) / (
-        f"audit-{study.profile.name}-{Path(study.source).stem}-{told['settings']['false_positives']:g}.json"
-    )
-    write_json(path, _of_study(study, device, audit=told, broken=broken))
-    return path
+    rate = f"-{audit['settings']['false_positives']:g}"
+    return _record("audit", study, device, folder, rate, audit=audit, broken=broken)
 
 
 def leakage_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
-    """`leakage.leakage`'s rows as a file in `folder`, with all that is needed to measure them
-    again.
-    """
-    path = Path(folder) / f"leakage-{study.profile.name}-{Path(study.source).stem}.json"
-    write_json(path, _of_study(study, device, rows=rows))
-    return path
+    """Record the rows of `leakage`; return the file."""
+    return _record("leakage", study, device, folder, rows=rows)
 
 
-def _of_study(study: Study, device: str, **measured: Any) -> dict:
-    return {
+def _record(
+    step: str, study: Study, device: str, folder: str | Path, suffix: str = "", **measured: Any
+) -> Path:
+    record = {
         "profile": study.profile.name,
         "source": Path(study.source).name,
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
@@ -95,12 +107,13 @@ def _of_study(study: Study, device: str, **measured: Any) -> dict:
         **measured,
         "about": about(device),
     }
+    name = f"{step}-{study.profile.name}-{Path(study.source).stem}{suffix}.json"
+    write_json(Path(folder) / name, record)
+    return Path(folder) / name
 
 
 def local_note(study: Study) -> dict[str, str]:
-    """What a record says of itself where a guarantee holds for the study's packages, and not for
-    the record.
-    """
+    """Warn, in a record, that a study's guarantee holds for its packages and not for the record."""
     return {"local": LOCAL} if study.profile.teachers.privacy else {}
 
 
@@ -126,7 +139,7 @@ def _measured(study: Study) -> dict:
 
 
 def summary(rows: list[dict], metric: str) -> dict:
-    """The questions that the study asks, answered on the metric that its choices were made by."""
+    """Summarise a study's table on the metric that its choices were made by."""
     by_method = {row["method"]: row for row in rows}
     better = max(
         ("random_balanced", "random_natural"), key=lambda method: by_method[method][metric]["mean"]
@@ -142,40 +155,36 @@ def summary(rows: list[dict], metric: str) -> dict:
 
 
 def _of_seed(study: Study, seed: int) -> dict:
-    """One seed's own figures: its scores on test, its candidates on validation, its cost."""
+    """Results of one seed: its scores on test, its candidates on validation, its cost."""
     scores = study.scores_of_seed(seed)
     result = study.distillation(seed)
     return {
-        **{
-            metric: scores[metric]["mean"]
-            for metric in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
-        },
+        **{metric: scores[metric]["mean"] for metric in METRICS},
         "selected_iteration": result.selected_iteration,
         "step_size": result.distilled.step_size.item(),
         "candidates_on_validation": list(result.candidates),
-        "teachers_on_validation": [one.about["validation"] for one in study.teachers(seed)],
+        "teachers_on_validation": [teacher.about["validation"] for teacher in study.teachers(seed)],
         "seconds": study.seconds(seed),
     }
 
 
 def summary_lines(record: dict) -> list[str]:
+    """Return a line per variant of a record."""
     return [
         summary_line(variant or record["profile"], measured["summary"])
         for variant, measured in record["variants"].items()
     ]
 
 
-def summary_line(name: str, told: dict) -> str:
-    """`summary` in a line that says whether the distilled images are told apart from the better
-    random reference.
-    """
-    lead = told["lead_over_it"]
-    interval = (
-        "no interval" if lead["low"] is None else f"[{lead['low']:+.3f}, {lead['high']:+.3f}]"
-    )
+def summary_line(name: str, summary: dict) -> str:
+    """Say in a line how good the distilled images are, and whether they beat random real ones."""
+    lead, share = summary["lead_over_it"], summary["share_of_full_good"]
+    interval = "no interval"
+    if lead["low"] is not None:
+        interval = f"[{lead['low']:+.3f}, {lead['high']:+.3f}]"
+    verdict = "" if excludes_zero(lead) else ": no significant difference"
     return (
-        f"{name}: {told['metric']} {told['distilled']:.3f} by the distilled images, "
-        f"{told['share_of_full_good']:.2f} of full data's;"
-        f" lead over {told['better_random_reference']} {lead['difference']:+.3f} {interval}"
-        + ("" if excludes_zero(lead) else ": not told apart")
+        f"{name}: {summary['metric']} {summary['distilled']:.3f} with the distilled images, "
+        f"{share:.2f} of that with all images; paired difference to "
+        f"{summary['better_random_reference']} {lead['difference']:+.3f} {interval}{verdict}"
     )

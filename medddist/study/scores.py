@@ -199,11 +199,9 @@ def _of_distillations(study: Study, method: str, images_per_class: int) -> tuple
 
 def _of_sets(study: Study, sets: Sequence[_Set], networks: int, what: str) -> np.ndarray:
     """(R, N, K) of networks trained by the evaluation's recipe on each set, one after another."""
-    answers = []
+    answers, base = [], study.profile.evaluate.recipe
     for one in sets:
-        recipe = study.profile.evaluate.recipe.model_copy(
-            update={"learning_rate": one.learning_rate}
-        )
+        recipe = base.model_copy(update={"learning_rate": one.learning_rate})
         given = study.network(), one.images, one.labels, recipe, networks
         try:
             trained = trained_networks(*given, (study.profile.evaluate.seed, *one.seed))
@@ -225,7 +223,14 @@ def _answers(study: Study, trained: list[Tensor]) -> np.ndarray:
 
 
 def difference(study: Study, a: Scored, b: Scored, metric: str) -> dict:
-    """Return how much better `a` is than `b`: a paired difference with its 95 % interval."""
+    """Return the paired difference of a metric on the test part, with its 95 % interval.
+
+    Args:
+        study: with the test part.
+        a: the networks of a method.
+        b: the networks that are subtracted.
+        metric: `accuracy` or `balanced_accuracy`.
+    """
     test = study.data.test
     return metrics.paired_difference(
         a.probabilities,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -13,18 +13,9 @@ from medddist.baselines.pretraining import PretrainSettings
 from medddist.method.augment import NO_AUGMENTATION, AugmentSettings
 from medddist.method.training import Recipe
 
-if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    pass
-
 
 class AttackRecipe(Recipe):
-    """The attacker's own, the same for the released set and for the control: it wants to remember,
-    so nothing is augmented.
-    """
+    """How the attacker trains networks; without augmentation, since they are meant to memorise."""
 
     epochs: int = Field(60, ge=1)
     batch_size: int = Field(16, ge=1)
@@ -35,70 +26,57 @@ class AttackRecipe(Recipe):
 
 
 class AuditSettings(Settings):
-    """How hard the attack tries."""
+    """The strength of the attacks.
 
-    networks: int = Field(
-        8, ge=1
-    )  # trained on the released set, and as many on the positive control
-    references: int = Field(8, ge=1)  # networks on other real images, a set each
+    `shadows` are distillations of random halves for LiRA, in pairs that contain each image once.
+    `variance` is that of an image's scores over shadows: moderated towards that of all images, or
+    one for all. `shadow_changes` changes the profile for shadows alone, such as
+    {"distill.iterations": 20}: cheaper, and a weaker attack.
+    """
+
+    networks: int = Field(8, ge=1)  # on the released set, and as many on the positive control
+    references: int = Field(8, ge=1)  # networks, each on other real images
     recipe: AttackRecipe = AttackRecipe()
     false_positives: float = Field(0.01, gt=0, lt=1)
-    others: int = Field(400, ge=1)  # training images that the set did not start from, at most
-    shadows: int = Field(
-        0, ge=0, multiple_of=2
-    )  # distillations of random halves for LiRA, in pairs that have each image in one; 0 for none
-    variance: Literal["moderated", "one"] = (
-        "moderated"  # LiRA's: of each image, drawn towards all images'; or one for all
-    )
-    shadow_networks: int = Field(
-        4, ge=1
-    )  # trained on each shadow's set, and as many on real images of its half
-    shadow_changes: dict[
-        str, Any
-        # of the profile for shadows alone, such as {"distill.iterations": 20}: cheaper, and a
-        # weaker attack
-    ] = {}
+    others: int = Field(400, ge=1)  # at most; training images that the set did not start from
+    shadows: int = Field(0, ge=0, multiple_of=2)
+    variance: Literal["moderated", "one"] = "moderated"
+    shadow_networks: int = Field(4, ge=1)  # on each shadow's set, and as many on real images
+    shadow_changes: dict[str, Any] = {}
     seed: int = 0
 
 
 class HospitalSettings(Settings):
-    """changes: of the profile, for each hospital's own study, which has less data than all
-    together.
-    """
+    """Hospitals that share; `changes` of the profile are for each hospital's own study."""
 
-    networks: int = Field(3, ge=1)  # of every way to share; of federated averaging, whole runs
+    networks: int = Field(3, ge=1)  # for each way of sharing; runs of federated averaging
     rounds: int = Field(5, ge=1)  # of federated averaging
-    local_epochs: int = Field(2, ge=1)  # that a hospital trains between two rounds
+    local_epochs: int = Field(2, ge=1)  # of a hospital's training between two rounds
     changes: dict[str, Any] = {}
     seed: int = 0
 
 
 class LeakageSettings(Settings):
-    """The points that are measured, and what of the profile is changed for them, such as
-    {"distill.iterations": 20}.
-    """
+    """The points of accuracy against leakage; `changes` of the profile are for all points."""
 
     starts: tuple[Literal["real", "average", "noise"], ...] = Field(
         ("real", "average", "noise"), min_length=1
     )
     images_per_class: tuple[PositiveInt, ...] = Field((5, 20), min_length=1)
-    changes: dict[str, Any] = {}  # for all points
-    noise_multipliers: tuple[PositiveFloat, ...] = (
-        1.0,
-    )  # of DP-SGD: points from noise with a guarantee; () for none
-    privacy_changes: dict[str, Any] = {}  # for those points
+    changes: dict[str, Any] = {}
+    noise_multipliers: tuple[PositiveFloat, ...] = (1.0,)  # of DP-SGD, from noise; () for none
+    privacy_changes: dict[str, Any] = {}  # for the points under DP-SGD
 
 
 class ReferenceSettings(Settings):
-    """What the distilled set is held against: random real images, and the full training part by two
-    recipes.
+    """References of the distilled set: random real images, and all images by two recipes.
+
+    Of `learning_rates`, validation chooses the one for random real images.
     """
 
-    draws: int = Field(5, ge=1)  # of random real images, balanced and in natural proportions each
+    draws: int = Field(5, ge=1)  # of random real images, balanced and in natural proportions
     networks_per_draw: int = Field(1, ge=1)
-    learning_rates: tuple[PositiveFloat, ...] = Field(
-        (0.003, 0.01, 0.03, 0.1), min_length=1
-    )  # tried on validation for the random real images
+    learning_rates: tuple[PositiveFloat, ...] = Field((0.003, 0.01, 0.03, 0.1), min_length=1)
     tuning_networks: int = Field(2, ge=1)
     full_networks: int = Field(3, ge=1)
     good_recipe: Recipe = Recipe(
@@ -113,22 +91,19 @@ class ReferenceSettings(Settings):
 
 
 class CompareSettings(Settings):
-    """How the comparison measures every method; see `compare`."""
+    """The comparison's effort, the same for every method.
 
-    evaluation_seeds: int = Field(
-        5, ge=2
-    )  # each with a draw of labelled images of its own, and fresh networks
-    epochs: int | None = Field(None, ge=1)  # of the evaluation's recipe; None: as many as it has
-    batch_size: int | None = Field(
-        None, ge=1
-    )  # of that recipe; smaller batches take more steps for the same arithmetic
-    learning_rates: tuple[PositiveFloat, ...] = Field(
-        (0.01, 0.03, 0.1), min_length=1
-    )  # of that recipe, tried on validation
-    grid: tuple[PositiveFloat, ...] = Field(
-        (0.3, 1.0), min_length=1
-    )  # factors of a method's own learning rate, tried on validation
-    tuning_networks: int = Field(1, ge=1)  # a point of the grid
+    `epochs` and `batch_size` replace those of the evaluation's recipe; None keeps them. Validation
+    chooses among `learning_rates` of that recipe, and among `grid`, factors of a method's own
+    learning rate.
+    """
+
+    evaluation_seeds: int = Field(5, ge=2)  # each with its own labelled images and fresh networks
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1)
+    learning_rates: tuple[PositiveFloat, ...] = Field((0.01, 0.03, 0.1), min_length=1)
+    grid: tuple[PositiveFloat, ...] = Field((0.3, 1.0), min_length=1)
+    tuning_networks: int = Field(1, ge=1)  # per point of the grid
     contrastive_networks: tuple[Literal["convnet", "resnet18", "vit"], ...] = (
         "convnet",
         "resnet18",
@@ -146,8 +121,6 @@ class CompareSettings(Settings):
     architectures: ArchitectureSettings = ArchitectureSettings()
     pretrain: PretrainSettings = PretrainSettings()
     condense: CondenseSettings = CondenseSettings()
-    imagenet_weights: str | None = None  # torchvision's file for ResNet-18; None: its cache
-    resamples: int = Field(2000, ge=100)  # of the test groups behind each paired difference
-    phantom_images: int = Field(
-        5000, ge=100
-    )  # that transfer from the phantom to other data learns from
+    imagenet_weights: str | None = None  # file of torchvision's ResNet-18; None: its cache
+    resamples: int = Field(2000, ge=100)  # of the test groups, for each paired difference
+    phantom_images: int = Field(5000, ge=100)  # for transfer from the phantom to other data

@@ -70,7 +70,7 @@ class Store:
     def tensors(
         self, step: str, compute: Callable[[], tuple[dict[str, Tensor], dict]], **depends_on: Any
     ) -> tuple[dict[str, Tensor], dict]:
-        """Return the tensors and JSON values of a result; `compute` is called where it is missing."""
+        """Return tensors and JSON values of a result; `compute` is called where it is missing."""
         path = self.path(step, **depends_on)
         if not path.exists():
             with self.computing(path, step, **depends_on):

@@ -80,7 +80,7 @@ class Study:
 
     @property
     def data(self) -> Data:
-        """The data; under `teachers.privacy` always scaled by public constants."""
+        """The data; with `teachers.privacy`, always scaled by public constants."""
         if self._data is None:
             self._marked_folder()
             cache = self.out / "cache"
@@ -89,6 +89,7 @@ class Study:
 
     @data.setter
     def data(self, data: Data) -> None:
+        """Use other data in place of those of the source."""
         self._handed_over = True
         self._use(data)
 
@@ -108,7 +109,7 @@ class Study:
 
     @functools.cached_property
     def store(self) -> Store:
-        """The cached results of this study."""
+        """Cached results of this study."""
         network = self.profile.network.as_json()
         shared = {"data": self.data.fingerprint, "network": network}
         return Store(self.out, self.device, shared, self._notice)
@@ -137,7 +138,7 @@ class Study:
     # ---- teachers --------------------------------------------------------------------------------
 
     def teachers(self, seed: int | None = None) -> list[Trajectory]:
-        """Return all of a seed's teachers; of several processes, each trains its share and waits."""
+        """Return all of a seed's teachers; each of several processes trains its share and waits."""
         self.train_teachers(seed)
         processes.wait()
         return [open_trajectory(path) for path in self.teacher_paths(seed)]
@@ -242,7 +243,7 @@ class Study:
         }
 
     def seconds(self, seed: int) -> dict[str, float]:
-        """Return the seconds that a seed's teachers and distillation took, interruptions left out."""
+        """Return the seconds of a seed's teachers and distillation, interruptions left out."""
         return {
             "teachers": sum(map(seconds_of, self.teacher_paths(seed))),
             "distillation": seconds_of(self.distillation_path(seed)),
@@ -266,7 +267,7 @@ class Study:
         return scores.scored(self, method, images_per_class)
 
     def is_scored(self, method: str) -> bool:
-        """Whether the result of `scored` is cached."""
+        """Say whether the result of `scored` is cached."""
         return scores.scores_path(self, method).exists()
 
     def scores_of_seed(self, seed: int) -> dict:
@@ -280,7 +281,7 @@ class Study:
         return scores.difference(self, a, b, metric)
 
     def table(self, methods: tuple[str, ...] = tuple(METHODS)) -> list[dict]:
-        """Return a row per method: its scores, and the paired difference to the distilled images."""
+        """Return a row per method: its scores, and the distilled images' difference to it."""
         return scores.table(self, methods)
 
 

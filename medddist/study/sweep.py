@@ -1,13 +1,13 @@
-"""A sweep: one study at every point of a few axes, and one tidy table of what came out.
+"""A sweep: one study at every point of a few axes, and one tidy table of the results.
 
-The points are independent but for what they share by its hash: a seed's teachers serve every number
-    of images a class. `workflow/sweep.smk` says which point needs what, and runs each as a
-    notebook.
+Points share cached results: a seed's teachers serve every number of images per class.
+`workflow/sweep.smk` says which point needs what, and runs each as a notebook.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,32 +15,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from medddist.base.errors import InputError
 from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings, parsed
 from medddist.measure import metrics
-from medddist.study.profile import changes_from, load_profile
+from medddist.study.profile import changes_from, load_profile, settings_in
 from medddist.study.scores import METHODS
 from medddist.study.study import Study
 
-WITHOUT_SIZE = (
-    "full_teacher",
-    "full_good",
-    "majority",
-)  # methods that no number of images a class changes
+WITHOUT_SIZE = ("full_teacher", "full_good", "majority")  # they have no images per class
 
 
 class Sweep(Settings):
-    """The axes, over a profile with `overrides` (`name=value`, separated by spaces, as notebooks
-    take them).
-    """
+    """The axes of a sweep over a profile."""
 
     profile: str
-    overrides: str = ""
-    data: tuple[str, ...] = ()  # sources; none: the one that the command names
+    overrides: str = ""  # `name=value`, separated by spaces, as notebooks take them
+    data: tuple[str, ...] = ()  # sources; empty for the one that the command names
     methods: tuple[str, ...] = Field(("distilled",), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = Field(min_length=1)
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
@@ -56,7 +49,7 @@ class Sweep(Settings):
 
 @dataclass(frozen=True)
 class Point:
-    """One place of a sweep; `images_per_class` is 0 for a method that has no such number."""
+    """One point of a sweep; `images_per_class` is 0 for a method that has no such number."""
 
     data: str
     method: str
@@ -65,51 +58,38 @@ class Point:
 
     @property
     def name(self) -> str:
+        """What its notebook and its files are called."""
         return f"{name_of_data(self.data)}-{self.method}-{self.images_per_class}-{self.seed}"
 
 
 def load_sweep(path: str | Path, data: str) -> Sweep:
-    """A sweep from a .yaml file, on `data` where it names no source itself.
+    """Load a sweep from a .yaml file, on `data` where it names no source itself.
 
-    Raises InputError for what a profile refuses, and for two sources of one name.
+    Raises:
+        InputError: for what a profile refuses, and for two sources of one name.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = settings_in(Path(path), "profile: demo")
     except FileNotFoundError:
-        raise InputError(
-            "sweep",
-            f"there is no file {path}",
-            "give the name of one in workflow/sweeps, or a path",
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as broken:
-        raise InputError(path, f"is not valid YAML ({str(broken).splitlines()[0]})") from None
-    if not isinstance(values, dict):
-        raise InputError(
-            path, "holds no settings", "write one setting a line, such as `profile: demo`"
-        )
+        remedy = "give the name of one in workflow/sweeps, or a path"
+        raise InputError("sweep", f"there is no file {path}", remedy) from None
     values["data"] = values.get("data") or [data]
     sweep = parsed(Sweep, values, f"sweep {Path(path).stem}")
     names = [name_of_data(source) for source in sweep.data]
     if len(set(names)) < len(names):
-        raise InputError(
-            f"sweep {Path(path).stem}",
-            f"data: two sources have one name ({', '.join(names)})",
-            "rename one",
-        )
+        reason = f"data: two sources have one name ({', '.join(names)})"
+        raise InputError(f"sweep {Path(path).stem}", reason, "rename one")
     load_profile(sweep.profile, changes_from(sweep.overrides.split()))
     return sweep
 
 
 def name_of_data(source: str) -> str:
-    return (
-        "".join(
-            letter if letter.isalnum() or letter in "._" else "_" for letter in Path(source).stem
-        )
-        or "data"
-    )
+    """Derive a name that is safe in file names."""
+    return re.sub(r"[^\w.]", "_", Path(source).stem) or "data"
 
 
 def points(sweep: Sweep) -> Iterator[Point]:
+    """Yield all points; those that differ by their seed alone follow one another."""
     for data, method in itertools.product(sweep.data, sweep.methods):
         sizes = (0,) if method in WITHOUT_SIZE else sweep.images_per_class
         yield from (
@@ -118,7 +98,7 @@ def points(sweep: Sweep) -> Iterator[Point]:
 
 
 def changes_at(seed: int, images_per_class: int = 0) -> dict[str, Any]:
-    """What a point changes in its profile: whatever is random there comes from its seed."""
+    """Return a point's changes of its profile; all that is random comes from its seed."""
     size = {"distill.images_per_class": images_per_class} if images_per_class else {}
     return {"seeds": [seed], "evaluate.seed": seed, "images_per_class": []} | size
 
@@ -130,54 +110,52 @@ def study_at(
     device: str = "auto",
     progress: Progress = silent,
 ) -> Study:
-    profile = load_profile(
-        sweep.profile,
-        changes_from(sweep.overrides.split()) | changes_at(point.seed, point.images_per_class),
-    )
-    return Study(profile, point.data, out, device, progress)
+    """Open the study of a point.
+
+    Args:
+        point: of the sweep.
+        sweep: with the profile and its overrides.
+        out: the folder of results.
+        device: where it is computed.
+        progress: called while a step is computed.
+    """
+    changes = changes_from(sweep.overrides.split())
+    changes |= changes_at(point.seed, point.images_per_class)
+    return Study(load_profile(sweep.profile, changes), point.data, out, device, progress)
 
 
 def table(sweep: Sweep, out: str | Path, device: str = "auto") -> pd.DataFrame:
-    """The tidy table: a row for every data source, method, number of images a class, seed and
-    metric.
+    """Tabulate a sweep: a row per data source, method, images per class, seed and metric.
 
-    Columns: data, method, label, images_per_class (missing for a method without), images, seeds
+    Missing points are computed.
+
+    Returns:
+        Columns data, method, label, images_per_class (missing for a method without), images, seeds
         ("0", or "0 1" for the networks of several seeds together), networks, metric, mean, std, low
-        and high (95 %, see `metrics`). Points that were not computed yet are computed.
+        and high (95 %, see `metrics`).
     """
     rows = []
     but_for_seed = lambda point: (point.data, point.method, point.images_per_class)
     for (data, method, size), alike in itertools.groupby(points(sweep), but_for_seed):
         studies = {str(point.seed): study_at(point, sweep, out, device) for point in alike}
         scored = {seed: study.scored(method) for seed, study in studies.items()}
-        said = {seed: (one.probabilities, one.sets) for seed, one in scored.items()}
-        if len(said) > 1:
-            pooled = np.concatenate([one.probabilities for one in scored.values()])
-            said[" ".join(said)] = pooled, _pooled_sets([one.sets for one in scored.values()])
-        any_study = next(
-            iter(studies.values())
-        )  # of one profile and one source: their test parts are the same
+        answers = {seed: (of.probabilities, of.sets) for seed, of in scored.items()}
+        if len(answers) > 1:
+            pooled = np.concatenate([of.probabilities for of in scored.values()])
+            answers[" ".join(answers)] = pooled, _pooled_sets([of.sets for of in scored.values()])
+        any_study = next(iter(studies.values()))  # their test parts are the same
         about = {"data": name_of_data(data), "method": method, "label": METHODS[method]}
         about |= {"images_per_class": size or None, "images": size * any_study.data.classes or None}
-        for seeds, (networks, sets) in said.items():
-            rows += _rows(about, seeds, networks, sets, any_study)
+        for seeds, (probabilities, sets) in answers.items():
+            scores = any_study.score(probabilities, sets)
+            shared = about | {"seeds": seeds, "networks": len(probabilities)}
+            rows += [shared | {"metric": name, **scores[name]} for name in metrics.METRICS]
     return pd.DataFrame(rows).astype({"images_per_class": "Int64", "images": "Int64"})
 
 
 def _pooled_sets(each: list[np.ndarray | None]) -> np.ndarray | None:
-    """(R,) the set of each network of several points: sets of different points are different ones."""
+    """(R,) the training set of each network of several points, which share none."""
     if any(sets is None for sets in each):
         return None
     named = [f"{point} {number}" for point, sets in enumerate(each) for number in sets]
     return np.unique(named, return_inverse=True)[1]
-
-
-def _rows(
-    about: dict, seeds: str, said: np.ndarray, sets: np.ndarray | None, study: Study
-) -> list[dict]:
-    test, resamples = study.data.test, study.profile.resamples
-    scores = metrics.score(
-        said, test.labels, test.groups, study.data.class_names, resamples=resamples, sets=sets
-    )
-    shared = about | {"seeds": seeds, "networks": len(said)}
-    return [shared | {"metric": metric, **scores[metric]} for metric in metrics.METRICS]

@@ -51,7 +51,15 @@ def shape_of(data: Data) -> Shape:
 def networks_work(
     count: int, recipe: Recipe, images: int, predicted: int, network: str = "convnet"
 ) -> Work:
-    """Count networks that are each trained on `images` and then predict `predicted` others."""
+    """Count networks that are trained, and then predict.
+
+    Args:
+        count: of networks.
+        recipe: of their training.
+        images: that each is trained on.
+        predicted: images that each predicts.
+        network: the architecture.
+    """
     trained = Unit("train", min(recipe.batch_size, images), network)
     asked = Unit("predict", PREDICTED_AT_ONCE, network)
     return +Work({trained: count * recipe.epochs * images, asked: count * predicted})

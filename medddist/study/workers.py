@@ -1,8 +1,7 @@
-"""Several small pieces of a study at once: each in a process with one thread, its result kept as a
-file for who asks next.
+"""Compute several small results of a study at once, each in a process with one thread.
 
-Networks as small as these leave most of a second core idle, whatever the number of threads; two
-that are trained side by side do not.
+A small network leaves most of a second core idle, whatever the number of threads. Two networks that
+are trained side by side do not.
 """
 
 from __future__ import annotations
@@ -25,34 +24,31 @@ T = TypeVar("T")
 
 
 def workers_for(study: Study) -> int:
-    """As many as torch has threads on a CPU; one on a GPU, which they would have to share."""
+    """Return how many processes to use: torch's threads on a CPU, one on a GPU."""
     return torch.get_num_threads() if study.device.type == "cpu" else 1
 
 
 def ahead(
     study: Study, work: Callable[[Study, T], Any], items: Sequence[T], workers: int, what: str
 ) -> None:
-    """work(study, item) of every item, in any order, so that what it keeps under `study.out` is
-    there when it is asked for.
+    """Call work(study, item) for every item, in any order, so that its results are cached.
 
-    work: a function of a module, since it is called in another process, on a study opened there
-        from the same profile and data
-    what: it is called in the progress
     With one worker, or fewer than two items, nothing is done: who asks for a result computes it.
-        Raises what `work` raises.
+
+    Args:
+        study: whose profile and data are opened in each process.
+        work: a function of a module; what it raises is raised here.
+        items: its second arguments.
+        workers: how many processes.
+        what: what the progress calls it.
     """
     if min(workers, len(items)) < 2:
         return
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
 
-    given = (
-        study.profile.model_dump_json(),
-        study.source,
-        str(study.out),
-        str(study.device),
-        os.getpid(),
-    )
+    place = study.source, str(study.out), str(study.device)
+    given = study.profile.model_dump_json(), *place, os.getpid()
     study.progress(what, 0, len(items))
     try:
         with parallel_config("loky", n_jobs=min(workers, len(items)), inner_max_num_threads=1):
@@ -61,8 +57,8 @@ def ahead(
             )
             for number, _ in enumerate(done, 1):
                 study.progress(what, number, len(items))
-    # or they would keep their memory, and a notebook that ends would warn of what they leave
     finally:
+        # Otherwise they keep their memory, and a notebook warns at its end.
         get_reusable_executor().shutdown(wait=True)
 
 
@@ -71,7 +67,7 @@ def _one(work: Callable[[Study, T], Any], given: tuple, item: T) -> None:
 
 
 def _end_with(asked_by: int) -> None:
-    """A worker whose asker was killed would go on, and nobody would wait for it."""
+    """End this process when the one that asked was killed: nobody waits for it."""
     while os.getppid() == asked_by:
         time.sleep(0.5)
     os._exit(1)
@@ -79,7 +75,7 @@ def _end_with(asked_by: int) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _opened(profile: str, source: str | Path, out: str, device: str, asked_by: int) -> Study:
-    """A worker's own; kept, since one worker does many pieces."""
+    """Open the study once per worker, which computes many results."""
     threading.Thread(target=_end_with, args=(asked_by,), daemon=True).start()
     torch.set_num_threads(1)
     keep_freed_memory()  # a process of its own, and the caller's is left alone

@@ -634,8 +634,7 @@ def test_the_command_fails_where_a_control_does(
     assert json.loads(said.out)["membership"]["loss"]["positive_control"]["control"]
     problems = said.err.splitlines()
     assert len(problems) == code and all(
-        line.startswith("medddist: error: the loss attack is too weak to be ")
-        for line in problems
+        line.startswith("medddist: error: the loss attack is too weak to be ") for line in problems
     )
     (record,) = audit_page.records(tmp_path).values()
     assert (
