@@ -1,6 +1,6 @@
-"""What the theme's pages need to be silent in a browser's console, opened from a folder as well as from a server.
+"""Fix pages of sphinx-book-theme 1.1: no errors in the console, from a folder or from a server.
 
-A Sphinx extension, named in _config.yml. Each of these is a line that sphinx-book-theme 1.1 or what it brings writes into every page.
+A Sphinx extension, named in _config.yml. Each fixes a line that the theme writes into every page.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-import medddist.study.profile  # noqa: F401  all of it, before autodoc writes into the annotations that a later class would inherit
+# Before autodoc writes into annotations that a later class would inherit.
+import medddist.study.profile  # noqa: F401
 
-THEBE = re.compile(
-    r"thebe", re.IGNORECASE
-)  # code run in the page, by a server elsewhere; declared twice, which is a syntax error
-FONTS = re.compile(
-    r'<link rel="preload" as="font"[^>]*>\s*'
-)  # icons are drawn as SVG; from a folder the fonts are refused
+# Thebe runs code of a page on a server elsewhere; it is declared twice, which is a syntax error.
+THEBE = re.compile(r"thebe", re.IGNORECASE)
+# Icons are drawn as SVG, and from a folder a browser refuses to load the fonts.
+FONTS = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
 
 
 def set_context(
     app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object
 ) -> None:
-    """Light or dark as the reader's system is, unless chosen; the page's own language; no script of thebe's."""
+    """Set the page's language, colours as the reader's system has them, and no script of thebe."""
     context["language"] = "ja" if pagename.endswith("_ja") else context["language"]
     context["default_mode"] = context.get("default_mode") or "auto"
     context["script_files"] = [
@@ -54,7 +53,7 @@ def remove_preloads(app: Sphinx, failed: Exception | None) -> None:
 def as_text(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Docstrings are plain text with names between backticks, and `name: what it is` on a line of its own: nothing else in them is markup."""
+    """Show docstrings as plain text: only names in backticks and `name: what` lines are markup."""
     apart = (
         part for line in lines for part in (["", line] if re.match(r"[a-z]\w*: ", line) else [line])
     )

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from medddist.base import files
 from medddist.base.errors import InputError
-from medddist.base.files import digest, file_names, private_folder, read_json, replaced_atomically, write_bytes, write_json
+from medddist.base.files import (
+    digest,
+    file_names,
+    private_folder,
+    read_json,
+    replaced_atomically,
+    write_bytes,
+    write_json,
+)
 
 values = st.recursive(
     st.none()

@@ -13,7 +13,13 @@ from torch import nn
 
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
-from medddist.baselines.architectures import ARCHITECTURES, ArchitectureSettings, ResNet18, architecture, sine_positions
+from medddist.baselines.architectures import (
+    ARCHITECTURES,
+    ArchitectureSettings,
+    ResNet18,
+    architecture,
+    sine_positions,
+)
 from medddist.baselines.vision import import_torchvision
 from medddist.method.fast.derivatives import directional_by_autograd, gradient
 from medddist.method.networks import NetworkSettings, initial_parameters

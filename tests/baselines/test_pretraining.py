@@ -16,7 +16,14 @@ from torch import nn
 from medddist.base.seeds import generator
 from medddist.baselines import byol, mae, pretraining, simsiam, skd
 from medddist.baselines.architectures import ArchitectureSettings, architecture
-from medddist.baselines.pretraining import Pretrained, PretrainSettings, batches, pretrain, rising_momentum, warm_cosine
+from medddist.baselines.pretraining import (
+    Pretrained,
+    PretrainSettings,
+    batches,
+    pretrain,
+    rising_momentum,
+    warm_cosine,
+)
 from medddist.method.augment import NO_AUGMENTATION
 from medddist.method.networks import NetworkSettings, initial_parameters
 from medddist.method.training import Diverged

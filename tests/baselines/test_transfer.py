@@ -11,7 +11,15 @@ from torch import nn
 
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
-from medddist.baselines.transfer import IMAGENET_FILE, ImageNetResNet18, Unavailable, imagenet_network, imagenet_weights, recipe_of_budget, source_site
+from medddist.baselines.transfer import (
+    IMAGENET_FILE,
+    ImageNetResNet18,
+    Unavailable,
+    imagenet_network,
+    imagenet_weights,
+    recipe_of_budget,
+    source_site,
+)
 from medddist.baselines.vision import import_torchvision
 from medddist.data.parts import Data, Part
 from medddist.method.training import Recipe

@@ -20,7 +20,15 @@ from medddist.baselines.pretraining import PretrainSettings
 from medddist.baselines.transfer import Unavailable
 from medddist.comparison import contenders
 from medddist.comparison import tables as compare
-from medddist.comparison.tables import LABELS, TABLES, Comparison, Entry, Measured, verdict, verdict_lines
+from medddist.comparison.tables import (
+    LABELS,
+    TABLES,
+    Comparison,
+    Entry,
+    Measured,
+    verdict,
+    verdict_lines,
+)
 from medddist.data.parts import Part
 from medddist.measure import metrics
 from medddist.method.training import Diverged

@@ -9,7 +9,12 @@ import json
 import numpy as np
 import pytest
 
-from medddist.comparison.origins import class_from_origin, confounding, origin_probe, sensitivity_by_origin
+from medddist.comparison.origins import (
+    class_from_origin,
+    confounding,
+    origin_probe,
+    sensitivity_by_origin,
+)
 from medddist.comparison.tables import Comparison
 from medddist.data.parts import Data, Part
 from medddist.study.profile import load_profile

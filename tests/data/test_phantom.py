@@ -12,7 +12,15 @@ from sklearn.tree import DecisionTreeClassifier
 
 from medddist.base.errors import InputError
 from medddist.base.settings import parsed
-from medddist.data.phantom.generate import CLASS_NAMES, SITE_NAMES, PhantomSettings, averaged, deal, fine_size, make_phantom
+from medddist.data.phantom.generate import (
+    CLASS_NAMES,
+    SITE_NAMES,
+    PhantomSettings,
+    averaged,
+    deal,
+    fine_size,
+    make_phantom,
+)
 
 # of 24 images at 32 px; a change of it is a change of everybody's data
 GOLDEN = "f9b002c15eb2db607889a4aef46f139ccca7ab4810797cfbf803d17801ea4c97"

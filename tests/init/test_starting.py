@@ -12,7 +12,15 @@ from test_mistakes import pictures
 from medddist import cli
 from medddist.base.errors import InputError
 from medddist.init import first_profile as starting
-from medddist.init.first_profile import FEWEST_ITERATIONS, SIZES, _shape, _work, fitting_profile, name_of, write_profile
+from medddist.init.first_profile import (
+    FEWEST_ITERATIONS,
+    SIZES,
+    _shape,
+    _work,
+    fitting_profile,
+    name_of,
+    write_profile,
+)
 from medddist.init.survey import surveyed
 from medddist.study.profile import load_profile
 

@@ -14,7 +14,14 @@ from small import labelled, tiny_network, tiny_recipe
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.method import evaluate
-from medddist.method.evaluate import mean_validation_scores, probabilities, random_real, trained_networks, tried_on_validation, tuned_learning_rate
+from medddist.method.evaluate import (
+    mean_validation_scores,
+    probabilities,
+    random_real,
+    trained_networks,
+    tried_on_validation,
+    tuned_learning_rate,
+)
 from medddist.method.networks import initial_parameters
 from medddist.method.training import predict, train, validation_scores
 
@@ -93,7 +100,7 @@ def test_every_candidate_gets_the_same_networks_to_start_from(monkeypatch):
     monkeypatch.setattr(
         evaluate,
         "trained_networks",
-        lambda n, i, l, recipe, count, seed: seeds.append((seed, count)) or [],
+        lambda n, images, labels, recipe, count, seed: seeds.append((seed, count)) or [],
     )
     monkeypatch.setattr(evaluate, "mean_validation_scores", lambda *a: {"accuracy": 0.5})
     tuned_learning_rate(None, None, None, tiny_recipe(), (0.1, 0.2), None, "accuracy", 4, ("s",))

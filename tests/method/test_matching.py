@@ -18,7 +18,15 @@ from torch import Tensor
 
 from medddist.base.seeds import generator
 from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, Draws
-from medddist.method.matching import Distilled, Segment, matching_gradient, matching_loss, segment, student_batches, unrolled_gradient
+from medddist.method.matching import (
+    Distilled,
+    Segment,
+    matching_gradient,
+    matching_loss,
+    segment,
+    student_batches,
+    unrolled_gradient,
+)
 from medddist.method.networks import initial_parameters
 
 EVERYTHING = AugmentSettings(

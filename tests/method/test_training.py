@@ -18,7 +18,15 @@ from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, augment, draw
 from medddist.method.networks import initial_parameters
-from medddist.method.training import Diverged, Recipe, TrainingState, predict, rate_factor, sampled_order, train
+from medddist.method.training import (
+    Diverged,
+    Recipe,
+    TrainingState,
+    predict,
+    rate_factor,
+    sampled_order,
+    train,
+)
 
 STRONG = {
     "momentum": 0.9,

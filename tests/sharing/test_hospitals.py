@@ -20,7 +20,15 @@ from medddist.measure import metrics
 from medddist.method.networks import initial_parameters
 from medddist.method.training import train
 from medddist.sharing import hospitals as sharing
-from medddist.sharing.hospitals import by_federated_averaging, by_packages, compare, hospitals, scored, sent_packages, union
+from medddist.sharing.hospitals import (
+    by_federated_averaging,
+    by_packages,
+    compare,
+    hospitals,
+    scored,
+    sent_packages,
+    union,
+)
 from medddist.sharing.reading import open_package
 from medddist.study.settings import HospitalSettings
 

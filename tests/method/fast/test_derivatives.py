@@ -11,7 +11,16 @@ from small import softmax_network
 from torch import Tensor
 
 from medddist.base.seeds import generator
-from medddist.method.fast.derivatives import directional, directional_by_autograd, directional_by_difference, gradient, logits, slopes, slopes_by_autograd, written_out
+from medddist.method.fast.derivatives import (
+    directional,
+    directional_by_autograd,
+    directional_by_difference,
+    gradient,
+    logits,
+    slopes,
+    slopes_by_autograd,
+    written_out,
+)
 from medddist.method.networks import Network, NetworkSettings, convnet, initial_parameters
 
 CLASSES = 3

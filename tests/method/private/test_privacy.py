@@ -29,7 +29,13 @@ from medddist.method.augment import NO_AUGMENTATION
 from medddist.method.fast.derivatives import gradient
 from medddist.method.networks import initial_parameters
 from medddist.method.private import dp_sgd as privacy
-from medddist.method.private.dp_sgd import PrivacySettings, epsilon_of, fixed_scaling, guarantee, train_by_dp_sgd
+from medddist.method.private.dp_sgd import (
+    PrivacySettings,
+    epsilon_of,
+    fixed_scaling,
+    guarantee,
+    train_by_dp_sgd,
+)
 from medddist.method.teachers import TeacherSettings
 from medddist.method.training import Diverged, TrainingState
 from medddist.sharing.hospitals import hospitals as of_hospitals
