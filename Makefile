@@ -57,8 +57,8 @@ export PYTHONUNBUFFERED := 1
 
 help:
 	@echo 'make book      the study of DATA (phantom) with PROFILE (demo), as $(RUN)/html/index.html'
-	@echo 'make test      unit tests, the smoke study, the strict build of the book'
-	@echo 'make test-all  the same with the long tests'
+	@echo 'make test      lint and layers, unit tests, the smoke study, the strict build of the book'
+	@echo 'make test-all  the same with the long tests, and which lines of the library they run'
 	@echo 'make results   the reference results, results/*.json'
 	@echo 'make sweep     a table over images per class and seeds, results/sweep-*.csv; CLUSTER=slurm runs it as jobs'
 	@echo 'make publish   the notebooks of the default book, beside their scripts'
@@ -90,7 +90,7 @@ test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" $(IN_WORKERS)
 
 test-all: $(INSTALLED)
-	$(PY) -m pytest $(IN_WORKERS)
+	$(PY) -m pytest $(IN_WORKERS) --cov medddist --cov-report term:skip-covered
 
 results: $(INSTALLED)
 	$(PY) -m medddist results --profile $(call quoted,$(PROFILE_FOUND)) --data $(call quoted,$(DATA_FOUND))
