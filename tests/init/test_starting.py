@@ -52,7 +52,7 @@ def test_as_many_teachers_and_iterations_as_there_is_time_for(
 
 
 @pytest.mark.parametrize(
-    "seconds, minutes, warned", [(1e-6, 60, False), (0.002, 8, True), (10.0, 1, True)]
+    "seconds, minutes, warned", [(1e-6, 60, False), (0.005, 8, True), (10.0, 1, True)]
 )
 def test_too_few_minutes_for_a_gain_are_said_to_be_so_with_how_many_would_do(
     found, monkeypatch, seconds, minutes, warned
