@@ -11,7 +11,7 @@ import pytest
 
 from medddist import figures
 from medddist.measure import metrics
-from workflow import comparison_page, leakage_page, overview, reliability_page
+from workflow import api_page, comparison_page, leakage_page, overview, reliability_page
 from workflow.record_figures import growth
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -243,3 +243,9 @@ def test_captions_of_the_overview_have_the_numbers_of_the_default_study(page):
     text = (REPOSITORY / page).read_text("utf-8")
     caption = next(line for line in text.splitlines() if line.startswith((":alt:", "![")))
     assert sorted(re.findall(r"0\.\d\d", caption)) == sorted(f"{float(n):.2f}" for n in numbers)
+
+
+def test_the_librarys_page_lists_every_room_and_is_written_from_the_tree():
+    assert (REPOSITORY / "book" / "api.md").read_text("utf-8") == api_page.text()
+    top = {path.stem for path in (REPOSITORY / "medddist").glob("[a-z]*") if path.is_dir()}
+    assert top - {"cli", "profiles", "template"} <= set(api_page.ROOMS)
