@@ -63,8 +63,9 @@ from medddist import figures
 
 figures.set_style()
 dataset = study.data
-print(f"{dataset.source}: {dataset.image_size_px} px,")
-print(f"{dataset.channels} channel(s), fingerprint {dataset.fingerprint}")
+size, channels = dataset.image_size_px, dataset.channels
+print(f"{dataset.source}: {size} px, {channels} channel(s)")
+print(f"fingerprint {dataset.fingerprint}")
 print("\n".join(dataset.notes) or "reading found nothing unusual")
 
 # %% [markdown]

@@ -1,5 +1,5 @@
-# Which point of a sweep needs what. Run by `make sweep`; started in build/sweep/<name>, where alone it and its steps write,
-# but for what is computed (OUT) and the table (FOLDER). Points share what has the same hash: the data, and a seed's teachers.
+# Which point of a sweep needs what. `make sweep` runs it in build/sweep/<name>. It writes only there, except for cached results (OUT)
+# and the table (FOLDER). Points share everything with the same hash: the data, and the teachers of a seed.
 import os
 import sys
 
@@ -15,18 +15,18 @@ try:
     sweep = load_sweep(SWEEP, os.environ.get("DATA", "phantom"))
 except InputError as mistake:
     print(f"sweep: error: {mistake}", file=sys.stderr)
-    os._exit(2)  # snakemake would end with 1 and pages of its own
+    os._exit(2)  # snakemake would exit with 1 and a long message
 
 POINTS = {point.name: point for point in points(sweep)}
 SOURCES = {name_of_data(source): source for source in sweep.data}
 TABLE = f"{FOLDER}/sweep-{os.path.splitext(os.path.basename(SWEEP))[0]}-{'-'.join(SOURCES)}.csv"
-# Locally one point after another with all cores, or JOBS at a time; on a cluster what its profile asks for.
+# Locally, one point after another with all cores, or JOBS at a time; on a cluster, the threads that its profile sets.
 THREADS = max(1, workflow.cores // int(os.environ.get("JOBS") or 1)) if workflow.cores else 4
 LIBRARY = under_root("medddist/**/*.py", "medddist/profiles/*.yaml", "requirements.lock")
 
 
 def needs(wanted):
-    """Distillation waits for its teachers; the images it started from for the distillation that chose them."""
+    """Distillation waits for its teachers, and initial images for the distillation that chose them."""
     point = POINTS[wanted.point]
     data = name_of_data(point.data)
     if point.method == "initial":
