@@ -1,14 +1,13 @@
 """Decoded images on disk: memory-mapped, checked by SHA-256 when opened, rebuilt when damaged.
 
 An entry is a folder named by what its content depends on: the source's own content, the settings
-    that decide pixels, and the code and libraries that compute them. An .npz enters by the hash of
-    its bytes, labels.csv by what it says. Image
-files enter by relative path, size, and the two times that the file system keeps: reading every byte
-    of 21,165 files to hash them takes longer than opening the cache, minutes on a network drive,
-    and no edit leaves the inode's change time as it was.
+that decide pixels, and the code and libraries that compute them. An .npz enters by the hash of its
+bytes, labels.csv by what it says. Image files enter by relative path, size, and the two times that
+the file system keeps: hashing every byte of 21,165 files takes longer than opening the cache,
+minutes on a network drive, and no edit leaves the inode's change time as it was.
 
-The folder is its owner's alone (0700), and so is each entry in it: decoded images are as private as
-the files they come from.
+Only its owner can open the folder (0700) and each entry in it: decoded images are as private as the
+files they come from.
 """
 
 from __future__ import annotations
@@ -32,22 +31,20 @@ NAMES = ("class_names", "origin_names", "notes")
 
 
 def cached(folder: Path, key: dict, build: Callable[[], Collection]) -> Collection:
-    """The collection kept under `key`, with its images memory-mapped; built and kept if it is
-    absent or damaged.
+    """Return the collection cached under `key`, with its images memory-mapped.
+
+    It is built and cached if it is absent or damaged.
     """
     entry = Path(folder) / digest(key | {"code": code_digest()})
-    found = opened(entry)
-    if found is not None:
-        return found
+    if collection := opened(entry):
+        return collection
     built = build()
     _keep(entry, built)
-    return (
-        opened(entry) or built
-    )  # the latter only where another process is just replacing the same entry
+    return opened(entry) or built  # while another process replaces the same entry
 
 
 def opened(entry: Path) -> Collection | None:
-    """The collection in a folder; None where it is absent, incomplete or unlike its check sums."""
+    """Open the collection in a folder; None if it is absent, incomplete or damaged."""
     try:
         content = read_json(entry / "collection.json")
         arrays = {name: _checked(entry / f"{name}.npy", content["sha256"][name]) for name in ARRAYS}
@@ -59,22 +56,22 @@ def opened(entry: Path) -> Collection | None:
 def _checked(path: Path, expected: str) -> np.ndarray:
     if file_digest(path) != expected:
         raise ValueError("damaged")
-    array = np.load(path, mmap_mode="r" if path.stem == "images" else None, allow_pickle=False)
-    return array
+    return np.load(path, mmap_mode="r" if path.stem == "images" else None, allow_pickle=False)
 
 
 def _keep(entry: Path, collection: Collection) -> None:
     """Write to a folder beside, then rename it: a reader sees a whole entry or none."""
     try:
         private_folder(entry.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
-        try:
-            _write(temporary, collection)
-            _take_name(temporary, entry)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        beside = {"prefix": f".{entry.name}.", "dir": entry.parent}
+        with tempfile.TemporaryDirectory(**beside, ignore_cleanup_errors=True) as temporary:
+            _write(Path(temporary), collection)
+            if not opened(entry):  # else another process was faster
+                shutil.rmtree(entry, ignore_errors=True)
+                os.rename(temporary, entry)
     except OSError as problem:
-        raise NotWritable(entry.parent, problem) from None
+        if not opened(entry):
+            raise NotWritable(entry.parent, problem) from None
 
 
 def _write(folder: Path, collection: Collection) -> None:
@@ -85,20 +82,8 @@ def _write(folder: Path, collection: Collection) -> None:
     write_json(folder / "collection.json", content)
 
 
-def _take_name(temporary: Path, entry: Path) -> None:
-    if entry.exists():
-        if opened(entry) is not None:
-            return  # another process was faster
-        shutil.rmtree(entry)
-    try:
-        os.rename(temporary, entry)
-    except OSError:
-        if opened(entry) is None:
-            raise
-
-
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; empty for a file that is not there."""
+    """Return the SHA-256 of a file's bytes; "" if there is no such file."""
     if not Path(path).exists():
         return ""
     with open(path, "rb") as file:
@@ -106,12 +91,10 @@ def file_digest(path: Path) -> str:
 
 
 def code_digest() -> str:
-    """What computes the pixels:
+    """Name what computes the pixels, this package's files and the libraries under them.
 
-    this package's own files and the libraries under them. An edit empties the cache.
+    An edit empties the cache.
     """
     here = Path(__file__).parent
-    files = {
-        path.relative_to(here).as_posix(): file_digest(path) for path in sorted(here.rglob("*.py"))
-    }
+    files = {path.relative_to(here).as_posix(): file_digest(path) for path in here.rglob("*.py")}
     return digest(files | {name: version(name) for name in ("numpy", "pillow", "scipy")})

@@ -1,29 +1,24 @@
-"""What every source is read into before it is dealt into parts."""
+"""What every source is read into before it is split into parts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-TRAIN, VALIDATION, TEST = (
-    0,
-    1,
-    2,
-)  # in the order in which a group found in two parts is kept: the last one wins
+TRAIN, VALIDATION, TEST = 0, 1, 2  # a group found in two given parts is kept in the last of them
 PART_NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Collection:
-    """All images of a source, decoded and resized, with what is known of them; a source without a
-    split is all TRAIN.
+    """All images of a source, decoded and resized, with what is known of them.
 
     images: (N, C, S, S) uint8
     labels: (N,) int64, positions in class_names
     groups: (N,) int64, equal for images of one patient
     hashes: (N, 2) uint64, of the pixels as decoded and as resized, both in the channels asked for
-    parts: (N,) int8, TRAIN, VALIDATION or TEST as the source gives them
+    parts: (N,) int8, TRAIN, VALIDATION or TEST as given; all TRAIN in a source without a split
     origins: (N,) int64, positions in origin_names; all -1 where origin_names is empty
     """
 
@@ -36,6 +31,3 @@ class Collection:
     class_names: tuple[str, ...]
     origin_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-    def with_notes(self, *notes: str) -> Collection:
-        return replace(self, notes=self.notes + notes)

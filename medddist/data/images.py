@@ -1,11 +1,10 @@
 """One image: from a file to pixels, and from pixels of any size to the study's size.
 
 Declared here, since no source of the paper says it: images are stretched to a square by PIL's
-    bilinear filter, which averages over the whole area when it reduces. EXIF orientation is
-    ignored. Transparency is laid on black, the air of a radiograph. More than 8 bits a pixel are
-    scaled from the image's own lowest to its own highest value, because a file
-does not say how many of its 16 bits are used: a 12-bit radiograph scaled by 65,535 would be nearly
-    black.
+bilinear filter, which averages over the whole area when it reduces. EXIF orientation is ignored.
+Transparency is laid on black, the air of a radiograph. More than 8 bits per pixel are scaled from
+the image's own lowest to its own highest value, because a file does not say how many of its 16 bits
+are used: a 12-bit radiograph scaled by 65,535 would be nearly black.
 """
 
 from __future__ import annotations
@@ -20,26 +19,31 @@ from PIL import Image, UnidentifiedImageError
 from medddist.base.errors import InputError, shown
 
 MAX_PIXELS = 100_000_000  # a chest radiograph has about 20 million at most
-# all of PIL's formats, but those that only name a file's kind or start another program to read it
 Image.init()
-FORMATS = tuple(
-    sorted(set(Image.OPEN) - {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"})
-)
+# These only name a file's kind, or start another program to read it.
+UNSAFE = {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"}
+FORMATS = tuple(sorted(set(Image.OPEN) - UNSAFE))
 DICOM_SUFFIXES = {".dcm", ".dicom"}
 SUFFIXES = {end for end, kind in Image.EXTENSION.items() if kind in FORMATS} | DICOM_SUFFIXES
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+INSTALL = "pip install 'pydicom>=3'"
+LEAVE_OUT = "set data.skip_unreadable=true"
 
 
 class NeedsPydicom(InputError):
-    """A DICOM file where pydicom is not installed: nothing is wrong with the file, so it is never
-    left out silently.
+    """A DICOM file where pydicom is not installed.
+
+    Nothing is wrong with the file, so it is never left out silently.
     """
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """pixels: (C, S, S) uint8; hashes: of the pixels as decoded and as resized; size_px: (height,
-    width) as decoded.
+    """One image in the study's size.
+
+    pixels: (C, S, S) uint8
+    hashes: of the pixels as decoded and as resized
+    size_px: (height, width) as decoded
     """
 
     pixels: np.ndarray
@@ -48,8 +52,10 @@ class Prepared:
 
 
 def decoded(path: Path) -> np.ndarray:
-    """(H, W) uint8 or float32, or (H, W, 3) uint8, of an image file; raises `InputError` that names
-    it.
+    """Decode an image file to (H, W) uint8 or float32, or (H, W, 3) uint8.
+
+    Raises:
+        InputError: the file cannot be read as one image.
     """
     try:
         pixels = _decoded_dicom(path) if is_dicom(path) else _decoded_by_pil(path)
@@ -58,28 +64,21 @@ def decoded(path: Path) -> np.ndarray:
     except UnidentifiedImageError:
         raise _cannot_be_read(path, "no image format is recognised in it") from None
     except MemoryError:
-        raise InputError(
-            shown(path), "too large for this machine's memory", "make it smaller"
-        ) from None
+        reason = "too large for this machine's memory"
+        raise InputError(shown(path), reason, "make it smaller") from None
     # decoders of damaged files raise anything: IndexError, struct.error, zlib.error ...
     except Exception as problem:
         reason = " ".join(f"{problem}".replace(str(path), "it").split()) or type(problem).__name__
         raise _cannot_be_read(path, reason) from None
     if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
-        raise InputError(
-            shown(path),
-            "has pixels that are NaN or infinite",
-            "replace it or set data.skip_unreadable=true",
-        )
+        reason = "has pixels that are NaN or infinite"
+        raise InputError(shown(path), reason, f"replace it or {LEAVE_OUT}")
     return pixels
 
 
 def _cannot_be_read(path: Path, reason: str) -> InputError:
-    return InputError(
-        shown(path),
-        f"cannot be read as an image ({shown(reason)})",
-        "replace it, or set data.skip_unreadable=true (--set, or the profile) to leave it out",
-    )
+    remedy = f"replace it, or {LEAVE_OUT} (--set, or the profile) to leave it out"
+    return InputError(shown(path), f"cannot be read as an image ({shown(reason)})", remedy)
 
 
 def _decoded_by_pil(path: Path) -> np.ndarray:
@@ -95,39 +94,27 @@ def _decoded_by_pil(path: Path) -> np.ndarray:
 
 def _pixels(path: Path, image: Image.Image) -> np.ndarray:
     if image.width * image.height > MAX_PIXELS:
-        raise InputError(
-            shown(path),
-            f"has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most",
-            "reduce it",
-        )
+        reason = f"has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most"
+        raise InputError(shown(path), reason, "reduce it")
     if getattr(image, "n_frames", 1) > 1:
-        raise InputError(
-            shown(path),
-            f"has {image.n_frames} frames",
-            "save the one to use as an image of its own",
-        )
+        remedy = "save the one to use as an image of its own"
+        raise InputError(shown(path), f"has {image.n_frames} frames", remedy)
     image.load()
     if image.mode in WIDE_MODES:
         return np.asarray(image).astype(np.float32)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
-    return np.asarray(image if image.mode in ("L", "RGB") else image.convert(_plain_mode(image)))
-
-
-def _plain_mode(image: Image.Image) -> str:
-    return "L" if image.mode in ("1", "L") else "RGB"
+    return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
 
 
 def is_image(path: Path) -> bool:
-    """Whether it is one by its name, or for a name that is no picture's by DICOM's mark inside."""
+    """Tell by the name, or for a name that is no picture's by DICOM's mark inside."""
     return path.suffix.lower() in SUFFIXES or (path.is_file() and is_dicom(path))
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether it is one by its ending, or for a name that is no picture's, such as 1.2.840.1, by
-    the mark at byte 128.
-    """
+    """Tell by the ending, or for a name such as 1.2.840.1 by the mark at byte 128."""
     suffix = path.suffix.lower()
     return suffix in DICOM_SUFFIXES or (suffix not in SUFFIXES and _has_dicom_mark(path))
 
@@ -142,43 +129,37 @@ def _has_dicom_mark(path: Path) -> bool:
 
 def _decoded_dicom(path: Path) -> np.ndarray:
     """The image as it is meant to be seen: rescaled, windowed if the file says how, air black."""
-    try:
+    try:  # an optional extra
         import pydicom
         from pydicom.pixels import apply_modality_lut, apply_voi_lut
     except ImportError:
-        raise NeedsPydicom(
-            f"{shown(path)}: is a DICOM file, and pydicom, which reads it, is not installed; "
-            "pip install 'pydicom>=3'"
-        ) from None
+        reason = "is a DICOM file, and pydicom, which reads it, is not installed"
+        raise NeedsPydicom(shown(path), reason, INSTALL) from None
     if not _has_dicom_mark(path):
-        raise InputError(
-            shown(path),
-            "is named as DICOM and is not a DICOM file (no mark DICM)",
-            "export it again or name it as what it is, or set data.skip_unreadable=true to "
-            "leave it out",
-        )
+        reason = "is named as DICOM and is not a DICOM file (no mark DICM)"
+        remedy = f"export it again or name it as what it is, or {LEAVE_OUT} to leave it out"
+        raise InputError(shown(path), reason, remedy)
     dataset = pydicom.dcmread(path)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1 or rows * columns > MAX_PIXELS:
-        raise InputError(
-            shown(path), f"has several frames or more than {MAX_PIXELS} pixels", "export one image"
-        )
-    if dataset.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ValueError(
-            f"its photometric interpretation is {dataset.PhotometricInterpretation}, not "
-            "MONOCHROME1 or 2"
-        )
-    seen = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset).astype(
-        np.float32
-    )
-    return seen.max() - seen if dataset.PhotometricInterpretation == "MONOCHROME1" else seen
+        reason = f"has several frames or more than {MAX_PIXELS} pixels"
+        raise InputError(shown(path), reason, "export one image")
+    kind = dataset.PhotometricInterpretation
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(f"its photometric interpretation is {kind}, not MONOCHROME1 or 2")
+    rescaled = apply_modality_lut(dataset.pixel_array, dataset)
+    pixels = apply_voi_lut(rescaled, dataset).astype(np.float32)
+    return pixels.max() - pixels if kind == "MONOCHROME1" else pixels
 
 
 def prepared(pixels: np.ndarray, image_size_px: int, channels: int, value_range=None) -> Prepared:
-    """(H, W) or (H, W, 3), uint8 or float -> (channels, S, S) uint8 and its hashes.
+    """Resize an image and hash it.
 
-    value_range: the values that become 0 and 255 where pixels are not uint8; None takes the image's
-        own.
+    Args:
+        pixels: (H, W) or (H, W, 3), uint8 or float.
+        image_size_px: S, the side of the square.
+        channels: 1 or 3.
+        value_range: what becomes 0 and 255 if pixels are not uint8; None takes the image's own.
     """
     if channels == 1 and pixels.ndim == 3:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))  # ITU-R 601 luma
@@ -188,16 +169,18 @@ def prepared(pixels: np.ndarray, image_size_px: int, channels: int, value_range=
 
 
 def pixel_hash(pixels: np.ndarray) -> int:
-    """64 bits of SHA-256 over type, shape and values; two unequal images in a million share it with
-    chance 3e-8.
+    """Return 64 bits of SHA-256 over type, shape and values.
+
+    Among a million images, two unequal ones share it with probability 3e-8.
     """
     name = f"{pixels.dtype.kind}{pixels.dtype.itemsize}{pixels.shape}".encode()
     return int.from_bytes(hashlib.sha256(name + pixels.tobytes()).digest()[:8], "little")
 
 
 def resized(pixels: np.ndarray, image_size_px: int, value_range=None) -> np.ndarray:
-    """(H, W) -> (S, S), (H, W, 3) uint8 -> (3, S, S), uint8; the right size and type pass through
-    unchanged.
+    """Resize (H, W) to (S, S), or (H, W, 3) uint8 to (3, S, S), as uint8.
+
+    Pixels of the right size and type are returned unchanged.
     """
     if pixels.ndim == 3:
         return _to_size(pixels, image_size_px).transpose(2, 0, 1)
@@ -207,21 +190,18 @@ def resized(pixels: np.ndarray, image_size_px: int, value_range=None) -> np.ndar
 
 
 def scaled(pixels: np.ndarray, value_range=None) -> np.ndarray:
-    """Any numbers -> float32 of the same shape, 0 to 255 over `value_range` or the values' own
-    range.
-    """
+    """Scale numbers to float32 from 0 to 255 over `value_range` or their own range."""
     low, high = (float(v) for v in value_range or (pixels.min(), pixels.max()))
     return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0) * 255).astype(np.float32)
 
 
 def eight_bit(pixels: np.ndarray) -> np.ndarray:
+    """Round numbers from 0 to 255 to uint8."""
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def _to_size(pixels: np.ndarray, image_size_px: int) -> np.ndarray:
-    if pixels.shape[:2] == (image_size_px, image_size_px):
+    size = (image_size_px, image_size_px)
+    if pixels.shape[:2] == size:
         return pixels
-    image = Image.fromarray(pixels).resize(
-        (image_size_px, image_size_px), Image.Resampling.BILINEAR
-    )
-    return np.asarray(image)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))

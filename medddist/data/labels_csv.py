@@ -1,160 +1,150 @@
-"""labels.csv: file, label and, where known, patient, site and split; where it lies in a folder, it
-rules.
+"""labels.csv beside the images: file, and where known label, patient, site and split.
 
-`file` is a path below the folder. An empty patient is a patient of its own, an empty site is the
-site "unknown". `split` (train, val or test) is filled in every row or in none; in none, folders of
-these names on the files' way give it. Images that it does not name are left out and counted.
+It takes precedence over class folders. Columns are separated by commas, semicolons or tabs. `file`
+is a path below the folder. Without the column `label`, the class is the folder that the file is in.
+An image without a patient is a group of its own, one without a site is of the site "unknown".
+`split` (train, val or test) is filled in every row or in none; in none, folders of these names give
+it. Images that it does not name are left out and counted.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from medddist.base.errors import InputError, shown
+from medddist.data import paths
 from medddist.data.collection import TRAIN
-from medddist.data.listing import PART_FOLDERS, Listing, given_parts, images_below, listing, natural
+from medddist.data.listing import Listing, listing
 from medddist.data.splits import numbered
 
 NAME = "labels.csv"
 COLUMNS = ("file", "label", "patient", "site", "split")
-Row = dict[str, str]
+Rows = dict[int, dict[str, str]]  # by line number
 
 
 def listed(folder: Path) -> Listing:
-    """All images that labels.csv names; raises `InputError` naming the line and column."""
+    """List all images that labels.csv names.
+
+    Raises:
+        InputError: the line and the column that cannot be used.
+    """
     rows = _rows(folder / NAME)
-    files = [_file(folder, number, row["file"]) for number, row in rows]
-    _require_once(files)
-    parts, told = _parts(rows, files)
-    entries = [(file, row["label"], part) for (_, row), file, part in zip(rows, files, parts)]
-    known = {path.relative_to(folder) for path in images_below(folder)}
-    left_out = len(known - set(files))
+    files = [_file(folder, number, row["file"]) for number, row in rows.items()]
+    file, count = Counter(files).most_common(1)[0]
+    if count > 1:
+        raise InputError(NAME, f"file {shown(file)!r} is named twice", "keep one of the lines")
+    labels, class_note = _labels(rows, files)
+    parts, split_note = _parts(rows, files)
+    left_out = len({path.relative_to(folder) for path in paths.images_below(folder)} - set(files))
     notes = (f"{left_out} images that {NAME} does not name were left out",) if left_out else ()
-    notes += told
-    found = listing(folder, entries, notes=notes)
-    if len(found.class_names) < 2:
-        raise InputError(
-            NAME,
-            f"label has one value, {shown(found.class_names[0])!r}",
-            "two classes or more are needed",
-        )
+    images = listing(folder, list(zip(files, labels, parts)), (), notes + class_note + split_note)
+    if len(images.class_names) < 2:
+        reason = f"label has one value, {shown(images.class_names[0])!r}"
+        raise InputError(NAME, reason, "two classes or more are needed")
     origins, origin_names = _sites(rows)
-    return replace(found, groups=_patients(rows), origins=origins, origin_names=origin_names)
+    return replace(images, groups=_patients(rows), origins=origins, origin_names=origin_names)
 
 
-def _rows(path: Path) -> list[tuple[int, Row]]:
-    """(line number, cells by column) of all rows that are not empty."""
+def _rows(path: Path) -> Rows:
+    """Cells by column of all rows that are not empty; only the cells of known columns."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = [cell.strip().lower() for cell in next(reader, [])]
-            _require_columns(header)
-            rows = [
-                (reader.line_num, _row(reader.line_num, header, cells))
-                for cells in reader
-                if any(c.strip() for c in cells)
-            ]
+        text = path.read_bytes().decode("utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise InputError(
-            NAME, f"cannot be read ({shown(problem)})", "save it as comma-separated UTF-8 text"
-        ) from None
+        reason = f"cannot be read ({shown(problem)})"
+        raise InputError(NAME, reason, "save it as comma-separated UTF-8 text") from None
+    header = [name.lower() for name in lines[0][1]] if lines else []
+    _require_columns(header)
+    rows = {number: _row(number, header, cells) for number, cells in lines[1:] if any(cells)}
     if not rows:
         raise InputError(NAME, "has no rows", "name every image in a row")
     return rows
 
 
 def _require_columns(header: list[str]) -> None:
-    for name in ("file", "label"):
-        if name not in header:
-            raise InputError(
-                NAME,
-                f"the column {name} is missing, there are: {shown(', '.join(header)) or 'none'}",
-                "add it",
-            )
+    known = shown(", ".join(header)) or "none"
+    if "file" not in header:
+        raise InputError(NAME, f"the column file is missing, there are: {known}", "add it")
+    if "label" not in header and not set(header) <= set(COLUMNS):  # one of them may be the label
+        remedy = f"add it, or keep only {', '.join(COLUMNS)} to take classes from the folders"
+        raise InputError(NAME, f"the column label is missing, there are: {known}", remedy)
     if len(set(header)) < len(header):
-        raise InputError(NAME, f"a column is there twice: {shown(', '.join(header))}", "keep one")
+        raise InputError(NAME, f"a column is there twice: {known}", "keep one")
 
 
-def _row(number: int, header: list[str], cells: list[str]) -> Row:
+def _row(number: int, header: list[str], cells: list[str]) -> dict[str, str]:
     if len(cells) != len(header):
-        raise InputError(
-            NAME,
-            f"line {number} has {len(cells)} cells and the header {len(header)}",
-            "correct the line",
-        )
-    row = dict.fromkeys(COLUMNS, "") | dict(zip(header, (cell.strip() for cell in cells)))
+        reason = f"line {number} has {len(cells)} cells and the header {len(header)}"
+        raise InputError(NAME, reason, "correct the line")
+    row = dict(zip(header, cells))
     for name in ("file", "label"):
-        if not row[name]:
+        if row.get(name) == "":
             raise InputError(NAME, f"line {number}: {name} is empty", "fill it or remove the line")
     return row
 
 
 def _file(folder: Path, number: int, name: str) -> Path:
-    """The path below the folder; a path that leaves it is refused, so that a csv cannot name other
-    people's files.
-    """
+    """The path below the folder; one that leaves it is refused: it may be another person's file."""
     path = PurePosixPath(name.replace("\\", "/"))
+    file = f"line {number}: file {shown(name)!r}"
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise InputError(
-            NAME, f"line {number}: file {shown(name)!r} is not a path below the folder", "give one"
-        )
+        raise InputError(NAME, f"{file} is not a path below the folder", "give one")
     try:
-        there = (folder / path).is_file()
+        exists = (folder / path).is_file()
     except (OSError, ValueError):  # a name too long, or with a zero byte
-        there = False
-    if not there:
-        raise InputError(
-            NAME,
-            f"line {number}: file {shown(name)!r} is not there",
-            "correct the name or remove the line",
-        )
+        exists = False
+    if not exists:
+        raise InputError(NAME, f"{file} is not there", "correct the name or remove the line")
     return Path(path)
 
 
-def _require_once(files: list[Path]) -> None:
-    seen: set[Path] = set()
-    for file in files:
-        if file in seen:
-            raise InputError(NAME, f"file {shown(file)!r} is named twice", "keep one of the lines")
-        seen.add(file)
+def _labels(rows: Rows, files: list[Path]) -> tuple[list[str], tuple[str, ...]]:
+    """The class of each row, by its label or else by its folder; and a note."""
+    if "label" in rows[min(rows)]:
+        return [row["label"] for row in rows.values()], ()
+    labels = [paths.class_folder(file) for file in files]
+    for number, file, label in zip(rows, files, labels):
+        if not label:
+            reason = f"line {number}: file {shown(file)!r} has no label and is in no class folder"
+            raise InputError(NAME, reason, "add the column label")
+    names = ", ".join(map(shown, sorted(set(labels), key=paths.natural)))
+    return labels, (f"the classes are the folders {names}: {NAME} has no column label",)
 
 
-def _parts(rows: list[tuple[int, Row]], files: list[Path]) -> tuple[list[int], tuple[str, ...]]:
-    """The part of each row, by its split or else by the train, val and test folders that its file
-    is in; and a note on it.
-    """
-    if not any(row["split"] for _, row in rows):
-        return given_parts(files, NAME, "fill in the column split with train, val or test")
-    for number, row in rows:
-        if row["split"].lower() not in PART_FOLDERS:
-            given = f"{shown(row['split'])!r} is unknown" if row["split"] else "is empty"
-            raise InputError(
-                NAME,
-                f"line {number}: split {given}",
-                "train, val or test is needed in every row, or in none",
-            )
-    parts = [PART_FOLDERS[row["split"].lower()] for _, row in rows]
+def _parts(rows: Rows, files: list[Path]) -> tuple[list[int], tuple[str, ...]]:
+    """The part of each row, by its split or else by the folders that its file is in; and a note."""
+    splits = {number: row.get("split", "") for number, row in rows.items()}
+    if not any(splits.values()):
+        return paths.given_parts(files, NAME, "fill in the column split with train, val or test")
+    parts = [paths.part_of(split) for split in splits.values()]
+    if None in parts:
+        number, split = list(splits.items())[parts.index(None)]
+        reason = f"split {shown(split)!r} is unknown" if split else "split is empty"
+        remedy = "train, val or test is needed in every row, or in none"
+        raise InputError(NAME, f"line {number}: {reason}", remedy)
     if TRAIN not in parts:
         raise InputError(NAME, "split never says train", "a given split needs a training part")
     return parts, ()
 
 
-def _patients(rows: list[tuple[int, Row]]) -> np.ndarray:
+def _patients(rows: Rows) -> np.ndarray:
     """(N,) equal for equal patients; an image without one is a group of its own."""
-    return numbered(
-        np.array(
-            [row["patient"] and f"p{row['patient']}" or f"line {number}" for number, row in rows]
-        )
-    )
+    patients = {number: row.get("patient") for number, row in rows.items()}
+    names = [f"p{name}" if name else f"line {number}" for number, name in patients.items()]
+    return numbered(np.array(names))
 
 
-def _sites(rows: list[tuple[int, Row]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    sites = [row["site"] or "unknown" for _, row in rows]
-    if set(sites) == {"unknown"}:
+def _sites(rows: Rows) -> tuple[np.ndarray, tuple[str, ...]]:
+    sites = [row.get("site") or "unknown" for row in rows.values()]
+    names = sorted(set(sites), key=paths.natural)
+    if names == ["unknown"]:
         return np.full(len(rows), -1, np.int64), ()
-    names = sorted(set(sites), key=natural)
     return np.array([names.index(site) for site in sites], np.int64), tuple(names)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from medddist.data.scaling import Scaling
+from medddist.data.splits import numbered
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,18 @@ class Data:
     def pixels(self, standardised: np.ndarray) -> np.ndarray:
         """Turn standardised images into float32 within [0, 1], clipped, for pictures."""
         return self.scaling.invert(standardised)
+
+
+def fingerprint(parts: Mapping[str, Part], class_names: tuple[str, ...]) -> str:
+    """Name all that a result can depend on by 32 hexadecimal digits.
+
+    These are pixels, labels, groups, origins, the split and class names.
+    """
+    total = hashlib.sha256(repr(class_names).encode("utf-8", "surrogateescape"))
+    for name, part in parts.items():
+        total.update(f"{name}{part.images.shape}{part.origins is not None}".encode())
+        total.update(np.ascontiguousarray(part.images).data)
+        for column in (part.labels, numbered(part.groups), part.origins):
+            if column is not None:
+                total.update(np.ascontiguousarray(column, "<i8").data)
+    return total.hexdigest()[:32]

@@ -1,8 +1,8 @@
-"""The COVID-19 Radiography Database as it is unpacked: <class>/images/*.png, masks and metadata
-left alone.
+"""The COVID-19 Radiography Database as it is unpacked: <class>/images/*.png.
 
-Chowdhury et al. 2020 (doi:10.1109/ACCESS.2020.3010287), Rahman et al. 2021
-(doi:10.1016/j.compbiomed.2021.104319). Earlier versions have no images/ folder; both are read.
+Masks and metadata are left alone. Chowdhury et al. 2020 (doi:10.1109/ACCESS.2020.3010287), Rahman
+et al. 2021 (doi:10.1016/j.compbiomed.2021.104319). Earlier versions have no images/ folder; both
+are read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from medddist.base.errors import InputError, shown
 from medddist.data.collection import TRAIN
-from medddist.data.listing import Listing, images_in, listing
+from medddist.data.listing import Listing, listing
+from medddist.data.paths import images_in
 
 FOLDER = "COVID-19_Radiography_Dataset"
 PUBLISHED_COUNTS = {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral Pneumonia": 1345}
@@ -27,9 +28,7 @@ HOW_TO_GET_IT = (
 
 
 def home(folder: Path) -> Path | None:
-    """The database's own folder, at `folder` or directly below it; None where this is something
-    else.
-    """
+    """Find the database's own folder at `folder` or directly below it; None if this is not it."""
     for candidate in (folder, folder / FOLDER):
         if candidate.is_dir() and _looks_like_it(candidate):
             return candidate
@@ -42,54 +41,42 @@ def _looks_like_it(folder: Path) -> bool:
 
 
 def listed(folder: Path) -> Listing:
-    """All images of the four classes; raises `InputError` for what is missing or half unpacked."""
-    missing = [name for name in PUBLISHED_COUNTS if not (folder / name).is_dir()]
+    """List all images of the four classes.
+
+    Raises:
+        InputError: a class is missing, or the database was not unpacked completely.
+    """
+    missing = ", ".join(name for name in PUBLISHED_COUNTS if not (folder / name).is_dir())
     if missing:
-        raise InputError(
-            shown(folder),
-            f"the class folders {', '.join(missing)} of the COVID-19 Radiography Database are "
-            f"missing; {HOW_TO_GET_IT}",
-            "to use other classes, name images and labels in labels.csv",
-        )
+        reason = f"the class folders {missing} of the COVID-19 Radiography Database are missing"
+        other = "to use other classes, name images and labels in labels.csv"
+        raise InputError(shown(folder), f"{reason}; {HOW_TO_GET_IT}", other)
     entries = [
         (path.relative_to(folder), name, TRAIN)
         for name in PUBLISHED_COUNTS
         for path in _images(folder / name)
     ]
-    found = listing(folder, entries, class_names=tuple(PUBLISHED_COUNTS))
-    return replace(
-        found, notes=counts_note(np.bincount(found.labels, minlength=len(PUBLISHED_COUNTS)))
-    )
+    images = listing(folder, entries, tuple(PUBLISHED_COUNTS))
+    return replace(images, notes=_count_note(np.bincount(images.labels).tolist()))
 
 
 def _images(folder: Path) -> list[Path]:
     inner = folder / "images" if (folder / "images").is_dir() else folder
     images, masks = images_in(inner), folder / "masks"
-    if not images:
-        raise InputError(
-            shown(inner), "holds no images, the database was not unpacked completely", HOW_TO_GET_IT
-        )
-    mask_count = len(images_in(masks)) if masks.is_dir() else 0
-    if mask_count > len(images):
-        raise InputError(
-            shown(inner),
-            f"holds {len(images)} images for {mask_count} masks, the database was not "
-            "unpacked completely",
-            HOW_TO_GET_IT,
-        )
+    count = len(images_in(masks)) if masks.is_dir() else 0
+    if not images or count > len(images):
+        held = f"{len(images)} images for {count} masks" if images else "no images"
+        reason = f"holds {held}, the database was not unpacked completely"
+        raise InputError(shown(inner), reason, HOW_TO_GET_IT)
     return images
 
 
-def counts_note(counts: np.ndarray) -> tuple[str, ...]:
-    """What to say of images per class unlike the published ones."""
+def _count_note(counts: list[int]) -> tuple[str, ...]:
     published = list(PUBLISHED_COUNTS.values())
-    if list(counts) == published:
+    if counts == published:
         return ()
     here, there = (
-        ", ".join(f"{name} {n}" for name, n in zip(PUBLISHED_COUNTS, numbers))
+        f"{', '.join(f'{name} {n}' for name, n in zip(PUBLISHED_COUNTS, numbers))} ({sum(numbers)})"
         for numbers in (counts, published)
     )
-    return (
-        f"images per class are {here} ({sum(counts)}); the published data set has {there} "
-        f"({sum(published)})",
-    )
+    return (f"images per class are {here}; the published data set has {there}",)

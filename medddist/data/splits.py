@@ -14,43 +14,35 @@ from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION
 
 
 def united(*columns: np.ndarray) -> np.ndarray:
-    """Images that share a value in any column (patient, pixel hash), directly or through others,
-    get one number.
+    """Give one number to images that share a value in any column, directly or through others.
 
-    columns (N,) each, of any integers -> (N,) int64, numbered from 0 by first appearance.
+    columns: (N,) each, of any integers, such as patients and pixel hashes
+    Returns (N,) int64, numbered from 0 by first appearance.
     """
     count = len(columns[0])
-    owners = np.concatenate(
-        [(k + 1) * count + numbered(column) for k, column in enumerate(columns)]
-    )
+    images = np.tile(np.arange(count), len(columns))
+    owners = [(k + 1) * count + numbered(column) for k, column in enumerate(columns)]
     size = (len(columns) + 1) * count
-    edges = coo_array(
-        (np.ones(len(owners), bool), (np.tile(np.arange(count), len(columns)), owners)),
-        shape=(size, size),
-    )
+    places = (images, np.concatenate(owners))
+    edges = coo_array((np.ones(len(images), bool), places), shape=(size, size))
     return numbered(connected_components(edges, directed=False)[1][:count])
 
 
 def numbered(values: np.ndarray) -> np.ndarray:
-    """(N,) of anything -> (N,) int64, equal where the values are, numbered from 0 by first
-    appearance.
-    """
+    """Number (N,) values of any type from 0 by first appearance: (N,) int64."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
 def contradictory(labels: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """(N,) bool: the same pixels are there with another label."""
+    """Find images whose pixels are there with another label: (N,) bool."""
     same = numbered(hashes)
-    lowest = np.full(same.max(initial=-1) + 1, np.iinfo(np.int64).max)
-    highest = np.full_like(lowest, -1)
-    np.minimum.at(lowest, same, labels)
-    np.maximum.at(highest, same, labels)
-    return (lowest != highest)[same]
+    pairs = np.unique(np.stack([same, labels], 1), axis=0)
+    return (np.bincount(pairs[:, 0]) > 1)[same]
 
 
 def kept_in_one_part(parts: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """(N,) bool: False for images to drop, where a given split has a group in two parts.
+    """Find the images to keep where a given split has a group in two parts: (N,) bool.
 
     Test is kept as it was given; what shares a group with it leaves validation and training, and
     what shares a group with validation leaves training.
@@ -68,11 +60,15 @@ def completed(
     validation_fraction: float,
     seed: int,
 ) -> np.ndarray:
-    """(N,) int8: the given parts, with test and validation dealt out of training where they are
-    empty.
+    """Take test and validation from training where the given parts have none: (N,) int8.
 
-    Test takes `test_fraction` of each class, rounded down, then validation `validation_fraction` of
-    what remains.
+    Args:
+        labels: (N,) integers from 0.
+        groups: (N,) integers; no group is divided.
+        parts: (N,) as given.
+        test_fraction: of each class, rounded down.
+        validation_fraction: of each class of what remains.
+        seed: equal seeds and labels give equal parts.
     """
     parts = parts.astype(np.int8, copy=True)
     for part, fraction in ((TEST, test_fraction), (VALIDATION, validation_fraction)):
@@ -84,7 +80,7 @@ def completed(
 
 
 def counts_wanted(labels: np.ndarray, fraction: float) -> np.ndarray:
-    """(K,) `fraction` of each class rounded down, at least one of a class that is there at all."""
+    """Return `fraction` of each class rounded down, at least one of each that has images: (K,)."""
     totals = np.bincount(labels)
     # The product is rounded first: 0.29 * 100 is 28.999999999999996 in binary.
     return np.array([max(math.floor(round(fraction * n, 9)), min(n, 1)) for n in totals.tolist()])
@@ -93,11 +89,17 @@ def counts_wanted(labels: np.ndarray, fraction: float) -> np.ndarray:
 def dealt(
     labels: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """(N,) bool: about `fraction` of each class, no group divided.
+    """Choose about `fraction` of each class at random without dividing a group: (N,) bool.
 
-    Groups of several images are dealt whole first, each with chance `fraction`; single images then
-    fill up to `counts_wanted` exactly. Where they do not suffice, groups go on being added while
-    that brings the counts nearer.
+    Groups of several images come first, each with probability `fraction`; single images then fill
+    up to `counts_wanted` exactly. Where they do not suffice, groups are added while that brings the
+    counts nearer.
+
+    Args:
+        labels: (N,) integers from 0.
+        groups: (N,) integers.
+        fraction: of each class, rounded down.
+        rng: the source of randomness.
     """
     groups = numbered(groups)
     left = counts_wanted(labels, fraction)
@@ -106,36 +108,20 @@ def dealt(
     order = rng.permutation(len(table))
     several, single = order[table[order].sum(1) > 1], order[table[order].sum(1) == 1]
     chosen = np.zeros(len(table), bool)
-    for candidates, accepts in (
-        (several[rng.random(len(several)) < fraction], _fits),
-        (single, _fits),
-        (several, _fits),
-        (several, _nearer),
-    ):
-        _take(chosen, left, table, candidates, accepts)
+    fits = lambda images: (images <= left).all()
+    nearer = lambda images: np.abs(left - images).sum() < np.abs(left).sum()
+    some = several[rng.random(len(several)) < fraction]
+    for candidates, accepts in ((some, fits), (single, fits), (several, fits), (several, nearer)):
+        for group in candidates:
+            if not chosen[group] and accepts(table[group]):
+                chosen[group] = True
+                left -= table[group]
     _at_least_one(chosen, table, several)
     return chosen[groups]
 
 
-def _take(chosen, left, table, candidates, accepts) -> None:
-    for group in candidates:
-        if not chosen[group] and accepts(table[group], left):
-            chosen[group] = True
-            left -= table[group]
-
-
-def _fits(images, left) -> bool:
-    return (images <= left).all()
-
-
-def _nearer(images, left) -> bool:
-    return np.abs(left - images).sum() < np.abs(left).sum()
-
-
-def _at_least_one(chosen, table, several) -> None:
-    """A class whose groups are all larger than its count gets its smallest group, if another one
-    remains.
-    """
+def _at_least_one(chosen: np.ndarray, table: np.ndarray, several: np.ndarray) -> None:
+    """Choose a group of each class that has none yet: its smallest, if another one remains."""
     for label in np.flatnonzero(table.any(0) & ~table[chosen].any(0)):
         candidates = [group for group in several if table[group, label]]
         if len(candidates) > 1:
@@ -143,11 +129,10 @@ def _at_least_one(chosen, table, several) -> None:
 
 
 def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """(min(count, N),) sorted positions, classes in their natural proportions, at least one of
-    each.
+    """Choose `count` images, or all, in the classes' proportions and at least one of each.
 
     Smaller subsets of the same seed are contained in larger ones, up to the rounding of the
-    proportions.
+    proportions. Returns sorted positions.
     """
     totals = np.bincount(labels)
     if count >= len(labels):
@@ -158,45 +143,56 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         shares[label] += 1
     while shares.sum() > count and shares.max() > 1:
         shares[shares.argmax()] -= 1
-    return np.sort(
-        np.concatenate([_first_of(labels, k, n, seed) for k, n in enumerate(shares.tolist())])
-    )
-
-
-def _first_of(labels: np.ndarray, label: int, count: int, seed: int) -> np.ndarray:
-    return numpy_generator(seed, "subset", label).permutation(np.flatnonzero(labels == label))[
-        :count
-    ]
+    chosen = []
+    for label, share in enumerate(shares.tolist()):
+        rng = numpy_generator(seed, "subset", label)
+        chosen.append(rng.permutation(np.flatnonzero(labels == label))[:share])
+    return np.sort(np.concatenate(chosen))
 
 
 def require_images(
     labels: np.ndarray, class_names: tuple[str, ...], minimum: int, where: str
 ) -> None:
-    """Raise `InputError` for fewer than two classes, or a class with fewer than `minimum` images."""
+    """Refuse fewer than two classes, or a class with fewer than `minimum` images.
+
+    Args:
+        labels: (N,) integers from 0.
+        class_names: of the labels.
+        minimum: images per class.
+        where: the subject of an error.
+
+    Raises:
+        InputError: there are too few.
+    """
     if len(class_names) < 2:
         raise InputError(where, f"has {len(class_names)} class", "two or more are needed")
     for name, count in zip(class_names, np.bincount(labels, minlength=len(class_names)).tolist()):
         if count < minimum:
-            raise InputError(
-                where,
-                f"class {name!r} has {count} {'image' if count == 1 else 'images'}, {minimum} "
-                "are needed",
-                "add images or leave the class out",
-            )
+            images = f"{count} {'image' if count == 1 else 'images'}"
+            reason = f"class {name!r} has {images}, {minimum} are needed"
+            raise InputError(where, reason, "add images or leave the class out")
 
 
 def require_every_part(
     labels: np.ndarray, groups: np.ndarray, parts: np.ndarray, class_names, where: str
 ) -> None:
-    """Raise `InputError` for a class that is missing in a part."""
+    """Refuse a class that is missing in a part.
+
+    Args:
+        labels: (N,) integers from 0.
+        groups: (N,) integers.
+        parts: (N,) TRAIN, VALIDATION or TEST.
+        class_names: of the labels.
+        where: the subject of an error.
+
+    Raises:
+        InputError: a class is missing.
+    """
     for label, name in enumerate(class_names):
         mine = labels == label
-        for part in (TRAIN, VALIDATION, TEST):
+        for part, part_name in enumerate(PART_NAMES):
             if not (mine & (parts == part)).any():
-                raise InputError(
-                    where,
-                    f"class {name!r} has {mine.sum()} images in "
-                    f"{len(np.unique(groups[mine]))} groups and none of them is in the "
-                    f"{PART_NAMES[part]} part",
-                    "each class needs images of three groups, or of every part of a given split",
-                )
+                count = f"{mine.sum()} images in {len(np.unique(groups[mine]))} groups"
+                reason = f"class {name!r} has {count} and none of them is in the {part_name} part"
+                remedy = "each class needs images of three groups, or of every part of a given"
+                raise InputError(where, reason, f"{remedy} split")

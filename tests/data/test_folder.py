@@ -11,7 +11,8 @@ from PIL import Image
 from medddist.base.errors import InputError
 from medddist.data import load_data
 from medddist.data.folder import listed
-from medddist.data.listing import class_notes, natural
+from medddist.data.listing import class_notes
+from medddist.data.paths import natural
 from medddist.data.radiography import FOLDER
 
 
@@ -353,13 +354,12 @@ def test_odd_shapes_are_reported(class_folders):
 
 
 def test_labels_csv_rules(class_folders):
-    text = rows(
-        "Label,patient, site ,file,split",
-        lambda name, k, n: (
-            f"{'odd' if k % 2 else 'even'},p{(k - 1) // 4},{'north' if k < 9 else ''},{name}/{name} {k}.png,"
-            f"{'test' if k < 9 else 'train'}"
-        ),
-    )
+    def row(name, k, n):
+        label, site = "odd" if k % 2 else "even", "north" if k < 9 else ""
+        split = "test" if k < 9 else "train"
+        return f"{label},p{(k - 1) // 4},{site},{name}/{name} {k}.png,{split}"
+
+    text = rows("Label,patient, site ,file,split", row)
     csv(class_folders, "\ufeff" + text)
     image(class_folders / "sick" / "unlisted.png")
     data = load_data(class_folders, 20)
@@ -372,6 +372,30 @@ def test_labels_csv_rules(class_folders):
     assert (data.test.origins == 0).all() and (data.train.origins == 1).all()
     assert len(set(data.test.groups.tolist())) == 2
     assert "1 images that labels.csv does not name were left out" in data.notes
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_labels_csv_as_spreadsheets_save_it(class_folders, separator):
+    whole = rows("file,label,patient", lambda name, k, n: f"{name}/{name} {k}.png,x{name},{n // 3}")
+    csv(class_folders, whole)
+    expected = load_data(class_folders, 20).fingerprint
+    csv(class_folders, "\ufeff" + whole.replace(",", separator).replace("\n", "\r\n"))
+    assert load_data(class_folders, 20).fingerprint == expected
+
+
+@pytest.mark.parametrize("pattern", ["{label}", "{label}/images", "{part}/{label}"])
+def test_labels_csv_without_a_label_takes_the_class_from_the_folder(tmp_path, pattern):
+    divided(tmp_path, f"{pattern}", ("ill", "well"))
+    paths = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    csv(
+        tmp_path,
+        "\n".join(["file;patient", *(f"{path};p{k // 2}" for k, path in enumerate(paths))]),
+    )
+    data = load_data(tmp_path, 16)
+    assert data.class_names == ("ill", "well")
+    assert sum(part.class_counts(2) for part in data.parts().values()).tolist() == [10, 10]
+    note = "the classes are the folders ill, well: labels.csv has no column label"
+    assert note in data.notes
 
 
 def test_patients_are_never_divided(class_folders):
@@ -394,6 +418,10 @@ BAD = {
     "no label column": (
         "file,class\nsick/sick 1.png,a\n",
         "column label is missing, there are: file, class",
+    ),
+    "no label and loose": (
+        "file\nloose.png\n",
+        "line 2: file 'loose.png' has no label and is in no class folder; add the column label",
     ),
     "no file column": ("image,label\nsick/sick 1.png,a\n", "column file is missing"),
     "column twice": ("file,label,label\nx,a,b\n", "a column is there twice"),
@@ -429,6 +457,7 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_mistakes_in_labels_csv_are_named(class_folders, what):
     text, message = BAD[what]
+    image(class_folders / "loose.png")
     csv(class_folders, text)
     with pytest.raises(InputError, match=message) as refused:
         load_data(class_folders, 20)

@@ -1,5 +1,4 @@
-"""The embedded data set: chest radiographs made by calculation, in the four classes of the COVID-19
-Radiography Database.
+"""The built-in data set: simulated radiographs in the classes of the COVID-19 Radiography Database.
 
 Nothing in it comes from a patient. Every patient is a function of the seed and the patient's
 number, every image of these and the image's number, so the first patients are the same however many
@@ -13,7 +12,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -33,12 +32,6 @@ from medddist.data.phantom.thorax import (
 )
 
 CLASS_NAMES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
-PATTERNS = (
-    "peripheral bilateral ground glass",
-    "focal consolidation",
-    "normal",
-    "diffuse interstitial",
-)
 SITE_NAMES = ("hospital A", "hospital B", "hospital C")
 USUAL_SITE = (0, 1, 2, 1)  # of each class where sites are confounded
 CONFOUNDED = 0.85  # of a class's patients come from its usual site then
@@ -46,24 +39,25 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class PhantomSettings(Settings):
-    """What decides the phantom's bytes."""
+    """What decides the phantom's bytes.
+
+    balance: proportions of the classes, by default the database's images per class
+    """
 
     images: int = Field(5000, ge=1)  # over all parts
     image_size_px: int = Field(32, ge=16, le=512)
     sites: Literal["balanced", "confounded"] = "balanced"  # over classes
     seed: int = Field(0, ge=0)
-    balance: tuple[Positive, Positive, Positive, Positive] = (
-        3616,
-        6012,
-        10192,
-        1345,
-    )  # of images: the database's
+    balance: tuple[Positive, Positive, Positive, Positive] = (3616, 6012, 10192, 1345)
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """images (N, 1, S, S) uint8; labels, patients, sites (N,) int64; masks (N, S, S) bool, 1 is
-    lesion, or None.
+    """Simulated radiographs.
+
+    images: (N, 1, S, S) uint8
+    labels, patients, sites: (N,) int64
+    masks: (N, S, S) bool, True in a lesion; or None
     """
 
     images: np.ndarray
@@ -73,9 +67,8 @@ class Phantom:
     masks: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Exposure:
-    """One image to be made: whose, which of the patient's, of what class and where."""
+class Exposure(NamedTuple):
+    """One image to be made: its patient, its number among the patient's, its class and site."""
 
     patient: int
     number: int
@@ -84,28 +77,20 @@ class Exposure:
 
 
 def make_phantom(settings: PhantomSettings, masks: bool = False) -> Phantom:
-    """All images of `settings`, in the order of patients; with `masks`, where the lesions are."""
-    exposures = deal(settings)
-    size = settings.image_size_px
-    images = np.empty((len(exposures), 1, size, size), np.uint8)
-    found = np.zeros((len(exposures), size, size), bool) if masks else None
-
-    def make(i: int) -> None:
-        images[i, 0], mask = expose(exposures[i], settings.seed, size)
-        if found is not None:
-            found[i] = mask
-
-    with ThreadPoolExecutor(
-        min(os.cpu_count() or 1, 4)
-    ) as threads:  # numpy lets go of the interpreter's lock
-        list(threads.map(make, range(len(exposures))))
-    columns = ([getattr(e, name) for e in exposures] for name in ("label", "patient", "site"))
-    return Phantom(images, *(np.array(column, np.int64) for column in columns), found)
+    """Make all images of `settings`, in the order of patients; with `masks`, those of lesions."""
+    exposures, size = deal(settings), settings.image_size_px
+    make = lambda exposure: expose(exposure, settings.seed, size)
+    images, lesions = np.empty((len(exposures), 1, size, size), np.uint8), []
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as threads:  # numpy releases Python's lock
+        for k, (picture, lesion) in enumerate(threads.map(make, exposures)):
+            images[k] = picture
+            lesions += [lesion] if masks else []
+    patients, _, labels, sites = np.array(exposures, np.int64).T.copy()
+    return Phantom(images, labels, patients, sites, np.array(lesions) if masks else None)
 
 
 def deal(settings: PhantomSettings) -> list[Exposure]:
-    """Patients in order, each with one class, one site and one to three images, until there are
-    enough images.
+    """Draw patients, each with one class, one site and one to three images, until images suffice.
 
     A class is drawn in proportion to the images it still lacks, so the balance holds from the first
     patients on.
@@ -127,29 +112,26 @@ def deal(settings: PhantomSettings) -> list[Exposure]:
 
 
 def expose(exposure: Exposure, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One picture (size, size) uint8 and its lesion mask, drawn on a finer grid and averaged."""
+    """Make one picture (size, size) uint8 and its lesion mask, on a finer grid that is averaged."""
     patient = numpy_generator("phantom", seed, "patient", exposure.patient)
     image = numpy_generator("phantom", seed, "image", exposure.patient, exposure.number)
     acquisition = drawn(ACQUISITION, image)
     thorax = Thorax(drawn(ANATOMY, patient), acquisition, fine_size(size), patient)
     lesion = LESIONS[exposure.label](thorax, patient)
-    crossed = (
-        thorax.attenuation()
-        + thorax.a.vessel * thorax.vessels * thorax.lung
-        + 0.55 * lesion * thorax.lung
-    )
+    vessels = thorax.a.vessel * thorax.vessels * thorax.lung
+    crossed = thorax.attenuation() + vessels + 0.55 * lesion * thorax.lung
     beam = averaged(np.exp(-crossed.astype(np.float64)).astype(np.float32), size)
     picture = display(detect(beam, acquisition, image), exposure.site, acquisition)
     return picture, averaged(lesion * thorax.field, size) > 0.12
 
 
 def fine_size(size: int) -> int:
-    """The side, in samples, of the grid that a picture of `size` pixels is averaged from."""
+    """Return the side, in samples, of the grid that a picture of `size` pixels is averaged from."""
     return 2 * size if size <= 48 or size % 2 else 3 * size // 2
 
 
 def averaged(fine: np.ndarray, size: int) -> np.ndarray:
-    """The mean over each pixel's area: two samples a side, or one and a half."""
+    """Average over each pixel's area: two samples per side, or one and a half."""
     for _ in range(2):  # rows, then columns
         if len(fine) == 2 * size:
             fine = (fine[0::2] + fine[1::2]) * 0.5
@@ -161,9 +143,7 @@ def averaged(fine: np.ndarray, size: int) -> np.ndarray:
 
 
 def detect(beam: np.ndarray, q: SimpleNamespace, rng: np.random.Generator) -> np.ndarray:
-    """The log signal of a detector that also receives scattered radiation and counts a limited
-    number of quanta.
-    """
+    """Return the log signal of a detector with scattered radiation and quantum noise."""
     wide = max(len(beam) // 5, 1)
     scattered = uniform_filter(uniform_filter(beam, wide, mode="nearest"), wide, mode="nearest")
     signal = (1 - q.scatter) * beam + q.scatter * scattered
@@ -173,8 +153,9 @@ def detect(beam: np.ndarray, q: SimpleNamespace, rng: np.random.Generator) -> np
 
 
 def display(log_signal: np.ndarray, site: int, q: SimpleNamespace) -> np.ndarray:
-    """(S, S) uint8: the site's contrast curve, border and marker, and a mean brightness that is the
-    exposure's own.
+    """Apply the site's contrast curve, border and marker, and the exposure's mean brightness.
+
+    Returns (S, S) uint8.
     """
     t = np.clip((log_signal - q.window_low) * (1 / q.window_width), 0, 1)
     if site == 0:  # soft S-curve
@@ -185,9 +166,7 @@ def display(log_signal: np.ndarray, site: int, q: SimpleNamespace) -> np.ndarray
         wide = max(len(t) // 16, 1) * 2 + 1
         t = np.clip(t + 0.4 * (t - uniform_filter(t, wide, mode="nearest")), 0, 1)
     _mark(t, site, q.mark, q.shutter)
-    for _ in range(
-        3
-    ):  # a tone curve that leaves black and white alone and orders all others as before
+    for _ in range(3):  # a monotonic tone curve that leaves black and white alone
         mean, room = float(t.mean(dtype=np.float64)), float((t * (1 - t)).mean(dtype=np.float64))
         bend = min(max((q.brightness - mean) / room, -0.9), 0.9)
         t = t + round(bend, 6) * t * (1 - t)
@@ -195,26 +174,24 @@ def display(log_signal: np.ndarray, site: int, q: SimpleNamespace) -> np.ndarray
 
 
 def _mark(t: np.ndarray, site: int, first: float, second: float) -> None:
-    """Draws the site's collimation and side marker onto the picture."""
-    unit = len(t) / 32
+    """Draw the site's collimation and side marker onto the picture."""
 
-    def paint(top: float, bottom: float, left: float, right: float, value: float) -> None:
-        t[round(top * unit) : round(bottom * unit), round(left * unit) : round(right * unit)] = (
-            value
-        )
+    def paint(*edges: float, value: float) -> None:
+        top, bottom, left, right = (round(edge * len(t) / 32) for edge in edges)
+        t[top:bottom, left:right] = value
 
     if site == 0:  # a letter L
         down, across = 2 + round(2 * first), 26 + round(2 * second)
-        paint(down, down + 3, across, across + 1, 1)
-        paint(down + 2, down + 3, across, across + 2, 1)
+        paint(down, down + 3, across, across + 1, value=1)
+        paint(down + 2, down + 3, across, across + 2, value=1)
     elif site == 1:  # shutters left and right, a line of text
-        paint(0, 32, 0, 1 + first, 0)
-        paint(0, 32, 31 - first, 32, 0)
+        paint(0, 32, 0, 1 + first, value=0)
+        paint(0, 32, 31 - first, 32, value=0)
         for letter in range(3 + round(2 * second)):
-            paint(2, 3.5, 3 + 2 * letter, 4 + 2 * letter, 1)
+            paint(2, 3.5, 3 + 2 * letter, 4 + 2 * letter, value=1)
     else:  # shutters above and below
-        paint(0, 1 + 0.7 * first, 0, 32, 0)
-        paint(31 - 0.7 * second, 32, 0, 32, 0)
+        paint(0, 1 + 0.7 * first, 0, 32, value=0)
+        paint(31 - 0.7 * second, 32, 0, 32, value=0)
 
 
 def _ground_glass(thorax: Thorax, rng: np.random.Generator) -> np.ndarray:
@@ -223,11 +200,7 @@ def _ground_glass(thorax: Thorax, rng: np.random.Generator) -> np.ndarray:
     texture = 1 + 0.35 * smooth_noise(rng, thorax.size, 14)
     for side in (-1, 1):
         for _ in range(int(rng.integers(2, 5))):
-            depth, radius, pull = (
-                rng.uniform(0.35, 0.88),
-                rng.uniform(0.14, 0.28),
-                rng.uniform(0.02, 0.16),
-            )
+            depth, radius, pull = rng.uniform((0.35, 0.14, 0.02), (0.88, 0.28, 0.16)).tolist()
             total = np.maximum(total, _patch(thorax, side, depth, pull, radius, 1.3))
     return total * np.maximum(texture, 0) * severity
 
@@ -248,11 +221,7 @@ def _consolidation(thorax: Thorax, rng: np.random.Generator) -> np.ndarray:
     rough = thorax.warp + smooth_noise(rng, thorax.size, 12)
     for _ in range(1 + int(rng.random() < 0.3)):
         side = 1 if rng.random() < 0.5 else -1
-        depth, radius, pull = (
-            rng.uniform(0.2, 0.8),
-            rng.uniform(0.16, 0.28),
-            rng.uniform(0.12, 0.48),
-        )
+        depth, radius, pull = rng.uniform((0.2, 0.16, 0.12), (0.8, 0.28, 0.48)).tolist()
         spot = _patch(thorax, side, depth, pull, radius * 1.5, rng.uniform(0.7, 1.2))
         total = np.maximum(total, step(spot + 0.10 * rough - 0.35, 0.5) * limited(spot * 6))
     return total * severity

@@ -1,12 +1,10 @@
-"""Draws one chest radiograph by calculation: anatomy and lesions as line integrals, then the
-detector and the display.
+"""The anatomy of one simulated chest radiograph, as line integrals of attenuation.
 
 Coordinates of the patient: u from -1 to 1 across (positive towards the patient's left, the right of
-    the picture), v from
--1 to 1 downwards. Arrays are (S, S) float32. Attenuations are dimensionless line integrals; no unit
-is claimed for them. Per pixel only + - * / and square roots are used, which every x86-64 processor
-rounds alike, and float64 exponentials and
-logarithms that are rounded to float32 at once: the same seed gives the same bytes.
+the picture), v from -1 to 1 downwards. Arrays are (S, S) float32. Attenuations are dimensionless.
+Per pixel only + - * / and square roots are used, which every x86-64 processor rounds alike, and
+float64 exponentials and logarithms that are rounded to float32 at once: the same seed gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -15,67 +13,42 @@ from types import SimpleNamespace
 
 import numpy as np
 
-ANATOMY = {  # name: (lowest, highest) of a uniform draw per patient
-    "width": (0.88, 1.08),
-    "height": (0.90, 1.08),  # of the thorax
-    "lung_width": (0.74, 0.82),
-    "apex": (-0.84, -0.74),
-    "apex_round": (0.42, 0.60),
-    "waist": (0.0, 0.07),
-    "mediastinum": (0.105, 0.155),
-    "heart_width": (0.26, 0.37),
-    "heart_height": (0.24, 0.32),
-    "heart_tilt": (0.25, 0.6),
+# name: (lowest, highest) of a uniform draw per patient
+ANATOMY = {
+    "width": (0.88, 1.08), "height": (0.90, 1.08),  # of the thorax
+    "lung_width": (0.74, 0.82), "apex": (-0.84, -0.74), "apex_round": (0.42, 0.60),
+    "waist": (0.0, 0.07), "mediastinum": (0.105, 0.155),
+    "heart_width": (0.26, 0.37), "heart_height": (0.24, 0.32), "heart_tilt": (0.25, 0.6),
     "knob": (0.05, 0.085),
-    "diaphragm": (0.40, 0.54),
-    "dome": (0.5, 1.0),
-    "tilt": (0.01, 0.07),
-    "bubble": (0.0, 1.0),
-    "rib_spacing": (0.150, 0.185),
-    "rib_start": (0.0, 1.0),
-    "rib_slope": (0.20, 0.36),
-    "rib_bone": (0.15, 0.27),
-    "front_start": (0.0, 1.0),
-    "front_slope": (0.30, 0.50),
-    "spine": (0.12, 0.28),
-    "clavicle": (-0.70, -0.56),
-    "clavicle_slope": (0.02, 0.16),
-    "tissue": (1.5, 2.0),
-    "fat": (0.10, 0.24),
-    "breast": (-0.22, 0.26),
-    "breast_height": (0.15, 0.35),
-    "vessel": (0.10, 0.22),
-    "vessel_turn": (0.0, 1.0),
-    "hilum": (-0.10, 0.02),
-    "shoulder": (-1.12, -0.90),
-    "scapula": (0.05, 0.16),
-}
-ACQUISITION = {  # the same, per image
-    "shift_u": (-0.08, 0.08),
-    "shift_v": (-0.08, 0.08),
-    "turn": (-0.09, 0.09),
-    "zoom": (1.00, 1.16),
-    "twist": (-0.04, 0.04),
-    "inspiration": (-0.07, 0.05),
-    "scatter": (0.25, 0.5),
-    "noise": (0.004, 0.016),
-    "window_low": (0.25, 0.5),
-    "window_width": (1.9, 2.6),
-    "brightness": (0.36, 0.60),
-    "mark": (0.0, 1.0),
-    "shutter": (0.0, 1.0),
-}
+    "diaphragm": (0.40, 0.54), "dome": (0.5, 1.0), "tilt": (0.01, 0.07), "bubble": (0.0, 1.0),
+    "rib_spacing": (0.150, 0.185), "rib_start": (0.0, 1.0), "rib_slope": (0.20, 0.36),
+    "rib_bone": (0.15, 0.27), "front_start": (0.0, 1.0), "front_slope": (0.30, 0.50),
+    "spine": (0.12, 0.28), "clavicle": (-0.70, -0.56), "clavicle_slope": (0.02, 0.16),
+    "tissue": (1.5, 2.0), "fat": (0.10, 0.24),
+    "breast": (-0.22, 0.26), "breast_height": (0.15, 0.35),
+    "vessel": (0.10, 0.22), "vessel_turn": (0.0, 1.0), "hilum": (-0.10, 0.02),
+    "shoulder": (-1.12, -0.90), "scapula": (0.05, 0.16),
+}  # fmt: skip
+# the same, per image
+ACQUISITION = {
+    "shift_u": (-0.08, 0.08), "shift_v": (-0.08, 0.08), "turn": (-0.09, 0.09), "zoom": (1.00, 1.16),
+    "twist": (-0.04, 0.04), "inspiration": (-0.07, 0.05),
+    "scatter": (0.25, 0.5), "noise": (0.004, 0.016),
+    "window_low": (0.25, 0.5), "window_width": (1.9, 2.6), "brightness": (0.36, 0.60),
+    "mark": (0.0, 1.0), "shutter": (0.0, 1.0),
+}  # fmt: skip
+BRANCHES = ((3.5, 0.0, 0.50, 0.034), (6.3, 0.12, 0.75, 0.024), (11.3, 0.30, 1.0, 0.017))
 
 
 def drawn(table: dict[str, tuple[float, float]], rng: np.random.Generator) -> SimpleNamespace:
-    """One uniform draw for each name of the table, as float32-exact Python floats."""
+    """Draw one uniform number for each name of the table, as float32-exact Python floats."""
     low, high = np.array(list(table.values())).T
     values = (low + (high - low) * rng.random(len(table))).astype(np.float32)
     return SimpleNamespace(**dict(zip(table, values.tolist(), strict=True)))
 
 
 def step(distance: np.ndarray, width: float) -> np.ndarray:
-    """0 where distance is below -width/2, 1 above width/2, smooth between."""
+    """Rise smoothly from 0 at a distance of -width/2 to 1 at width/2."""
     t = limited(distance * (1 / width) + 0.5)
     rest = 3 - t - t
     t *= t
@@ -84,13 +57,13 @@ def step(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def limited(t: np.ndarray) -> np.ndarray:
-    """T itself, cut to [0, 1] in place."""
+    """Cut to [0, 1] in place."""
     np.maximum(t, 0, out=t)
     return np.minimum(t, 1, out=t)
 
 
 def bump(distance: np.ndarray, width: float) -> np.ndarray:
-    """1 at distance 0, falling smoothly to 0 at `width`."""
+    """Fall smoothly from 1 at distance 0 to 0 at `width`."""
     t = distance * (1 / width)
     t *= t
     np.subtract(1, t, out=t)
@@ -100,9 +73,7 @@ def bump(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """(size, size) noise of variance near 1, smooth over 1/cells of the side, whatever the
-    resolution.
-    """
+    """Draw (size, size) noise of variance near 1, smooth over 1/cells of the side."""
     knots = rng.standard_normal((cells + 3, cells + 3), dtype=np.float32) * 1.8
     at = (np.arange(size) + 0.5) / size * cells
     first = at.astype(np.intp)
@@ -113,7 +84,7 @@ def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
 
 
 def periodic(phase: np.ndarray) -> np.ndarray:
-    """Distance of the phase to the nearest whole number, at most 0.5."""
+    """Return the distance of the phase to the nearest whole number, at most 0.5."""
     return np.abs(phase - np.rint(phase))
 
 
@@ -124,8 +95,9 @@ def _squared(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float
 
 
 class Thorax:
-    """The anatomy of one patient on one exposure's grid; `attenuation()` adds up what the ray
-    crosses.
+    """The anatomy of one patient on one exposure's grid.
+
+    a, q: draws from ANATOMY and ACQUISITION
     """
 
     def __init__(self, a: SimpleNamespace, q: SimpleNamespace, size: int, rng: np.random.Generator):
@@ -135,12 +107,9 @@ class Thorax:
         self.u = (x + q.turn * y) * (1 / (q.zoom * a.width))
         self.v = (y - q.turn * x) * (1 / (q.zoom * a.height))
         self.au = np.abs(self.u)
-        self.mid = (
-            self.u - q.twist
-        )  # a turned patient's midline lies beside the middle of the thorax
-        self.depth = (self.v - a.apex) * (
-            1 / (0.66 - a.apex)
-        )  # 0 at the apex, 1 at the costophrenic angle
+        self.mid = self.u - q.twist  # a turned patient's midline is beside the thorax's middle
+        per_depth = 1 / (0.66 - a.apex)
+        self.depth = (self.v - a.apex) * per_depth  # 0 at the apex, 1 at the costophrenic angle
         self.warp = smooth_noise(rng, size, 8)
         self.lung = self._lung()
         self.vessels = self._vessels()
@@ -155,17 +124,14 @@ class Thorax:
         rest = np.maximum(1 - depth * 8, 0)
         inner = 0.27 - (0.27 - a.mediastinum) * np.sqrt(1 - rest * rest)
         e = (self.au - 0.36) * (1 / 0.42)
-        self.dome = (
-            a.diaphragm + self.q.inspiration + (0.13 * a.dome) * e * e * (1 + np.maximum(e, 0))
-        )
-        self.dome = self.dome + a.tilt * self.u
+        arch = (0.13 * a.dome) * e * e * (1 + np.maximum(e, 0))
+        self.dome = a.diaphragm + self.q.inspiration + arch + a.tilt * self.u
         wall = limited((self.outer - self.au) * 9)
         wall = np.sqrt(wall) * step(self.outer - self.au, 0.03)
         side = step(np.abs(self.mid) - inner, 0.025) * step(self.depth - 0.005, 0.02)
         self.cage = step(self.outer - self.au + 0.03, 0.04) * step(self.depth + 0.02, 0.04)
-        self.field = (
-            wall * side * step(self.dome - self.v, 0.025)
-        )  # the lungs with what lies behind the heart
+        # The lungs, with what lies behind the heart.
+        self.field = wall * side * step(self.dome - self.v, 0.025)
         return self.field * (1 - 0.88 * self._heart())
 
     def _heart(self) -> np.ndarray:
@@ -181,7 +147,7 @@ class Thorax:
         return step(np.sqrt(joined) - 1, 0.4)
 
     def attenuation(self) -> np.ndarray:
-        """Everything but lesions and vessels."""
+        """Add up what the ray crosses, without lesions and vessels."""
         body = self._body()
         air = self.lung * 0.62 * body
         soft = body - air + self._breast() + 0.22 * np.sqrt(limited(self.heart_edge.copy()))
@@ -222,11 +188,8 @@ class Thorax:
         fall = self.v + a.front_slope * (0.8 - self.au) * (0.6 + self.au)
         front = self._tube(periodic(fall * (1 / (a.rib_spacing * 1.12)) + a.front_start), 0.26)
         front = front * step(self.au - 0.30, 0.25) * 0.55
-        ribs = (
-            (back * step(self.au - 0.06, 0.05) + front)
-            * self.cage
-            * (0.4 + 0.6 * step(self.dome - self.v, 0.1))
-        )
+        below = 0.4 + 0.6 * step(self.dome - self.v, 0.1)  # fainter below the diaphragm
+        ribs = (back * step(self.au - 0.06, 0.05) + front) * self.cage * below
         return a.rib_bone * ribs + self._spine() + self._shoulders()
 
     def _spine(self) -> np.ndarray:
@@ -266,11 +229,7 @@ class Thorax:
         angle = dy / (np.abs(dx) + np.abs(dy) + 1e-3) + 0.03 * self.warp + 0.09 * other
         angle = angle + np.copysign(0.155, self.u) + a.vessel_turn  # the two sides differ
         total = 1.1 * bump(r, 0.12)
-        for branches, near, far, width in (
-            (3.5, 0.0, 0.50, 0.034),
-            (6.3, 0.12, 0.75, 0.024),
-            (11.3, 0.30, 1.0, 0.017),
-        ):
+        for branches, near, far, width in BRANCHES:
             across = periodic(angle * branches) * (r * (1.4 / branches))
             total = total + bump(across, width) * np.maximum(far - r, 0) * (1 / far) * (r > near)
         return total * np.maximum(1 + 0.5 * self.warp, 0)
