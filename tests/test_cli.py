@@ -300,9 +300,8 @@ def test_unchanged_images_are_called_so_and_not_proposed_for_a_package(
 def test_the_longer_distillation_that_is_proposed_is_the_same_command_with_one_setting_changed():
     from medddist.cli.measuring import longer
 
-    words = longer(
-        "distill", "my images.yaml", "d", "o", ("distill.iterations=500", "seeds=[1, 2]"), 500
-    )
+    given = {"profile": "my images.yaml", "data": "d", "artifacts": "o"}
+    words = longer("distill", {**given, "changes": ("distill.iterations=500", "seeds=[1, 2]")}, 500)
     assert words == (
         "medddist distill --profile 'my images.yaml' --data d --out o --set 'seeds=[1, "
         "2]' --set distill.iterations=2000"

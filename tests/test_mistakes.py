@@ -1,5 +1,4 @@
-"""The likeliest mistakes, made: exit code 2 and one line each, and the page that shows them is what
-happens.
+"""The likeliest mistakes end with exit code 2 and one line each, and a page shows these lines.
 
 `python tests/test_mistakes.py` writes the page anew.
 """
@@ -24,17 +23,18 @@ PAGE = Path(__file__).resolve().parent.parent / "book" / "mistakes.md"
 HEAD = """\
 # When something is wrong
 
-A mistake ends a command with exit code 2 and one line on standard error: what is wrong, and what to do. These are the likeliest ones with
-what is said; a test makes each of them and compares. Anything else that goes wrong ends with exit code 1, and `--debug` shows where.
+A mistake ends a command with exit code 2 and one line on standard error: what is wrong, and what to
+do. These are the likeliest ones with their messages; a test makes each of them and compares.
+Anything else that goes wrong ends with exit code 1, and `--debug` shows where.
 
-| the mistake | the command | what it says, after `medddist: error:` |
+| mistake | command | message, after `medddist: error:` |
 |---|---|---|
 """
 
 MISTAKES = {  # what: the command, in a folder that `made` has filled
     "a command misspelt": "distil",
     "an option misspelt": "distill --profil demo",
-    "a profile that is not there": "teachers --profile dmo",
+    "an unknown profile": "teachers --profile dmo",
     "a setting misspelt": "distill --set distill.iteration=100",
     "a value of another type": "distill --set distill.iterations=many",
     "a value out of range": "distill --set distill.step_size=-0.01",
@@ -42,27 +42,27 @@ MISTAKES = {  # what: the command, in a folder that `made` has filled
     "settings that contradict each other": (
         "distill --profile smoke --set distill.max_start_epoch=30"
     ),
-    "a device that is none": "prepare --device gpu",
-    "a path that is not there": "prepare --data xrays",
+    "an unknown device": "prepare --device gpu",
+    "a path that does not exist": "prepare --data xrays",
     "a single picture as data": "prepare --data one.png",
     "images without class folders": "prepare --data loose",
     "one class": "prepare --data one_class",
-    "a class with two images": "prepare --data few",
+    "a class of two images": "prepare --data few",
     "a damaged image": "prepare --data damaged",
     "the radiography database half unpacked": "prepare --data COVID-19_Radiography_Dataset",
     "labels.csv without a column": "prepare --data no_column",
-    "labels.csv with a file that is not there": "prepare --data wrong_name",
+    "labels.csv with a missing file": "prepare --data wrong_name",
     "an .npz without a part": "prepare --data no_test.npz",
     "an .npz with pixels from 0 to 255 as floats": "prepare --data floats.npz",
     "more blocks than the images can be halved": "teachers --data good --set network.depth=6",
-    "more distilled images a class than there are": (
+    "more distilled images per class than training images": (
         "distill --data good --profile smoke --set distill.images_per_class=50"
     ),
     "a profile with an unknown setting": "teachers --profile mine.yaml",
-    "a profile written over": "init good --write mine.yaml",
+    "a profile that already exists": "init good --write mine.yaml",
     "a class folder without images": "init hollow",
     "a package that was cut off": "verify cut.zip",
-    "a package that is not there": "train set.zip --data good",
+    "a missing package": "train set.zip --data good",
 }
 
 

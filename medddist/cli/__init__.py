@@ -1,8 +1,4 @@
-"""The command `medddist`: the study's steps, one after another or each alone.
-
-Its modules are the sections of `medddist --help`. Commands import what they need when they run, so
-that --help need not wait for torch.
-"""
+"""The command `medddist`: the steps of the study, one after another or each alone."""
 
 from __future__ import annotations
 
@@ -13,78 +9,61 @@ import click
 
 from medddist.base import processes
 from medddist.base.errors import InputError
-from medddist.cli import measuring, records, sending, start
-from medddist.cli.common import say
+from medddist.cli import measuring, sending, start
+from medddist.cli.output import error
 
-INTERRUPTED = 130  # as shells say it: 128 and the number of SIGINT
-SECTIONS = {  # headings of `medddist --help`, and what each command is for in a few words
-    "Start": {
-        "init": "look at a folder of images, write a profile that fits",
-        "prepare": "read the data, deal them into parts, say what is there",
-        "estimate": "time, memory and disk of each step, before it starts",
-    },
-    "Distil and measure": {
-        "teachers": "train networks on the real images, keep their paths",
-        "distill": "make a few images that train a network alike",
-        "evaluate": "score them on test beside random real images",
-        "compare": "and beside other ways to learn from few labels",
-        "audit": "what they give away: nearest images, membership",
-        "leakage": "accuracy against leakage, by start and by DP-SGD",
-    },
-    "Send and receive": {
-        "package": "write the distilled set as a file to send",
-        "verify": "check such a file throughout",
-        "train": "train networks on it, score them on your own images",
-        "package-key": "make a pair of keys, to sign and to check",
-    },
-    "Figures of record": {
-        "results": "measure a profile in all its variants, as JSON",
-    },
+INTERRUPTED = 130  # as in shells: 128 and the number of SIGINT
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+SECTIONS = {  # headings of `medddist --help`
+    "Start": (start.init, start.prepare, start.estimate),
+    "Distil and measure": (
+        measuring.teachers,
+        measuring.distill,
+        measuring.evaluate,
+        measuring.compare,
+        measuring.audit,
+        measuring.leakage,
+    ),
+    "Share": (sending.package, sending.verify, sending.train, sending.package_key),
+    "Reference results": (measuring.results,),
 }
 
 
 class _InSections(click.Group):
-    """Commands under headings, in the order in which they are used; one without a heading comes
-    last, under another.
-    """
+    """Commands under headings, in the order in which they are used."""
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        listed = {name for section in SECTIONS.values() for name in section}
-        others = {
-            name: self.commands[name].get_short_help_str(60)
-            for name in sorted(set(self.commands) - listed)
-        }
-        for title, section in (SECTIONS | {"More": others}).items():
-            rows = [(name, told) for name, told in section.items() if name in self.commands]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows, col_spacing=3)
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                rows = [(each.name, each.get_short_help_str(100)) for each in commands]
+                formatter.write_dl(rows, col_spacing=3)
 
 
 @click.group(
     cls=_InSections,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    commands=[command for section in SECTIONS.values() for command in section],
+    context_settings=SETTINGS,
 )
 @click.version_option(package_name="medddist")
 def app() -> None:
-    """Dataset distillation for sharing medical images.
+    r"""Dataset distillation for sharing medical images.
 
-    Distil a data set into a few synthetic images, and measure what they are worth and what they
-    give away. Each command computes what it needs, says before how long that takes, keeps it under
-    --out, and reads it when asked again; one that was stopped goes on.
+    Distil a data set into a few synthetic images, and measure how well networks learn from them and
+    what they give away. Each command computes what it needs, says first how long that takes, and
+    caches it under --out. A command that was stopped resumes when run again.
 
     \b
-    With images of your own, one folder a class:
-      medddist init my_images                              what is there; writes my_images.yaml
+    With your own images, in one folder per class:
+      medddist init my_images                              describes them; writes my_images.yaml
       medddist evaluate --profile my_images.yaml --data my_images
       medddist package --profile my_images.yaml --data my_images --out set.zip
 
     \b
-    Without images, on a phantom that is calculated:
+    Without images, on simulated radiographs (no patient data):
       medddist evaluate --profile smoke
 
     Exit codes: 0 done; 2 a mistake in what was given, in one line that says what to do; 130
-        interrupted (Ctrl-C); 1 anything else, --debug shows where.
+    interrupted (Ctrl-C); 1 anything else, --debug shows where.
 
     \b
     Completion of commands and options:
@@ -94,16 +73,8 @@ def app() -> None:
     """
 
 
-for _section in (start, measuring, sending, records):
-    for _command in vars(_section).values():
-        if isinstance(_command, click.Command):
-            app.add_command(_command)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exit 0 when done, 2 for a mistake of the caller's or a refused input, 130
-    for Ctrl-C, 1 otherwise.
-    """
+    """Run the command and exit with its code."""
     # This process is the command's own: threads that wait sleep, which OpenMP has to know before
     # torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -111,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def exit_code(arguments: list[str]) -> int:
+    """Run the command: 0 done, 2 a caller's mistake or refused input, 130 Ctrl-C, 1 otherwise."""
     debug = "--debug" in arguments
     try:
         return _run(arguments, debug)
@@ -125,23 +97,20 @@ def _run(arguments: list[str], debug: bool) -> int:
         print(asked.ctx.get_help())
         return 0
     except click.ClickException as mistake:
-        return say(mistake.format_message(), 2, debug)
+        return error(mistake.format_message(), 2, debug)
     except InputError as mistake:
-        return say(str(mistake), 2, debug)
+        return error(str(mistake), 2, debug)
     except (KeyboardInterrupt, click.Abort) as stopped:
-        cause = stopped.__cause__ or stopped  # click puts its own Abort in the place of both
+        cause = stopped.__cause__ or stopped  # click replaces both by its own Abort
         if isinstance(cause, EOFError):
             return _fault(cause, debug)
-        kept = (
-            " ".join(map(str, cause.args))
-            or "no unfinished result is kept; run the same command again"
-        )
-        return say(f"interrupted; {kept}", INTERRUPTED, debug, kind="")
+        kept = " ".join(map(str, cause.args))
+        kept = kept or "no unfinished result is kept; run the same command again"
+        return error(f"interrupted; {kept}", INTERRUPTED, debug, kind="")
     except Exception as fault:  # the last resort: whatever it is, the user gets one line
         return _fault(fault, debug)
 
 
 def _fault(fault: BaseException, debug: bool) -> int:
-    return say(
-        f"{type(fault).__name__}: {fault}; run it again with --debug for the traceback", 1, debug
-    )
+    message = f"{type(fault).__name__}: {fault}; run it again with --debug for the traceback"
+    return error(message, 1, debug)

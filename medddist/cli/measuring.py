@@ -1,178 +1,143 @@
-"""A study's steps, each keeping its result: teachers, distillation, and what the distilled images
-are worth and give away.
-"""
+"""The steps of a study, each with a cached result, and the reference results."""
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from medddist.cli.common import (
-    opened_study,
+from medddist.base.progress import Bar
+from medddist.cli.commands import (
+    SEED,
+    command,
     require_one_process,
-    say,
+    same_study,
+    save_option,
+    step,
     study_options,
-    table_lines,
-    tell,
 )
+from medddist.cli.output import Output, audit_lines, comparison_lines, score_lines
 
 if TYPE_CHECKING:
-    from medddist.method.distill import Distillation
     from medddist.study.study import Study
 
 
-@click.command()
-@study_options(profile="demo")
-def teachers(profile, data, out, device, changes, as_json) -> None:
-    """Train the teachers and keep their trajectories; under torchrun, each process trains, and the
-    first tells, its share.
+@step(torchrun=True)
+def teachers(study) -> Output:
+    """Train networks on the real images and keep their trajectories.
+
+    Under torchrun, each process trains its share, and the first lists its own.
     """
-    with opened_study(profile, data, out, device, changes, "teachers") as study:
-        found = [(seed, one) for seed in study.profile.seeds for one in study.train_teachers(seed)]
+    seeds = study.profile.seeds
+    trained = [(seed, teacher) for seed in seeds for teacher in study.train_teachers(seed)]
     result = [
         {
-            "file": str(one.path),
+            "file": str(teacher.path),
             "seed": seed,
-            "snapshots": one.snapshots,
-            "parameters": one.parameter_count,
-            "validation": one.about["validation"],
+            "snapshots": teacher.snapshots,
+            "parameters": teacher.parameter_count,
+            "validation": teacher.about["validation"],
         }
-        for seed, one in found
+        for seed, teacher in trained
     ]
     lines = [
         f"{row['file']}: {row['snapshots']} snapshots, validation balanced accuracy "
         f"{row['validation'][-1]['balanced_accuracy']:.3f}"
         for row in result
     ]
-    tell(result, as_json, lines)
+    return Output(result, lines)
 
 
-@click.command()
-@study_options(profile="demo")
-def distill(profile, data, out, device, changes, as_json) -> None:
-    """Distil the training images, with teachers where there are none yet; under torchrun, segments
-    are dealt out.
+@step(torchrun=True)
+def distill(study) -> Output:
+    """Distil the training images into a few synthetic ones.
+
+    Trains the teachers first where they are missing. Under torchrun, processes share the segments.
     """
-    with opened_study(profile, data, out, device, changes, "distill") as study:
-        found = [
-            (seed, study.distillation(seed), study.distillation_path(seed))
-            for seed in study.profile.seeds
-        ]
-    unchanged = {seed: _unchanged(study, one) for seed, one, _ in found}
-    result = [
-        {
+    result, lines = [], []
+    unchanged = {seed: _unchanged(study, seed) for seed in study.profile.seeds}
+    for seed in study.profile.seeds:
+        distillation, path = study.distillation(seed), study.distillation_path(seed)
+        images, step_size = len(distillation.distilled.images), distillation.distilled.step_size
+        selected = f"released as of iteration {distillation.selected_iteration}"
+        row = {
             "file": str(path),
             "seed": seed,
-            "images": len(one.distilled.images),
-            "step_size": one.distilled.step_size.item(),
-            "selected_iteration": one.selected_iteration,
+            "images": images,
+            "step_size": step_size.item(),
+            "selected_iteration": distillation.selected_iteration,
             "unchanged": bool(unchanged[seed]),
-            "candidates": list(one.candidates),
+            "candidates": list(distillation.candidates),
         }
-        for seed, one, path in found
-    ]
-    lines = []
-    for row in result:
-        selected = (
-            unchanged[row["seed"]] or f"released as it was at iteration {row['selected_iteration']}"
-        )
-        lines.append(
-            f"{row['file']}: {row['images']} images, step size {row['step_size']:.4g}; {selected}"
-        )
+        made = f"{path}: {images} images, step size {step_size.item():.4g}"
+        lines.append(f"{made}; {unchanged[seed] or selected}")
+        result.append(row)
     if any(unchanged.values()):
-        lines.append(
-            _distil_longer("distill", profile, data, out, changes, study.profile.distill.iterations)
-        )
-    tell(result, as_json, lines)
+        lines.append(_distil_longer("distill", study))
+    return Output(result, lines)
 
 
-def _unchanged(study: Study, result: Distillation) -> str:
-    """That the selected images are the initial ones, in words; "" where distillation changed them."""
-    import torch
+def _unchanged(study: Study, seed: int) -> str:
+    """Say that the selected images are the initial ones; "" where distillation changed them."""
+    import torch  # not above: --help need not wait for it
 
-    if not torch.equal(result.distilled.images, result.initial.images):
+    distillation, settings = study.distillation(seed), study.profile.distill
+    if not torch.equal(distillation.distilled.images, distillation.initial.images):
         return ""
-    kinds = {"real": "real images", "average": "averages of real images", "noise": "noise"}
-    initial = kinds[study.profile.distill.initial_images]
-    if study.source == "phantom":
-        initial = initial.replace("real images", "images of the phantom")
-    told = f"the selected images are unchanged {initial} (iteration {result.selected_iteration})"
-    by_validation = study.profile.distill.selection == "validation" and len(result.candidates) > 1
-    return f"{told}: no later candidate was better on validation" if by_validation else told
+    real = "images of the phantom" if study.source == "phantom" else "real images"
+    kinds = {"real": real, "average": f"averages of {real}", "noise": "noise"}
+    initial, iteration = kinds[settings.initial_images], distillation.selected_iteration
+    text = f"the selected images are unchanged {initial} (iteration {iteration})"
+    if settings.selection == "validation" and len(distillation.candidates) > 1:
+        text += ": no later candidate was better on validation"
+    return text
 
 
-def _distil_longer(
-    command: str, profile: str, data: str, out: str, changes: tuple[str, ...], iterations: int
-) -> str:
-    line = f"next: distil longer: {longer(command, profile, data, out, changes, iterations)}"
-    if data == "phantom":
+def _distil_longer(name: str, study: Study) -> str:
+    given = click.get_current_context().params
+    line = f"next: distil longer: {longer(name, given, study.profile.distill.iterations)}"
+    if given["data"] == "phantom":
         return line
-    init = shlex.join(["medddist", "init", data, "--minutes", "120", "--write", "longer.yaml"])
-    return f"{line}; or with more time for teachers too: {init}"
+    fit = ["medddist", "init", given["data"], "--minutes", "120", "--write", "longer.yaml"]
+    return f"{line}; or with more time for teachers too: {shlex.join(fit)}"
 
 
-def longer(
-    command: str, profile: str, data: str, out: str, changes: tuple[str, ...], iterations: int
-) -> str:
-    """The same command with four times the iterations, and 400, demo's largest by `init`, at least."""
-    kept = [change for change in changes if not change.startswith("distill.iterations=")]
-    words = ["medddist", command, "--profile", profile, "--data", data, "--out", out]
-    for change in (*kept, f"distill.iterations={max(4 * iterations, 400)}"):
-        words += ["--set", change]
-    return shlex.join(words)
+def longer(name: str, given: Mapping[str, Any], iterations: int) -> str:
+    """Return the same command with four times the iterations, and at least 400."""
+    kept = [change for change in given["changes"] if not change.startswith("distill.iterations=")]
+    changes = (*kept, f"distill.iterations={max(4 * iterations, 400)}")
+    return same_study({**given, "changes": changes}, name)
 
 
-@click.command()
-@study_options(profile="demo")
-def evaluate(profile, data, out, device, changes, as_json) -> None:
-    """Score the distilled images and their references on the test part."""
+@step()
+def evaluate(study) -> Output:
+    """Score the distilled images and random real ones on the test part."""
     from medddist.study.results import summary, summary_line
 
-    require_one_process("evaluate")
-    with opened_study(profile, data, out, device, changes, "evaluate") as study:
-        rows = study.table()
-        told = [_unchanged(study, study.distillation(seed)) for seed in study.profile.seeds]
-    lines = [
-        *table_lines(rows),
-        summary_line(study.profile.name, summary(rows, study.profile.distill.selection_metric)),
-    ]
-    several = len(told) > 1
-    lines += [
-        f"seed {seed}: {line}" if several else line
-        for seed, line in zip(study.profile.seeds, told)
-        if line
-    ]
-    if told[0]:  # the set that `package` would send
-        lines.append(
-            _distil_longer(
-                "evaluate", profile, data, out, changes, study.profile.distill.iterations
-            )
-        )
+    rows, seeds, profile = study.table(), study.profile.seeds, study.profile
+    unchanged = {seed: _unchanged(study, seed) for seed in seeds}
+    told = summary_line(profile.name, summary(rows, profile.distill.selection_metric))
+    lines = [*score_lines(rows), told]
+    for seed, text in unchanged.items():
+        if text:
+            lines.append(f"seed {seed}: {text}" if len(seeds) > 1 else text)
+    if unchanged[seeds[0]]:  # the set that `package` would send
+        lines.append(_distil_longer("evaluate", study))
     else:
-        same = ["--profile", profile, "--data", data, "--artifacts", out]
-        same += [word for change in changes for word in ("--set", change)]
-        lines.append(f"next: {shlex.join(['medddist', 'package', *same, '--out', 'set.zip'])}")
-    tell(rows, as_json, lines)
+        given, target = click.get_current_context().params, ("--out", "set.zip")
+        lines.append(f"next: {same_study(given, 'package', *target, artifacts='--artifacts')}")
+    return Output(rows, lines)
 
 
-@click.command()
-@study_options(profile="demo")
-@click.option(
-    "--save",
-    metavar="FOLDER",
-    help=(
-        "Also write the rows, with settings, versions and machine, to "
-        "FOLDER/compare-PROFILE-DATA.json."
-    ),
-)
-def compare(profile, data, out, device, changes, as_json, save) -> None:
-    """Compare the distilled images with other ways to learn from few labels.
+@step(save_option("compare-PROFILE-DATA"))
+def compare(study, save) -> Output:
+    """Compare distilled images with other ways to learn from few labels.
 
-    Rows of two tables (only released images may be used; all may be seen, unlabelled), of networks
-    that never saw the distillation, and of linear probes on features learned without labels. --save
-    adds what origins give away.
+    Two tables: only released images may be used; all may be seen, unlabelled. Then networks that
+    never saw the distillation, and linear probes on features learned without labels. --save adds
+    what origins (sites) give away.
     """
     from medddist.comparison.origins import of_origins
     from medddist.comparison.probes import probe_rows
@@ -180,145 +145,71 @@ def compare(profile, data, out, device, changes, as_json, save) -> None:
     from medddist.study.results import compare_record
     from medddist.study.workers import workers_for
 
-    require_one_process("compare")
-    with opened_study(profile, data, out, device, changes, "compare") as study:
-        comparison = Comparison(study)
-        workers = workers_for(study)
-        rows = comparison.rows(workers=workers) + probe_rows(comparison, workers)
-        written = (
-            [f"written to {compare_record(study, rows, of_origins(comparison), device, save)}"]
-            if save
-            else []
-        )
-    tell(rows, as_json, [*_comparison_lines(rows), *verdict_lines(rows), *written])
+    comparison, workers = Comparison(study), workers_for(study)
+    rows = comparison.rows(workers=workers) + probe_rows(comparison, workers)
+    lines = [*comparison_lines(rows), *verdict_lines(rows)]
+    if save:
+        path = compare_record(study, rows, of_origins(comparison), _device(), save)
+        lines.append(f"written to {path}")
+    return Output(rows, lines)
 
 
-def _comparison_lines(rows: list[dict]) -> list[str]:
-    lines, before = [], None
-    for row in rows:
-        if row["table"] != before:
-            lines += ["", row["table"]] if lines else [row["table"]]
-        before = row["table"]
-        lines.append(f"  {row['label']:42}{row['network']:18}" + _comparison_cells(row))
-    return lines
+@step(SEED, save_option("audit-PROFILE-DATA-RATE"))
+def audit(study, save) -> Output:
+    """Measure what distilled images give away: neighbours and membership.
 
-
-def _comparison_cells(row: dict) -> str:
-    if row["status"] != "measured":
-        return f"unavailable: {row['reason']}"
-    cells = (
-        f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]"
-        for m in ("accuracy", "balanced_accuracy")
-    )
-    told = f"{row['bytes_released']:>12,} bytes" if "bytes_released" in row else ""
-    for what in ("distilled_lead", "lead_over_random"):
-        if what in row:
-            lead = row[what]["balanced_accuracy"]
-            told += (
-                f"  {what.replace('_', ' ')} {lead['difference']:+.3f} [{lead['low']:+.3f}, "
-                f"{lead['high']:+.3f}] {lead.get('verdict', '')}"
-            )
-    return "".join(f"{cell:>24}" for cell in cells) + told
-
-
-@click.command()
-@study_options(profile="demo")
-@click.option(
-    "--seed",
-    type=int,
-    help="Which of the study's sets; by default that of the profile's first seed.",
-)
-@click.option(
-    "--save",
-    metavar="FOLDER",
-    help=(
-        "Also write it, with settings, versions and machine, to "
-        "FOLDER/audit-PROFILE-DATA-RATE.json."
-    ),
-)
-def audit(profile, data, out, device, changes, as_json, seed, save) -> int:
-    """Measure what the distilled set gives away: nearest neighbours, and membership with both
-    controls.
-
-    The profile `lira` is the long one: 32 shadow distillations, and one false positive in a
-    thousand.
-    Exit code 1 where a control fails: the attack is then uninformative, and its figures
-        show nothing.
+    Positive and negative controls show whether an attack can be believed. Exit code 1 where one
+    does not behave as expected: then the attack is too weak to be informative. The profile `lira`
+    is the long one: 32 shadow distillations, one false positive per thousand.
     """
     from medddist.leaks.audit import audit as audited
     from medddist.leaks.audit import broken
     from medddist.study.results import audit_record
 
-    require_one_process("audit")
-    seeds = () if seed is None else (f"seeds=[{seed}]",)
-    with opened_study(profile, data, out, device, changes + seeds, "audit") as study:
-        result = audited(study)
-    reasons = broken(result)
-    saved = [f"written to {audit_record(study, result, reasons, device, save)}"] if save else []
-    tell(result, as_json, [*_audit_lines(result), *saved])
-    return say("; ".join(reasons), 1, debug=False) if reasons else 0
+    result = audited(study)
+    reasons, lines = broken(result), audit_lines(result)
+    if save:
+        lines.append(f"written to {audit_record(study, result, reasons, _device(), save)}")
+    return Output(result, lines, "; ".join(reasons))
 
 
-def _audit_lines(result: dict) -> list[str]:
-    lines = []
-    for space, told in result["neighbours"].items():
-        nearer = told["training_is_nearer"]
-        line = (
-            f"nearest in {space}: training {told['to_training']:.3f}, unseen "
-            f"{told['to_unseen']:.3f} (training is nearer for {_share(nearer)})"
-        )
-        if "start_is_nearest" in told:
-            line += (
-                f"; start {told['to_start']:.3f}, the nearest of all for "
-                f"{_share(told['start_is_nearest'])}"
-            )
-        lines.append(line)
-    for attack, of in result["membership"].items():
-        rows = {
-            "positive control": of["positive_control"]["control"],
-            "negative control": of["released"]["unseen"],
-        }
-        rows |= {
-            f"{name} images": of["released"][name]
-            for name in ("starting", "others")
-            if name in of["released"]
-        }
-        lines += [
-            f"{attack} attack, {name}: found {_share(row['true_positives'])}, by chance "
-            f"{row['by_chance'][0]} to {row['by_chance'][1]};"
-            f" AUC {row['auc']['auc']:.3f} [{row['auc']['low']:.3f}, {row['auc']['high']:.3f}]"
-            for name, row in rows.items()
-        ]
-    return lines
+@step(save_option("leakage-PROFILE-DATA"), announced=False)
+def leakage(study, save) -> Output:
+    """Measure accuracy and leakage by initial images and DP-SGD.
 
-
-def _share(told: dict) -> str:
-    return f"{told['count']} of {told['of']} [{told['low']:.3f}, {told['high']:.3f}]"
-
-
-@click.command()
-@study_options(profile="demo")
-@click.option(
-    "--save",
-    metavar="FOLDER",
-    help=(
-        "Also write the rows, with settings, versions and machine, to "
-        "FOLDER/leakage-PROFILE-DATA.json."
-    ),
-)
-def leakage(profile, data, out, device, changes, as_json, save) -> None:
-    """Measure accuracy against leakage: starts from real images, averages and noise, and DP-SGD,
-    with few and many images.
-
-    Each point is a study of its own, kept and gone on with; which there are, and how small they
-    are, is in the profile's `leakage`.
+    Initial images are real ones, averages or noise; DP-SGD comes with few and many images. Each
+    point is a study of its own, cached and resumable. The profile's `leakage` lists the points and
+    their sizes.
     """
     from medddist.leaks.leakage import leakage as measured
-    from medddist.leaks.leakage import lines
+    from medddist.leaks.leakage import lines as leakage_lines
     from medddist.study.results import leakage_record
 
-    require_one_process("leakage")
-    with opened_study(profile, data, out, device, changes) as study:
-        rows = measured(study)
-        written = [f"written to {leakage_record(study, rows, device, save)}"] if save else []
-    tell(rows, as_json, [*lines(rows), *written])
+    rows = measured(study)
+    lines = leakage_lines(rows)
+    if save:
+        lines.append(f"written to {leakage_record(study, rows, _device(), save)}")
+    return Output(rows, lines)
+
+
+def _device() -> str:
+    return click.get_current_context().params["device"]
+
+
+@command(
+    *study_options(profile="real"),
+    click.option("--folder", default="results", help="Where to write the reference results."),
+)
+def results(profile, data, artifacts, device, changes, folder) -> Output:
+    """Measure all variants of a profile; write the reference results.
+
+    The JSON file also holds settings, versions, machine and commit.
+    """
+    from medddist.study.profile import changes_from
+    from medddist.study.results import measure, summary_lines
+
+    require_one_process("results")
+    changed = changes_from(changes)
+    with Bar() as progress:
+        record, path = measure(profile, changed, data, artifacts, device, folder, progress)
+    return Output(record, [*summary_lines(record), f"written to {path}"])

@@ -1,4 +1,4 @@
-"""The distilled set as a file: the sender's side and the receiver's."""
+"""Share the distilled set as a file: the sender's side and the receiver's."""
 
 from __future__ import annotations
 
@@ -8,118 +8,77 @@ import click
 
 from medddist.base.errors import InputError
 from medddist.base.progress import Bar
-from medddist.cli.common import (
-    DEBUG,
-    JSON,
-    opened_study,
+from medddist.cli.commands import (
+    DATA_HELP,
+    DEVICE,
+    EXPECT,
+    KEY,
+    SEED,
+    command,
     require_one_process,
-    study_options,
-    table_lines,
-    tell,
-    tell_of_a_phantom_here,
-    written_by,
+    settings_option,
+    step,
 )
+from medddist.cli.output import Output, package_lines, score_lines
 
 
-@click.command()
-@study_options(profile="demo", artifacts="--artifacts")
-@click.option(
-    "--out",
-    required=True,
-    metavar="PACKAGE",
-    help="The package to write: a .zip file, or a folder.",
+@step(
+    click.option("--out", required=True, metavar="FILE.zip", help="The package to write."),
+    SEED,
+    click.option("--creator", help="Who made it, and how to reach them."),
+    click.option("--licence", help="The licence under which it may be used."),
+    click.option("--intended-use", help="What it was made for."),
+    click.option("--description", help="Its title."),
+    click.option(
+        "--sign-with",
+        metavar="KEYFILE",
+        help="Sign it with this private key (see `medddist package-key`).",
+    ),
+    click.option(
+        "--measure/--no-measure",
+        default=True,
+        help="State the set's scores on the test part; measured unless cached.",
+    ),
+    click.option(
+        "--audit/--no-audit",
+        default=False,
+        help="State what the set gives away; measured unless cached.",
+    ),
+    click.option(
+        "--allow-copies",
+        is_flag=True,
+        help="Write it even if images are real ones, unchanged or nearly so.",
+    ),
+    artifacts="--artifacts",
+    announced=False,
 )
-@click.option(
-    "--seed",
-    type=int,
-    help="Which of the study's sets; by default that of the profile's first seed.",
-)
-@click.option("--creator", help="Who made it, and how to reach them.")
-@click.option("--licence", help="Under which licence it may be used.")
-@click.option("--intended-use", help="What it was made for.")
-@click.option("--description", help="Its title.")
-@click.option(
-    "--sign-with",
-    metavar="KEYFILE",
-    help="Sign it by this private key (of `medddist package-key`).",
-)
-@click.option(
-    "--measure/--no-measure",
-    default=True,
-    show_default=True,
-    help="Measure, or find, what the set is worth on test.",
-)
-@click.option(
-    "--audit/--no-audit",
-    "with_audit",
-    default=False,
-    show_default=True,
-    help="Measure, or find, what the set gives away.",
-)
-@click.option(
-    "--allow-copies",
-    is_flag=True,
-    help="Write it even if images are real ones, unchanged or nearly so.",
-)
-def package(
-    profile,
-    data,
-    artifacts,
-    device,
-    changes,
-    as_json,
-    out,
-    seed,
-    sign_with,
-    measure,
-    with_audit,
-    allow_copies,
-    **stated,
-) -> None:
-    """Write the distilled set as a package that can be sent: images, labels, step size, manifest
-    and card.
+def package(study, out, sign_with, measure, audit, allow_copies, **stated) -> Output:
+    """Write the distilled set as a file that can be shared.
+
+    It holds images, labels, step size, manifest and card.
     """
-    from medddist.sharing.reading import open_package
     from medddist.sharing.writing import write_package
 
-    require_one_process("package")
-    seeds = () if seed is None else (f"seeds=[{seed}]",)
-    with opened_study(profile, data, artifacts, device, changes + seeds) as study:
-        with written_by("--out", out):
-            write_package(
-                study,
-                out,
-                {name: text for name, text in stated.items() if text is not None},
-                sign_with,
-                measure,
-                with_audit,
-                allow_copies,
-            )
-    result = _about(out, open_package(out))
-    tell(result, as_json, _package_lines(result))
+    stated = {name: text for name, text in stated.items() if text is not None}
+    write_package(study, out, stated, sign_with, measure, audit, allow_copies)
+    return _verified(out)
 
 
-@click.command()
-@click.argument("package")
-@click.option(
-    "--key", metavar="FILE", help="A public key: refuse a package that is not signed by it."
-)
-@click.option("--expect", metavar="ID", help="Refuse a package of another ID.")
-@JSON
-@DEBUG
-def verify(package, key, expect, as_json) -> None:
-    """Check a package throughout, and say what it is; exit code 2 and the reason for one that is
-    not to be used.
+@command(click.argument("package"), KEY, EXPECT)
+def verify(package, key, expect) -> Output:
+    """Check a package completely and describe it.
+
+    Exit code 2 and the reason for one that must not be used.
     """
+    return _verified(package, key, expect)
+
+
+def _verified(path: str, key: str | None = None, expect: str | None = None) -> Output:
     from medddist.sharing.reading import open_package
 
-    result = _about(package, open_package(package, key, expect))
-    tell(result, as_json, _package_lines(result))
-
-
-def _about(path: str, package) -> dict:
+    package = open_package(path, key, expect)
     manifest = package.manifest
-    return {
+    about = {
         "package": path,
         "id": package.id,
         "signed": package.signed,
@@ -133,119 +92,61 @@ def _about(path: str, package) -> dict:
         "image_size_px": manifest.pixels.image_size_px,
         "step_size": package.step_size,
     }
+    return Output(about, package_lines(about))
 
 
-def _package_lines(about: dict) -> list[str]:
-    signature = (
-        f"by the key {about['signed_by']}"
-        if about["signed_by"]
-        else "not checked: give --key"
-        if about["signed"]
-        else "none"
-    )
-    counts = ", ".join(
-        f"{name} {count}" for name, count in zip(about["class_names"], about["images"])
-    )
-    return [
-        f"{about['package']}: whole; {about['description']}, by {about['creator']}, licence: "
-        f"{about['licence']}",
-        f"{sum(about['images'])} images of {about['image_size_px']} px ({counts}), "
-        f"{about['labels']} labels, step size {about['step_size']:.4g}",
-        f"ID {about['id']}",
-        f"signature: {signature}",
-    ]
+@command(click.argument("folder"))
+def package_key(folder) -> Output:
+    """Make a pair of keys, to sign packages and to check them.
 
-
-@click.command("package-key")
-@click.argument("folder")
-@JSON
-@DEBUG
-def package_key(folder, as_json) -> None:
-    """Make a pair of keys in FOLDER: private.pem, to sign packages with and to keep; public.pem,
-    for their receivers.
+    FOLDER gets private.pem, which signs and stays with you, and public.pem, for the receivers.
     """
     from medddist.sharing.signature import PRIVATE, PUBLIC, make_keys
 
-    result = {
-        "private": f"{folder}/{PRIVATE}",
-        "public": f"{folder}/{PUBLIC}",
-        "fingerprint": make_keys(folder),
-    }
-    tell(
-        result,
-        as_json,
-        [
-            f"{result['private']}: keep it to yourself",
-            f"{result['public']}: for receivers, fingerprint {result['fingerprint']}",
-        ],
-    )
+    private, public = f"{folder}/{PRIVATE}", f"{folder}/{PUBLIC}"
+    fingerprint = make_keys(folder)
+    lines = [f"{private}: keep it secret", f"{public}: for receivers, fingerprint {fingerprint}"]
+    return Output({"private": private, "public": public, "fingerprint": fingerprint}, lines)
 
 
-@click.command()
-@click.argument("package")
-@click.option(
-    "--data",
-    required=True,
-    help="Data of one's own, of the same classes; as in every other command.",
+@command(
+    click.argument("package"),
+    click.option("--data", required=True, help=f"Your own images of the same classes: {DATA_HELP}"),
+    click.option("--out", default="build/trained", help="Folder for the networks."),
+    KEY,
+    EXPECT,
+    click.option(
+        "--networks",
+        type=click.IntRange(1, 1000),
+        help="How many; by default the number that the sender measured.",
+    ),
+    DEVICE,
+    settings_option("Change how the data are read, as in data.images=500"),
 )
-@click.option(
-    "--out", default="build/trained", show_default=True, help="Folder where the networks are kept."
-)
-@click.option(
-    "--key", metavar="FILE", help="A public key: refuse a package that is not signed by it."
-)
-@click.option("--expect", metavar="ID", help="Refuse a package of another ID.")
-@click.option(
-    "--networks",
-    type=click.IntRange(1, 1000),
-    help="How many; by default as many as the sender measured.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="How the data are read, as in data.images=500; may be repeated.",
-)
-@JSON
-@DEBUG
-def train(package, data, out, key, expect, networks, device, changes, as_json) -> None:
-    """Train networks on a package by its own recipe, score them on the test part of one's own data,
-    and keep them.
+def train(package, data, out, key, expect, networks, device, changes) -> Output:
+    """Train networks on a package and score them on your own images.
+
+    The recipe is the package's, the images are the test part of your data. The networks are kept.
     """
     from medddist.base.compute import device_named, keep_freed_memory
     from medddist.sharing.reading import open_package
     from medddist.sharing.receiving import own_data
 
     require_one_process("train")
-    tell_of_a_phantom_here(data)
     device_named(device)  # before data are read, which can take minutes
     keep_freed_memory()
-    opened, progress = open_package(package, key, expect), Bar()
-    try:
-        mine = own_data(
-            opened,
-            data,
-            _data_changes(changes),
-            progress,
-        )
-        networks = opened.train(networks, device, progress)
-    finally:
-        progress.close()
-    with written_by("--out", out):
-        files = [str(path) for path in networks.save(out)]
-    result = {
-        "package": opened.id,
-        "files": files,
-        "networks": len(networks.parameters),
-        **networks.scores(mine),
-    }
-    row = result | {"label": f"{len(mine.test)} test images of {mine.source}"}
-    lines = [*table_lines([row]), f"networks: {out}"]
+    opened = open_package(package, key, expect)
+    with Bar() as progress:
+        mine = own_data(opened, data, _data_changes(changes), progress)
+        trained = opened.train(networks, device, progress)
+    files = [str(path) for path in trained.save(out)]
+    about = {"package": opened.id, "files": files, "networks": len(trained.parameters)}
+    result = about | trained.scores(mine)
+    label = f"{len(mine.test)} test images of {mine.source}"
+    lines = [*score_lines([result | {"label": label}]), f"networks: {out}"]
     if not any(name.endswith(".onnx") for name in files):
-        lines.append("no ONNX was written: it needs pip install 'medddist[onnx]'")
-    tell(result, as_json, lines)
+        lines.append("no ONNX file was written; it needs pip install 'medddist[onnx]'")
+    return Output(result, lines)
 
 
 def _data_changes(assignments: tuple[str, ...]) -> dict[str, Any]:
@@ -254,9 +155,6 @@ def _data_changes(assignments: tuple[str, ...]) -> dict[str, Any]:
     changes = changes_from(assignments)
     for name in changes:
         if not name.startswith("data."):
-            raise InputError(
-                "set",
-                f"{name}: only how the data are read can be set here, as in data.images=500",
-                "the package has the rest",
-            )
+            reason = f"{name} comes from the package"
+            raise InputError("set", reason, "change only how the data are read: data.images=500")
     return {name.removeprefix("data."): value for name, value in changes.items()}

@@ -14,7 +14,7 @@ import torch
 from medddist.base import compute
 from medddist.base.compute import device_named, keep_freed_memory
 from medddist.base.errors import InputError
-from medddist.cli.common import opened_study
+from medddist.cli.commands import opened_study
 from medddist.study import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,10 +96,9 @@ def test_who_uses_the_library_keeps_malloc_and_environment_as_they_were(call, tm
 
 def test_the_command_and_the_notebooks_keep_freed_memory(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(compute, "keep_freed_memory", lambda: asked.append("command"))
-    monkeypatch.setattr(notebooks, "keep_freed_memory", lambda: asked.append("notebook"))
+    monkeypatch.setattr(compute, "keep_freed_memory", lambda: asked.append("asked"))
     with opened_study("smoke", "phantom", str(tmp_path), "cpu", ()):
-        assert asked == ["command"]
+        assert asked == ["asked"]
     given = SimpleNamespace(profile="smoke", overrides="", data="phantom", out=str(tmp_path))
     notebooks.open_study(given)
-    assert asked == ["command", "notebook"]
+    assert asked == ["asked", "asked"]

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from medddist import cli
 from medddist.base.tensors import CHECKED
-from medddist.cli.common import opened_study, study_options, tell
+from medddist.cli.commands import step as study_step
+from medddist.cli.output import Output
 
 SETTINGS = [
     "data.images=160",
@@ -70,17 +71,17 @@ STEPS = (
 PATIENCE_SECONDS = 1200
 
 
-@cli.app.command(hidden=True)
-@study_options(profile="smoke")
-def hospitals(profile, data, out, device, changes, as_json) -> None:
-    """What the hospitals' notebook does: a package of each, and what a receiver has of them beside
-    the other ways to share.
+@study_step(announced=False)
+def hospitals(study) -> Output:
+    """Do what the hospitals' notebook does: a package from each, and what a receiver gains from
+    them beside the other ways to share.
     """
     from medddist.sharing.hospitals import compare, sent_packages
 
-    with opened_study(profile, data, out, device, changes) as study:
-        rows = compare(study, sent_packages(study, f"{out}/sent"))
-    tell(rows, as_json, [])
+    return Output(compare(study, sent_packages(study, f"{study.out}/sent")), [])
+
+
+cli.app.add_command(hospitals)
 
 
 def command(step: str, out: Path) -> list[str]:
@@ -269,7 +270,7 @@ def untimed(value):
 
 
 def content(out: Path) -> dict[str, object]:
-    """Every result below a folder; notes of time, hidden temporary files and checkpoints are none."""
+    """Read every result below a folder, but no notes of time, hidden files or checkpoints."""
     found = {}
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))

@@ -20,7 +20,7 @@ from test_study import tiny_study
 from medddist import cli
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
-from medddist.cli import measuring
+from medddist.cli import commands
 from medddist.data.parts import Data, Part
 from medddist.data.scaling import Scaling
 from medddist.leaks import answers, audit, shadows
@@ -626,7 +626,7 @@ def test_the_command_fails_where_a_control_does(
 ):
     """Networks that learn nothing are no attack."""
     one = study(out, recipe=QUICK["recipe"] | {"learning_rate": rate})
-    monkeypatch.setattr(measuring, "opened_study", lambda *a: contextlib.nullcontext(one))
+    monkeypatch.setattr(commands, "opened_study", lambda *a: contextlib.nullcontext(one))
     with pytest.raises(SystemExit) as ended:
         cli.main(["audit", "--profile", "smoke", "--json", "--save", str(tmp_path)])
     said = capsys.readouterr()

@@ -13,7 +13,7 @@ from test_study import tiny_study
 
 from medddist import cli, figures
 from medddist.base.errors import InputError
-from medddist.cli import measuring
+from medddist.cli import commands
 from medddist.leaks import audit
 from medddist.leaks.leakage import leakage, lines, points
 from medddist.method import evaluate
@@ -103,7 +103,7 @@ def test_all_of_it_is_kept(kept, monkeypatch):
 def test_the_command_writes_a_record_that_the_page_is_made_of(kept, tmp_path, monkeypatch, capsys):
     out, rows = kept
     one = study(out, monkeypatch)
-    monkeypatch.setattr(measuring, "opened_study", lambda *a: contextlib.nullcontext(one))
+    monkeypatch.setattr(commands, "opened_study", lambda *a: contextlib.nullcontext(one))
     with pytest.raises(SystemExit) as ended:
         cli.main(["leakage", "--profile", "smoke", "--save", str(tmp_path / "results"), "--json"])
     assert ended.value.code == 0 and len(json.loads(capsys.readouterr().out)) == 4
