@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from medddist.base import processes
-from medddist.base.machine import told_bytes, told_time
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")  # no import: see `commands`
 
@@ -68,6 +67,8 @@ def data_lines(about: dict) -> list[str]:
 
 def estimate_lines(estimate: dict) -> list[str]:
     """Tabulate estimates of time, memory and disk, and say what this machine has."""
+    from medddist.base.machine import told_bytes, told_time  # torch, not above: see `commands`
+
     here, (low, high) = estimate["machine"], estimate["total"]["range_seconds"]
     lines = [f"{'step':10}{'time':>10}{'memory':>10}{'disk':>10}"]
     for row in (*estimate["steps"], estimate["total"]):
