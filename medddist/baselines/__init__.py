@@ -1,3 +1,4 @@
-"""What the distilled images are held against: one file a method, and `pretraining`, the one loop of
-those that learn features.
+"""The methods that the distilled images are compared with: one file a method.
+
+`pretraining` is the one loop of those that learn features, `condensing` of those that learn images.
 """

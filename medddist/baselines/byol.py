@@ -1,6 +1,4 @@
-"""BYOL (Grill et al., NeurIPS 2020): predict what a slowly following network makes of the other
-view.
-"""
+"""BYOL (Grill et al., NeurIPS 2020): predict a slowly following network's projection of a view."""
 
 from __future__ import annotations
 
@@ -22,43 +20,45 @@ from medddist.baselines.pretraining import (
 
 
 class BYOL(Method):
-    """Online encoder, projector and predictor; target encoder and projector, their moving average."""
+    """An online encoder, projector and predictor; target copies of the first two follow slowly."""
 
     def __init__(self, encoder: nn.Module, settings: PretrainSettings, seed: tuple[int | str, ...]):
         super().__init__()
         hidden, width = settings.hidden_width, settings.output_width
-        self.momentum = settings.momentum
-        self.encoder = encoder
+        self.encoder, self.momentum = encoder, settings.momentum
         self.projector = seeded(mlp_head(feature_width(encoder), hidden, width), *seed, "projector")
         self.predictor = seeded(mlp_head(width, hidden, width), *seed, "predictor")
-        self.target_encoder, self.target_projector = (
-            frozen_copy(encoder),
-            frozen_copy(self.projector),
-        )
-
-    def projected(self, images: Tensor) -> Tensor:
-        return self.projector(embedded(self.encoder, images))
-
-    @torch.no_grad()
-    def target(self, images: Tensor) -> Tensor:
-        return self.target_projector(embedded(self.target_encoder, images))
+        self.target_encoder = frozen_copy(encoder)
+        self.target_projector = frozen_copy(self.projector)
 
     def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
-        p, q = (self.predictor(self.projected(view)) for view in (first, second))
-        return regression_loss(p, self.target(second)) + regression_loss(q, self.target(first))
+        """Add the losses of both directions: each view predicts the target's projection of the
+        other.
+        """
+        return self.one_way(first, second) + self.one_way(second, first)
+
+    def one_way(self, online: Tensor, other: Tensor) -> Tensor:
+        """Compute the loss () of predicting from the view `online` what the target makes of
+        `other`.
+        """
+        with torch.no_grad():
+            target = self.target_projector(embedded(self.target_encoder, other))
+        return regression_loss(self.predictor(self.outputs(online)), target)
 
     def outputs(self, images: Tensor) -> Tensor:
-        return self.projected(images)
+        """Project images (N, C, H, W) by the online network: (N, D)."""
+        return self.projector(embedded(self.encoder, images))
 
     def after_step(self, progress: float) -> None:
+        """Move the target towards the online network."""
         momentum = rising_momentum(self.momentum, progress)
         ema_step(self.target_encoder, self.encoder, momentum)
         ema_step(self.target_projector, self.projector, momentum)
 
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """BYOL, eq.
+    """Compute 2 - 2 cos(prediction, target) of (N, D), mean over N (BYOL, eq. 2).
 
-    2: 2 - 2 cos(prediction, target) of (N, D), mean over N; no gradient to the target.
+    No gradient reaches the target.
     """
     return (2 - 2 * F.cosine_similarity(prediction, target.detach(), dim=1)).mean()

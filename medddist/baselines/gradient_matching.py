@@ -1,5 +1,6 @@
-"""DC, gradient matching (Zhao, Mopuri & Bilen, ICLR 2021): the synthetic images' gradients point
-where the real ones' do.
+"""DC, gradient matching (Zhao, Mopuri & Bilen, ICLR 2021).
+
+Synthetic images are moved until a network's gradients on them point where those on real ones do.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from medddist.method.networks import Network
 def gradient_matching_loss(
     network: Network, theta: Tensor, synthetic: Tensor, real: Tensor, label: int
 ) -> Tensor:
-    """() of one class's images (N, C, H, W): `gradient_distance` of the two gradients of the cross-
-    entropy.
+    """Compute the `gradient_distance` () of the cross-entropy's gradients of one class.
+
+    Args:
+        network: a random one, or one that took a few steps.
+        theta: (P,) its parameters.
+        synthetic: images (N, C, H, W) of the class; gradients reach them.
+        real: images (M, C, H, W) of the class.
+        label: the class.
     """
-    by_layer = lambda found: list(network.named(found).values())
     targets = lambda images: torch.full((len(images),), label, device=images.device)
     wanted = gradient(network, theta, real, targets(real))[1]
-    found = _Gradient.apply(synthetic, network, theta, targets(synthetic))
-    return gradient_distance(by_layer(found), by_layer(wanted))
+    ours = _Gradient.apply(synthetic, network, theta, targets(synthetic))
+    return gradient_distance(*(list(network.named(slope).values()) for slope in (ours, wanted)))
 
 
 class _Gradient(torch.autograd.Function):
-    """The cross-entropy's gradient in theta (P,), which can be differentiated in the images: the
+    """The cross-entropy's gradient in theta (P,), which can be differentiated in the images by the
     pass that trajectory matching makes.
     """
 
@@ -44,10 +50,9 @@ class _Gradient(torch.autograd.Function):
 
 
 def gradient_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """DC, eq.
+    """Sum 1 - cosine of each output's weights over outputs and layers (DC, eq. 10).
 
-    10: 1 - cosine of each output's weights, summed over outputs and layers; biases and norms are
-    left out.
+    Biases and norms, which have one dimension, are left out.
     """
     pairs = ((x.flatten(1), y.flatten(1)) for x, y in zip(a, b, strict=True) if x.ndim > 1)
     return sum(

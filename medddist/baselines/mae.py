@@ -13,23 +13,26 @@ from medddist.baselines.pretraining import Method, PretrainSettings, embedded, f
 
 
 class Decoder(nn.Module):
-    """From the kept tokens' codes back to all patches' pixels; learned with the encoder and then
-    thrown away.
-    """
+    """From the kept tokens' codes back to all patches' pixels; discarded after pretraining."""
 
     def __init__(self, inputs: int, width: int, heads: int, side: int, outputs: int):
         super().__init__()
         self.embed = nn.Linear(inputs, width)
-        self.missing = nn.Linear(
-            1, width, bias=False
-        )  # one token for all removed patches; a layer, so that it has a seed
+        # One token for all removed patches; a layer, so that it has a seed.
+        self.missing = nn.Linear(1, width, bias=False)
         self.block, self.norm = Attention(width, heads), nn.LayerNorm(width)
         self.pixels = nn.Linear(width, outputs)
         self.register_buffer("positions", sine_positions(side, width), persistent=False)
 
     def forward(self, kept: Tensor, places: Tensor) -> Tensor:
-        """Kept (N, k, D) codes, places (N, T): where each token comes in (kept, then missing) ->
-        (N, T, outputs).
+        """Decode all patches.
+
+        Args:
+            kept: (N, k, D) codes of the kept tokens.
+            places: (N, T) place of each token among kept and missing ones put together.
+
+        Returns:
+            (N, T, pixels of a patch).
         """
         x = self.embed(kept)
         missing = self.missing.weight.T.expand(len(x), places.shape[1] - x.shape[1], -1)
@@ -49,29 +52,38 @@ class MAE(Method):
         self.decoder = seeded(decoder, *seed, "decoder")
 
     def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
+        """Reconstruct the removed patches of both views (N, C, H, W)."""
         images = torch.cat([first, second])
         tokens = self.encoder.tokens(images)
-        kept, mask, places = random_masking(*tokens.shape[:2], self.mask_ratio, random)
-        kept, mask, places = (one.to(images.device) for one in (kept, mask, places))
-        codes = self.encoder.encoded(rows(tokens, kept))
-        return reconstruction_loss(
-            self.decoder(codes, places), patchify(images, self.encoder.patch_px), mask
-        )
+        masking = random_masking(*tokens.shape[:2], self.mask_ratio, random)
+        kept, mask, places = (part.to(images.device) for part in masking)
+        decoded = self.decoder(self.encoder.encoded(rows(tokens, kept)), places)
+        return reconstruction_loss(decoded, patchify(images, self.encoder.patch_px), mask)
 
     def outputs(self, images: Tensor) -> Tensor:
+        """Encode images (N, C, H, W) without removing patches: (N, D)."""
         return embedded(self.encoder, images)
 
 
 def rows(tokens: Tensor, places: Tensor) -> Tensor:
-    """Tokens (N, T, D), places (N, k) -> (N, k, D)."""
+    """Pick tokens (N, T, D) at places (N, k): (N, k, D)."""
     return tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 def random_masking(
     count: int, tokens: int, ratio: float, random: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(kept (N, k) places of the kept tokens, mask (N, T) 0 is keep and 1 is remove, places (N, T)
-    of all tokens among kept and removed put together). At least one token is kept, and one removed.
+    """Draw which tokens of each image are kept; at least one is kept, and one removed.
+
+    Args:
+        count: N images.
+        tokens: T of each.
+        ratio: of the tokens that are removed.
+        random: of the draw.
+
+    Returns:
+        Places of the kept tokens (N, k); the mask (N, T), 0 is keep and 1 is remove; and places
+        (N, T) of all tokens among kept and removed ones put together.
     """
     keep = min(max(1, round(tokens * (1 - ratio))), tokens - 1)
     shuffled = torch.rand(count, tokens, generator=random).argsort(1)
@@ -80,22 +92,16 @@ def random_masking(
 
 
 def patchify(images: Tensor, patch_px: int) -> Tensor:
-    """(N, C, H, W) -> (N, T, patch_px^2 C), patches row by row, a pixel's channels together."""
+    """Cut images (N, C, H, W) into patches (N, T, patch_px^2 C), row by row, channels last."""
     n, c, height, width = images.shape
     x = images.reshape(n, c, height // patch_px, patch_px, width // patch_px, patch_px)
     return x.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, patch_px**2 * c)
 
 
-def unpatchify(patches: Tensor, patch_px: int, channels: int) -> Tensor:
-    """The way back, of square images."""
-    n, side = len(patches), round(patches.shape[1] ** 0.5)
-    x = patches.reshape(n, side, side, patch_px, patch_px, channels)
-    return x.permute(0, 5, 1, 3, 2, 4).reshape(n, channels, side * patch_px, side * patch_px)
-
-
 def reconstruction_loss(predicted: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error (N, T, P) on the removed patches, each patch's own mean and deviation
-    taken out (MAE, section 3).
+    """Compute the mean squared error of (N, T, P) on the removed patches (MAE, section 3).
+
+    Each patch's own mean and standard deviation are taken out of the target.
     """
     mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
     target = (patches - mean) / (variance + 1e-6).sqrt()

@@ -1,5 +1,4 @@
-"""One loop for every method that learns features without labels: same views, same optimiser, same
-budget.
+"""Learn features without labels: one loop for every method, with the same views and optimiser.
 
 A method says what its loss on two views of a batch is, and what happens after a step. The published
 recipes differ in all else (LARS, SGD or AdamW; hours on many GPUs); here all take AdamW with the
@@ -26,70 +25,69 @@ from medddist.method.augment import AugmentSettings, augment, draw
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Diverged
 
-# outputs whose `spread` is below this, and below half of what it was before, point nearly all the
-# same way
+# Outputs have collapsed where their `spread` is below this, and below half of that at the start.
 COLLAPSED = 0.2
+WATCHED = 256  # images, at most, whose outputs' spread is measured
 
 
 class PretrainSettings(Settings):
-    """The budget and the recipe that all methods share; a step takes `batch_size` images in two
-    views each.
+    """The budget and the recipe that all methods share.
+
+    A step takes `batch_size` images in two views each. Views are wider than the recipe's
+    augmentation, and without cut-out: a view that hides the lesion teaches to ignore it.
     """
 
     inside_steps: int = Field(3000, ge=1)  # where all training images may be seen
     released_steps: int = Field(600, ge=1)  # where the released ones alone may
     batch_size: int = Field(128, ge=2)
-    learning_rate: float = Field(
-        2e-3, gt=0
-    )  # AdamW's, reached after a tenth of the steps, then a cosine to zero
+    learning_rate: float = Field(2e-3, gt=0)  # AdamW's; see `warm_cosine`
     weight_decay: float = Field(1e-2, ge=0)
     hidden_width: int = Field(256, ge=1)  # of projector and predictor
     output_width: int = Field(64, ge=2)  # of a projection
-    momentum: float = Field(
-        0.99, ge=0, lt=1
-    )  # of target networks at the start; it rises to 1 by a cosine (BYOL)
+    momentum: float = Field(0.99, ge=0, lt=1)  # of target networks at the start
     mask_ratio: float = Field(0.75, gt=0, lt=1)  # of MAE: patches removed
     decoder_width: int = Field(64, ge=4)
-    # Wider than the recipe's, and without cut-out: a view that hides the lesion teaches to ignore
-    # it.
     views: AugmentSettings = AugmentSettings(
         shift=0.15, scale=0.3, rotation_degrees=10, brightness=0.2, contrast=0.2, cutout=0
     )
 
 
 class Method(nn.Module):
-    """What the loop asks of a method: a loss on two views, what it compares (to see a collapse),
-    and what follows a step.
-    """
+    """What the loop asks of a method."""
 
     encoder: nn.Module  # with `features`, as every network of `architectures`
 
     def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
-        """() of two views (N, C, H, W) of the same images; `random` for what the method itself
-        draws.
+        """Compute the loss () on two views (N, C, H, W) of the same images.
+
+        `random` is for what the method itself draws.
         """
         raise NotImplementedError
 
     def outputs(self, images: Tensor) -> Tensor:
-        """(N, D) what the method would make of images; without spread over images it has collapsed."""
+        """Compute what the method compares (N, D): without spread over images it has collapsed."""
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
-        """Called after each step with the share of steps done."""
+        """Do what follows a step, when the share `progress` of the steps is done."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """theta (P,): the network with pretrained features; its `linear` is what it started with and
-    means nothing.
+    """A network with pretrained features.
+
+    theta: (P,) parameters; those of the `linear` layer are what it started with and mean nothing
+    losses: of each step
+    spread: of the outputs, see `spread`, at the `start` and at the `end`
     """
 
     theta: Tensor
     losses: list[float]
-    spread: dict[str, float]  # `spread` of the outputs at the start and at the end
+    spread: dict[str, float]
 
     @property
     def collapsed(self) -> bool:
+        """Whether the outputs of all images point nearly the same way."""
         return self.spread["end"] < min(COLLAPSED, self.spread["start"] / 2)
 
 
@@ -104,19 +102,27 @@ def pretrain(
     progress: Progress = silent,
     what: str = "pretraining",
 ) -> Pretrained:
-    """Learn the network's features from images (N, C, H, W) without labels, N >= 2.
+    """Learn a network's features from images without labels.
 
-    make: the method's class, or what gives one from (encoder, settings, seed)
-    Raises Diverged when the loss, or in the end a parameter or an output, is no longer finite.
+    Args:
+        network: its module is copied.
+        make: the method's class, or what makes one of (encoder, settings, seed).
+        images: (N, C, H, W), N at least 2.
+        settings: the recipe.
+        steps: of the optimiser.
+        seed: of parameters, batches and views.
+        progress: called after each step.
+        what: the name of the work that progress shows.
+
+    Raises:
+        Diverged: the loss or, in the end, a parameter or an output is no longer finite.
     """
     encoder = seeded(copy.deepcopy(network.module), *seed, "encoder").to(images.device)
     method = make(encoder, settings, seed).to(images.device).train()
     learned = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
-        learned, lr=0.0, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
-    )
-    some = images[: min(len(images), 256)]
-    before, losses = spread(method, some), []
+    decay = settings.weight_decay
+    optimiser = torch.optim.AdamW(learned, lr=0.0, weight_decay=decay, betas=(0.9, 0.95))
+    before, losses = spread(method, images[:WATCHED]), []
     for step, batch in enumerate(batches(len(images), settings.batch_size, steps, seed)):
         random = generator(*seed, "step", step)
         x = images[batch.to(images.device)]
@@ -128,44 +134,44 @@ def pretrain(
         optimiser.step()
         method.after_step((step + 1) / steps)
         losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise Diverged(
-                "learning_rate",
-                f"pretraining diverged in step {step + 1} at {settings.learning_rate:g}",
-                "lower the learning rate",
-            )
+        _require_finite(math.isfinite(losses[-1]), step + 1, settings.learning_rate)
         progress(what, step + 1, steps)
-    theta, after = flat(method.encoder), spread(method, some)
-    if not (
-        theta.isfinite().all() and math.isfinite(after)
-    ):  # the last loss is that before the last step
-        raise Diverged(
-            "learning_rate",
-            f"pretraining diverged in step {steps} at {settings.learning_rate:g}",
-            "lower the learning rate",
-        )
+    theta, after = flat(method.encoder), spread(method, images[:WATCHED])
+    finite = bool(theta.isfinite().all()) and math.isfinite(after)
+    _require_finite(finite, steps, settings.learning_rate)  # the last loss is before the last step
     return Pretrained(theta, losses, {"start": before, "end": after})
+
+
+def _require_finite(finite: bool, step: int, rate: float) -> None:
+    if not finite:
+        reason = f"pretraining diverged in step {step} at {rate:g}"
+        raise Diverged("learning_rate", reason, "lower the learning rate")
 
 
 def batches(
     count: int, batch_size: int, steps: int, seed: tuple[int | str, ...]
 ) -> Iterator[Tensor]:
-    """`steps` batches of indices: shuffled passes without the last, smaller batch; all images where
-    they are fewer.
+    """Yield batches of indices: shuffled passes, each without its last, smaller batch.
+
+    Args:
+        count: images.
+        batch_size: images in a batch; all where they are fewer.
+        steps: batches.
+        seed: of the passes.
     """
     size, given, passes = min(batch_size, count), 0, 0
     while given < steps:
         order = torch.randperm(count, generator=generator(*seed, "pass", passes))
-        for start in range(0, count - size + 1, size):
-            if given < steps:
-                yield order[start : start + size]
-                given += 1
-        passes += 1
+        whole = order[: count // size * size].split(size)[: steps - given]
+        yield from whole
+        given, passes = given + len(whole), passes + 1
 
 
 def warm_cosine(progress: float, warm: float = 0.1) -> float:
-    """Factor of the learning rate when `progress` (0 to 1) of the steps are done; never 0 at the
-    first step.
+    """Give the factor of the learning rate when the share `progress` of the steps is done.
+
+    It rises for the share `warm` of the steps, and then falls to zero by a cosine. It is not 0 at
+    the first step.
     """
     rising = min(1.0, (progress + 0.01) / warm)
     return rising * 0.5 * (1 + math.cos(math.pi * max(0.0, progress - warm) / (1 - warm)))
@@ -173,7 +179,7 @@ def warm_cosine(progress: float, warm: float = 0.1) -> float:
 
 @torch.no_grad()
 def spread(method: Method, images: Tensor) -> float:
-    """Standard deviation of the L2-normalised outputs, times the root of their width.
+    """Compute the standard deviation of the L2-normalised outputs, times the root of their width.
 
     1 is what directions without any preference have, 0 a complete collapse (SimSiam, section 4.1).
     Heads normalise over these images, as in training.
@@ -183,7 +189,7 @@ def spread(method: Method, images: Tensor) -> float:
 
 
 def seeded(module: nn.Module, *seed: int | str) -> nn.Module:
-    """The module with parameters drawn from the named seed, ready to be learned."""
+    """Draw the module's parameters from the named seed, and let them be learned."""
     network = Network(module)
     network.loaded(initial_parameters(network, *seed))
     return module.requires_grad_()
@@ -192,59 +198,70 @@ def seeded(module: nn.Module, *seed: int | str) -> nn.Module:
 def mlp_head(
     inputs: int, hidden: int, outputs: int, batch_norm_last: bool = False
 ) -> nn.Sequential:
-    """Linear, batch norm, ReLU, linear: projector and predictor of BYOL and SimSiam. Heads are
-    thrown away, so that their running statistics need no place in theta.
+    """Make a projector or predictor of BYOL or SimSiam: linear, batch norm, ReLU, linear.
+
+    Heads are discarded, so that their running statistics need no place in theta.
+
+    Args:
+        inputs: width.
+        hidden: width.
+        outputs: width.
+        batch_norm_last: whether a batch norm without affine follows.
     """
-    layers = [
-        nn.Linear(inputs, hidden),
-        nn.BatchNorm1d(hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, outputs),
-    ]
-    return nn.Sequential(
-        *layers, *([nn.BatchNorm1d(outputs, affine=False)] if batch_norm_last else [])
-    )
+    layers = [nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU()]
+    layers.append(nn.Linear(hidden, outputs))
+    if batch_norm_last:
+        layers.append(nn.BatchNorm1d(outputs, affine=False))
+    return nn.Sequential(*layers)
 
 
 def feature_width(encoder: nn.Module) -> int:
+    """Give the width D of the features."""
     return encoder.linear.in_features
 
 
 def embedded(encoder: nn.Module, images: Tensor) -> Tensor:
-    """(N, D) features of images (N, C, H, W)."""
+    """Compute the features (N, D) of images (N, C, H, W)."""
     return encoder.features(images).flatten(1)
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
-    """A target network: the same values, learned by averaging alone."""
+    """Copy a module as a target network, which is moved by averaging alone."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()
 def ema_step(target: nn.Module, online: nn.Module, momentum: float) -> None:
-    """Target <- momentum target + (1 - momentum) online, parameters; running statistics are each
-    network's own.
+    """Set target <- momentum target + (1 - momentum) online, for parameters.
+
+    Running statistics are each network's own.
     """
     for average, value in zip(target.parameters(), online.parameters(), strict=True):
         average.mul_(momentum).add_(value, alpha=1 - momentum)
 
 
 def rising_momentum(base: float, progress: float) -> float:
-    """BYOL's: 1 - (1 - base) (cos(pi progress) + 1) / 2."""
+    """Compute BYOL's momentum: 1 - (1 - base) (cos(pi progress) + 1) / 2."""
     return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2
 
 
 def flat(module: nn.Module) -> Tensor:
-    """(P,) the module's parameters, in the order of `networks.Network`."""
+    """Join the module's parameters to (P,), in the order of `networks.Network`."""
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
 def transplanted(source: Network, theta: Tensor, target: Network, fresh: Tensor) -> Tensor:
-    """(P',) of `target`: `source`'s features at theta (P,), and `fresh` (P',) in its last layer."""
-    features, own = source.named(theta), target.named(fresh)
-    return torch.cat(
-        [
-            (own[name] if name.startswith("linear.") else features[name]).flatten()
-            for name in target.names
-        ]
-    )
+    """Give a network learned features and a fresh last layer.
+
+    Args:
+        source: the network that learned.
+        theta: (P,) its parameters.
+        target: a network with the same features.
+        fresh: (P',) parameters of the target, of which the last layer is taken.
+
+    Returns:
+        (P',) parameters of the target.
+    """
+    learned, own = source.named(theta), target.named(fresh)
+    chosen = (own if name.startswith("linear.") else learned for name in target.names)
+    return torch.cat([part[name].flatten() for part, name in zip(chosen, target.names)])

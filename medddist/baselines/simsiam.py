@@ -1,6 +1,4 @@
-"""SimSiam (Chen & He, CVPR 2021): predict the other view's projection; what is predicted passes no
-gradient.
-"""
+"""SimSiam (Chen & He, CVPR 2021): predict the other view's projection, which passes no gradient."""
 
 from __future__ import annotations
 
@@ -19,31 +17,29 @@ from medddist.baselines.pretraining import (
 
 
 class SimSiam(Method):
-    """Encoder, projector (batch norm at its end, without affine) and a predictor with a bottleneck
-    of a quarter.
+    """Encoder, projector, which ends in batch norm without affine, and a predictor.
+
+    The predictor has a bottleneck of a quarter of the projection's width.
     """
 
     def __init__(self, encoder: nn.Module, settings: PretrainSettings, seed: tuple[int | str, ...]):
         super().__init__()
-        width = settings.output_width
-        self.encoder = encoder
-        projector = mlp_head(
-            feature_width(encoder), settings.hidden_width, width, batch_norm_last=True
-        )
+        self.encoder, width = encoder, settings.output_width
+        projector = mlp_head(feature_width(encoder), settings.hidden_width, width, True)
         self.projector = seeded(projector, *seed, "projector")
         self.predictor = seeded(mlp_head(width, max(1, width // 4), width), *seed, "predictor")
 
     def outputs(self, images: Tensor) -> Tensor:
+        """Project images (N, C, H, W): (N, D)."""
         return self.projector(embedded(self.encoder, images))
 
     def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
-        z1, z2 = self.outputs(first), self.outputs(second)
-        return (
-            negative_cosine(self.predictor(z1), z2) / 2
-            + negative_cosine(self.predictor(z2), z1) / 2
-        )
+        """Average the losses of both directions."""
+        a, b = self.outputs(first), self.outputs(second)
+        losses = negative_cosine(self.predictor(a), b), negative_cosine(self.predictor(b), a)
+        return losses[0] / 2 + losses[1] / 2
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
-    """SimSiam, eq. 1 with 3: -cos(p, stopgrad(z)) of (N, D), mean over N."""
+    """Compute -cos(p, stopgrad(z)) of (N, D), mean over N (SimSiam, eq. 1 with 3)."""
     return -F.cosine_similarity(p, z.detach(), dim=1).mean()

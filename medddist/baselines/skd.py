@@ -1,5 +1,4 @@
-"""SKD-style: self-supervision with two views, an online and a target network, and batch knowledge
-ensembling.
+"""SKD-style: self-supervision with batch knowledge ensembling between two networks.
 
 "Self-Knowledge Distillation based Self-Supervised Learning" (Li et al., ICASSP 2022,
 arXiv:2206.03009) has no public code and no full recipe. Its successor is said to carry batch
@@ -18,48 +17,51 @@ from torch import Tensor
 from medddist.baselines.byol import BYOL, regression_loss
 from medddist.baselines.pretraining import embedded
 
-TEMPERATURE, ENSEMBLING, WEIGHT = (
-    4.0,
-    0.5,
-    1.0,
-)  # tau, omega and the loss's weight of batch knowledge ensembling
+TEMPERATURE, ENSEMBLING, WEIGHT = 4.0, 0.5, 1.0  # tau, omega, and the weight of the ensembling loss
 
 
 class SKD(BYOL):
     """BYOL, and the target's knowledge of similar images as soft targets."""
 
-    def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
-        return self._one_way(first, second) + self._one_way(second, first)
-
-    def _one_way(self, online: Tensor, other: Tensor) -> Tensor:
-        prediction = self.predictor(self.projected(online))
+    def one_way(self, online: Tensor, other: Tensor) -> Tensor:
+        """Add to BYOL's loss () that of the ensembled soft targets."""
+        prediction = self.predictor(self.outputs(online))
         with torch.no_grad():
             features = embedded(self.target_encoder, other)
             target = self.target_projector(features)
             knowledge = ensembled(features, target)
-        return regression_loss(prediction, target) + WEIGHT * distillation_loss(
-            prediction, knowledge
-        )
+        ensembling = distillation_loss(prediction, knowledge)
+        return regression_loss(prediction, target) + WEIGHT * ensembling
 
 
 def ensembled(
     features: Tensor, logits: Tensor, temperature: float = TEMPERATURE, share: float = ENSEMBLING
 ) -> Tensor:
-    """Batch knowledge ensembling, eq. 5: features (N, D), logits (N, K) -> soft targets Q (N, K),
-    rows sum to 1.
+    """Compute soft targets by batch knowledge ensembling (Ge et al., eq. 5).
 
-    Q = (1 - w) (I - w W)^-1 P, W the row softmax of cosine similarities without the diagonal, P =
-    softmax(logits / tau).
+    Q = (1 - w) (I - w W)^-1 P, with W the row softmax of cosine similarities without the diagonal,
+    and P = softmax(logits / tau).
+
+    Args:
+        features: (N, D).
+        logits: (N, K).
+        temperature: tau.
+        share: w.
+
+    Returns:
+        Q (N, K), whose rows sum to 1.
     """
     unit = F.normalize(features, dim=1)
-    alike = (unit @ unit.T).fill_diagonal_(-torch.inf).softmax(1)
-    one = torch.eye(len(features), dtype=features.dtype, device=features.device)
-    return torch.linalg.solve(one - share * alike, (1 - share) * (logits / temperature).softmax(1))
+    similar = (unit @ unit.T).fill_diagonal_(-torch.inf).softmax(1)
+    identity = torch.eye(len(features), dtype=features.dtype, device=features.device)
+    own = (1 - share) * (logits / temperature).softmax(1)
+    return torch.linalg.solve(identity - share * similar, own)
 
 
 def distillation_loss(logits: Tensor, targets: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """tau^2 KL(targets || softmax(logits / tau)) of (N, K), mean over N; no gradient to the
-    targets.
+    """Compute tau^2 KL(targets || softmax(logits / tau)) of (N, K), mean over N.
+
+    No gradient reaches the targets.
     """
-    said = (logits / temperature).log_softmax(1)
-    return temperature**2 * F.kl_div(said, targets.detach(), reduction="batchmean")
+    predicted = (logits / temperature).log_softmax(1)
+    return temperature**2 * F.kl_div(predicted, targets.detach(), reduction="batchmean")

@@ -1,4 +1,4 @@
-"""torchvision beside a torch of another build.
+"""Import torchvision beside a torch of another build.
 
 The package registry's torchvision is built for CUDA. Beside a CPU-only torch its compiled part
 cannot be loaded, and then `import torchvision` fails while it describes operators that nobody
@@ -16,20 +16,18 @@ from types import ModuleType
 import torch
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_declared: list[
-    torch.library.Library
-] = []  # kept: a library that is collected takes its operators with it
+_declared: list[torch.library.Library] = []  # a library that is collected takes its operators along
 
 
 @functools.cache
 def import_torchvision() -> ModuleType:
-    """The torchvision package, with `transforms`, `models` and `utils`, whatever build it is.
-
-    Call it before others import it.
-    """
+    """Import torchvision, whatever build it is, before others do; see above for what works."""
     if not _compiled_part_loads():
-        _declare_operators()
-    import torchvision
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}{_SCHEMA}")
+        _declared.append(library)
+    import torchvision  # after it is mended
 
     return torchvision
 
@@ -45,10 +43,3 @@ def _compiled_part_loads() -> bool:
         except OSError:
             continue
     return False
-
-
-def _declare_operators() -> None:
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}{_SCHEMA}")
-    _declared.append(library)

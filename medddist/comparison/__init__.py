@@ -1,1 +1,1 @@
-"""The comparison's tables: which methods take part, what each is scored by, what origins give away."""
+"""Compare the distilled images with other methods, and classes with the origins of images."""

@@ -1,452 +1,277 @@
-"""What each method of the comparison hands to the evaluation: images, labels, and the weights to
-start from.
+"""Prepare what each method of the comparison trains its networks on, and where they start.
 
-All take their random real images, their initial weights by network and their budget from here, so
-that these are the same for all.
+A method is a function of the study and of a row: it states what its results depend on, and computes
+nothing before it is asked to.
 """
 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medddist.base.seeds import generator, seed_of
-from medddist.baselines.architectures import architecture
+from medddist.base.errors import NotApplicable
+from medddist.base.seeds import seed_of
 from medddist.baselines.byol import BYOL
 from medddist.baselines.condensing import condense
 from medddist.baselines.coresets import herding, k_means
-from medddist.baselines.distribution_matching import distribution_matching_loss, features
+from medddist.baselines.distribution_matching import all_features, distribution_matching_loss
 from medddist.baselines.gradient_matching import gradient_matching_loss
 from medddist.baselines.mae import MAE
-from medddist.baselines.pretraining import pretrain, transplanted
+from medddist.baselines.pretraining import flat, pretrain, transplanted
 from medddist.baselines.simsiam import SimSiam
 from medddist.baselines.skd import SKD
-from medddist.baselines.transfer import (
-    Unavailable,
-    imagenet_network,
-    imagenet_weights,
-    recipe_of_budget,
-    source_site,
+from medddist.baselines.transfer import imagenet_weights, recipe_of_budget, source_site
+from medddist.comparison.shared import (
+    LABELS,
+    Entry,
+    Prepared,
+    Ready,
+    condensing_iterations,
+    cost,
+    drawn,
+    fresh,
+    image_budget,
+    labelled,
+    network_named,
+    network_of,
+    pretraining_steps,
+    timed,
 )
-from medddist.data import Data, DataSettings, load_data
-from medddist.method.evaluate import random_real
+from medddist.data import DataSettings, load_data
+from medddist.data.cache import file_digest
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Labelled, train
-from medddist.study.profile import Profile
-from medddist.study.settings import CompareSettings
 from medddist.study.study import Study
 
-LABELS = {
-    "distilled": "distilled images",
-    "random_real": "random real images",
-    "random_natural": "random real images, natural proportions",
-    "herding": "coreset by herding",
-    "k_means": "coreset by k-means",
-    "gradient_matching": "gradient matching (DC)",
-    "distribution_matching": "distribution matching (DM)",
-    "scratch": "training from scratch",
-    "byol": "BYOL",
-    "simsiam": "SimSiam",
-    "skd": "SKD-style",
-    "mae": "MAE",
-    "transfer_imagenet": "transfer from ImageNet",
-    "transfer_site": "transfer from one site",
-    "transfer_phantom": "transfer from the phantom",
-    "full_teacher": "all training images, teachers' recipe",
-    "full_good": "all training images, good recipe",
-    "majority": "majority class",
-}
 SELF_SUPERVISED = {"byol": BYOL, "simsiam": SimSiam, "skd": SKD, "mae": MAE}
 CONDENSED = {
     "gradient_matching": gradient_matching_loss,
     "distribution_matching": distribution_matching_loss,
 }
-CORESETS = ("herding", "k_means")
+PHANTOM_PX = 16, 512  # the smallest and the largest phantom
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row of a table: a method with a network."""
-
-    table: str
-    method: str
-    network: str = "convnet"
+def prepare(study: Study, entry: Entry) -> Prepared:
+    """Prepare a row; raises NotApplicable where it cannot be measured on this data or machine."""
+    return CONTENDERS[entry.method](study, entry)
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What one evaluation seed trains on, and from where: images (N, C, H, W), labels (N,) or (N,
-    K), theta (P,).
-    """
-
-    images: Tensor
-    labels: Tensor
-    start: Tensor
+# ---- sets of images, on which networks are trained from scratch ----------------------------------
 
 
-class Clock:
-    """Adds up the seconds spent within it."""
+def _distilled(study: Study, entry: Entry) -> Prepared:
+    """The distilled set of each seed of the profile in turn, with the step size that it learned."""
+    seeds, count = study.profile.seeds, study.profile.compare.evaluation_seeds
 
-    def __init__(self, seconds: float = 0.0):
-        self.seconds = seconds
+    def ready(network: Network, factor: None, k: int) -> Ready:
+        chosen = study.distillation(seeds[k % len(seeds)]).distilled
+        rates = (chosen.step_size.item(),) if k == 0 else ()
+        return Ready(chosen.images, chosen.targets, fresh(study, network, k), rates)
 
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *problem) -> None:
-        self.seconds += time.monotonic() - self.began
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a method hands to the evaluation.
-
-    ready: (factor of the method's own learning rate, or None; evaluation seed) -> what to train on
-        and from where
-    about: (that factor) -> what else to tell of the method
-    """
-
-    ready: Callable[[float | None, int], Ready]
-    has_grid: bool = False
-    own_rates: tuple[
-        float, ...
-    ] = ()  # further learning rates of the recipe, that the method brings
-    images_processed: int = 0  # by one preparation
-    clock: Clock = field(default_factory=Clock)  # of the preparations
-    about: Callable[[float | None], dict] = lambda factor: {}
+    about = lambda factor: cost(sum(sum(study.seconds(seed).values()) for seed in seeds))
+    depends_on = {"distillations": [study.distillation_name(seed) for seed in seeds]}
+    return Prepared(depends_on, ready, about, sets=np.arange(count) % len(seeds))
 
 
-def network_named(
-    name: str,
-    profile: Profile,
-    shape: tuple[int, int, int],
-    device: torch.device,
-) -> Network:
-    """Make one of the comparison's networks.
-
-    Args:
-        name: one of `architectures.ARCHITECTURES`, or `imagenet_resnet18`.
-        profile: gives the ConvNet's size, the other networks' sizes and the ImageNet weights.
-        shape: channels of an image, classes, and an image's height and width in pixels.
-        device: where the network's parameters lie.
-
-    Raises:
-        Unavailable: there are no ImageNet weights on this machine.
-        InputError: the name is unknown, or the images are too small for the network.
-    """
-    settings = profile.compare
-    if name == "imagenet_resnet18":
-        network = imagenet_network(imagenet_weights(settings.imagenet_weights), shape[1])
-    else:
-        network = architecture(name, profile.network, settings.architectures, *shape)
-    network.module.to(device)
-    return network
+def _random(study: Study, entry: Entry, draw: str) -> Prepared:
+    ready = lambda network, factor, k: Ready(*drawn(study, k, draw), fresh(study, network, k))
+    return Prepared({}, ready)
 
 
-def pretraining_steps(settings: CompareSettings, table: str) -> int:
-    """Give the steps of one self-supervised pretraining in a table."""
-    pretrain = settings.pretrain
-    return pretrain.inside_steps if table == "inside" else pretrain.released_steps
+def _coreset(study: Study, entry: Entry) -> Prepared:
+    """Real images chosen by the features of the first teacher at its last snapshot."""
+    profile, classes = study.profile, study.data.classes
+    seed = seed_of(profile.evaluate.seed, "k-means")
+    choose = {"herding": herding, "k_means": functools.partial(k_means, seed=seed)}[entry.method]
 
-
-def image_budget(settings: CompareSettings, table: str) -> int:
-    """Give the images that one preparation may process: two views of each pretraining batch."""
-    return 2 * pretraining_steps(settings, table) * settings.pretrain.batch_size
-
-
-def condensing_iterations(settings: CompareSettings, classes: int) -> int:
-    """Give the iterations of gradient or distribution matching that the image budget allows."""
-    per_iteration = settings.condense.real_images_per_class * classes
-    return max(1, image_budget(settings, "inside") // per_iteration)
-
-
-def require_available(method: str, settings: CompareSettings, data: Data) -> None:
-    """Raise Unavailable where a method cannot be measured on this data or machine."""
-    if method == "transfer_site":
-        source_site(data)
-    if method == "transfer_imagenet":
-        imagenet_weights(settings.imagenet_weights)
-    if method == "transfer_phantom" and data.is_phantom:
-        raise Unavailable("the data is the phantom itself")
-    if method == "transfer_phantom" and not 16 <= data.image_size_px <= 512:
-        raise Unavailable(f"the phantom has 16 to 512 px, not {data.image_size_px}")
-
-
-class Contenders:
-    """The methods of a study's comparison; every pretraining is kept under the hash of what it
-    depends on.
-    """
-
-    def __init__(self, study: Study):
-        self.study, self.profile, self.settings = study, study.profile, study.profile.compare
-        self.seed = self.profile.evaluate.seed
-
-    def network(self, name: str) -> Network:
-        """Make one of the comparison's networks for the study's images; see `network_named`."""
-        data = self.study.data
-        shape = data.channels, data.classes, data.image_size_px
-        return network_named(name, self.profile, shape, self.study.device)
-
-    def fresh(self, network: Network, k: int) -> Tensor:
-        """Initial parameters (P,) of evaluation seed k: the same for every method."""
-        return initial_parameters(network, self.seed, "compare", k).to(self.study.device)
-
-    def drawn(self, k: int, draw: str = "balanced") -> Labelled:
-        """The labelled budget of evaluation seed k: random real images, the study's own draw of
-        that number.
-        """
-        images, labels = self.study.tensors("train")
-        random = generator(self.seed, "random real", draw, k)
-        indices = random_real(
-            labels, self.profile.distill.images_per_class, self.study.data.classes, draw, random
-        )
+    @functools.cache
+    def chosen() -> Labelled:
+        teacher, (images, labels) = study.teachers()[0], study.tensors("train")
+        (theta,) = (row.to(study.device) for row in teacher.rows(teacher.snapshots - 1))
+        features = all_features(study.network(), theta, images).astype(np.float64)
+        size = profile.distill.images_per_class
+        indices = choose(features, study.data.train.labels, size, classes)
         return images[indices], labels[indices]
 
-    def budget(self, table: str) -> int:
-        """Give the images that one preparation may process; see `image_budget`."""
-        return image_budget(self.settings, table)
+    ready = lambda network, factor, k: Ready(*chosen(), fresh(study, network, k))
+    teachers = lambda: study.seconds(profile.seeds[0])["teachers"] / profile.teachers.teachers
+    depends_on = {"distillations": [study.distillation_name(seed) for seed in profile.seeds]}
+    return Prepared(depends_on, ready, lambda factor: cost(teachers()))
 
-    def prepare(self, entry: Entry, network: Network) -> Prepared:
-        """Raises Unavailable where the method cannot be had here."""
-        method = entry.method
-        if method in SELF_SUPERVISED:
-            return self._self_supervised(entry, network)
-        if method in CONDENSED:
-            return self._condensed(method, network)
-        if method.startswith("transfer"):
-            return self._transfer(method, network)
-        sets = {
-            "distilled": self._distilled,
-            "scratch": self.drawn,
-            "random_real": self.drawn,
-            "random_natural": functools.partial(self.drawn, draw="natural"),
-            "herding": lambda k: self._coresets["herding"],
-            "k_means": lambda k: self._coresets["k_means"],
-        }[method]
-        ready = lambda factor, k: Ready(*sets(k), self.fresh(network, k))
-        if method == "distilled":
-            learned = self._distillation(0).distilled.step_size.item()
-            seconds = sum(sum(self.study.seconds(seed).values()) for seed in self.profile.seeds)
-            return Prepared(ready, own_rates=(learned,), clock=Clock(seconds))
-        if method in CORESETS:
-            return Prepared(ready, clock=Clock(self._seconds_of_a_teacher()))
-        return Prepared(ready)
 
-    def _seconds_of_a_teacher(self) -> float:
-        return (
-            self.study.seconds(self.profile.seeds[0])["teachers"] / self.profile.teachers.teachers
-        )
+def _condensed(study: Study, entry: Entry) -> Prepared:
+    """Images by gradient or distribution matching, which start as the random ones of seed 0."""
+    compare, method, spent = study.profile.compare, entry.method, []
+    settings, classes = compare.condense, study.data.classes
+    iterations = condensing_iterations(compare, classes)
+    rate, every = {
+        "gradient_matching": (settings.learning_rate_gradient_matching, settings.network_every),
+        "distribution_matching": (settings.learning_rate_distribution_matching, 1),
+    }[method]
 
-    def _distillation(self, k: int):
-        return self.study.distillation(self.profile.seeds[k % len(self.profile.seeds)])
-
-    def _distilled(self, k: int) -> Labelled:
-        found = self._distillation(k).distilled
-        return found.images, found.targets
-
-    @functools.cached_property
-    def _coresets(self) -> dict[str, Labelled]:
-        """By the features of the first teacher at its last snapshot."""
-        study = self.study
-        teacher, network, (images, labels) = (
-            study.teachers()[0],
-            study.network(),
-            study.tensors("train"),
-        )
-        (theta,) = (row.to(study.device) for row in teacher.rows(teacher.snapshots - 1))
-        with torch.no_grad():
-            seen = np.concatenate(
-                [features(network, theta, batch).cpu().numpy() for batch in images.split(512)]
+    @functools.cache
+    def condensed(network: Network, factor: float) -> Tensor:
+        given = study.tensors("train"), drawn(study, 0), settings, iterations, factor * rate, every
+        seed = study.profile.evaluate.seed, method
+        with timed(spent):
+            return condense(
+                CONDENSED[method], network, *given, seed, study.progress, LABELS[method]
             )
-        given = (
-            seen.astype(np.float64),
-            study.data.train.labels,
-            self.profile.distill.images_per_class,
-            study.data.classes,
-        )
-        chosen = {
-            "herding": herding(*given),
-            "k_means": k_means(*given, seed_of(self.seed, "k-means")),
+
+    def ready(network: Network, factor: float, k: int) -> Ready:
+        return Ready(condensed(network, factor), drawn(study, 0)[1], fresh(study, network, k))
+
+    processed = iterations * settings.real_images_per_class * classes
+    depends_on = {"iterations": iterations, "condense": settings.as_json()}
+    return Prepared(depends_on, ready, lambda factor: cost(sum(spent), processed), compare.grid)
+
+
+# ---- features learned elsewhere, from which networks start ---------------------------------------
+
+
+def _self_supervised(study: Study, entry: Entry) -> Prepared:
+    compare, pretrainings = study.profile.compare, {}
+
+    def ready(network: Network, factor: float, k: int) -> Ready:
+        number = 0 if entry.table == "inside" else k
+        theta, pretrainings[factor, number] = pretrained(study, entry, factor, number)
+        start = transplanted(network, theta, network, fresh(study, network, k))
+        return Ready(*drawn(study, k), start)
+
+    def about(factor: float) -> dict:
+        seconds = sum(each["seconds"] for each in pretrainings.values())
+        chosen = [each for (tried, _), each in pretrainings.items() if tried == factor]
+        spread = {
+            when: float(np.mean([each["spread"][when] for each in chosen]))
+            for when in ("start", "end")
         }
-        return {name: (images[indices], labels[indices]) for name, indices in chosen.items()}
+        watched = {"spread_of_outputs": spread, "collapsed": any(e["collapsed"] for e in chosen)}
+        return cost(seconds, image_budget(compare, entry.table), **watched)
 
-    def _condensed(self, method: str, network: Network) -> Prepared:
-        settings, training = self.settings.condense, self.study.tensors("train")
-        iterations = condensing_iterations(self.settings, self.study.data.classes)
-        every = settings.network_every if method == "gradient_matching" else 1
-        rate = getattr(settings, f"learning_rate_{method}")
-        images, labels = self.drawn(0)
-        clock = Clock()
+    depends_on = {"sees": entry.table, "pretrain": compare.pretrain.as_json()}
+    return Prepared(depends_on, ready, about, compare.grid)
 
-        @functools.cache
-        def made(factor: float) -> Tensor:
-            given = (
-                training,
-                (images, labels),
-                settings,
-                iterations,
-                factor * rate,
-                every,
-                (self.seed, method),
-            )
-            with clock:
-                return condense(
-                    CONDENSED[method], network, *given, self.study.progress, LABELS[method]
-                )
 
-        def ready(factor: float, k: int) -> Ready:
-            return Ready(made(factor), labels, self.fresh(network, k))
+def pretrained(study: Study, entry: Entry, factor: float, k: int) -> tuple[Tensor, dict]:
+    """Return a network's parameters after self-supervised pretraining, cached.
 
-        processed = iterations * settings.real_images_per_class * self.study.data.classes
-        return Prepared(ready, has_grid=True, images_processed=processed, clock=clock)
+    Args:
+        study: whose data, settings and cached results are used.
+        entry: the table, the method and the network. Inside the hospital all training images are
+            seen, and one pretraining serves every evaluation seed.
+        factor: of the learning rate of `compare.pretrain`.
+        k: the evaluation seed, whose random real images are seen in other tables; 0 inside.
 
-    # ---- self-supervision ------------------------------------------------------------------------
+    Returns:
+        The parameters (P,), and {losses, spread, collapsed, seconds}.
+    """
+    profile, method, inside = study.profile, entry.method, entry.table == "inside"
+    compare, steps = profile.compare, pretraining_steps(profile.compare, entry.table)
+    changes = {"learning_rate": factor * compare.pretrain.learning_rate}
+    settings = compare.pretrain.model_copy(update=changes)
+    seed = (profile.evaluate.seed, method, entry.network, *(() if inside else (k,)))
+    sees = {} if inside else {"images_per_class": profile.distill.images_per_class}
 
-    def _self_supervised(self, entry: Entry, network: Network) -> Prepared:
-        found: dict[tuple[float, str], dict] = {}
-        clock = Clock()
+    def compute() -> tuple[dict[str, Tensor], dict]:
+        images, spent = (study.tensors("train") if inside else drawn(study, k))[0], []
+        what = f"{LABELS[method]}, {entry.network}: pretraining"
+        given = network_of(study, entry.network), SELF_SUPERVISED[method], images, settings
+        with timed(spent):
+            learned = pretrain(*given, steps, seed, study.progress, what)
+        about = {"losses": learned.losses, "spread": learned.spread}
+        about |= {"collapsed": learned.collapsed, "seconds": round(sum(spent), 2)}
+        return {"theta": learned.theta}, about
 
-        def ready(factor: float, k: int) -> Ready:
-            theta, told = self.pretrained(entry, factor, k)
-            if (factor, told["file"]) not in found:
-                clock.seconds += told["seconds"]
-            found[factor, told["file"]] = told
-            return Ready(
-                *self.drawn(k), transplanted(network, theta, network, self.fresh(network, k))
-            )
+    depends_on = {"method": method, "network_name": entry.network, "seed": list(seed)}
+    depends_on |= {"settings": settings.as_json(), "steps": steps, **sees}
+    depends_on |= {"architectures": compare.architectures.as_json()}
+    tensors, about = study.store.tensors("pretrain", compute, **depends_on)
+    return tensors["theta"].to(study.device), about
 
-        def about(factor: float) -> dict:
-            chosen = [told for (at, _), told in found.items() if at == factor]
-            spreads = {
-                when: float(np.mean([told["spread"][when] for told in chosen]))
-                for when in ("start", "end")
-            }
-            return {
-                "spread_of_outputs": spreads,
-                "collapsed": any(told["collapsed"] for told in chosen),
-            }
 
-        return Prepared(
-            ready,
-            has_grid=True,
-            images_processed=self.budget(entry.table),
-            clock=clock,
-            about=about,
-        )
+def _from_imagenet(study: Study, entry: Entry) -> Prepared:
+    """The weights are in the network's module; its last layer is fresh."""
+    weights = imagenet_weights(study.profile.compare.imagenet_weights)
 
-    def pretrained(self, entry: Entry, factor: float, k: int) -> tuple[Tensor, dict]:
-        """Theta (P,) of a network that self-supervision trained, and {losses, spread, collapsed,
-        seconds, file}.
+    def ready(network: Network, factor: None, k: int) -> Ready:
+        theta = flat(network.module).to(study.device)
+        start = transplanted(network, theta, network, fresh(study, network, k))
+        return Ready(*drawn(study, k), start)
 
-        Inside the hospital one pretraining serves every evaluation seed; on released images each
-        seed has its own images.
-        """
-        settings = self.settings.pretrain.model_copy(
-            update={"learning_rate": factor * self.settings.pretrain.learning_rate}
-        )
-        inside = entry.table == "inside"
-        steps = pretraining_steps(self.settings, entry.table)
-        seed = (self.seed, entry.method, entry.network, *(() if inside else (k,)))
-        sees = {} if inside else {"images_per_class": self.profile.distill.images_per_class}
-        depends_on = {
-            "method": entry.method,
-            "network_name": entry.network,
-            "architectures": self.settings.architectures.as_json(),
-            "settings": settings.as_json(),
-            "steps": steps,
-            "seed": list(seed),
-            **sees,
-        }
+    return Prepared({"weights": file_digest(weights)}, ready)
 
-        def compute() -> tuple[dict[str, Tensor], dict]:
-            images = self.study.tensors("train")[0] if inside else self.drawn(k)[0]
-            what = f"{LABELS[entry.method]}, {entry.network}: pretraining"
-            given = self.network(entry.network), SELF_SUPERVISED[entry.method], images, settings
-            began = time.monotonic()
-            learned = pretrain(*given, steps, seed, self.study.progress, what)
-            about = {"losses": learned.losses, "spread": learned.spread}
-            about |= {"collapsed": learned.collapsed}
-            return {"theta": learned.theta}, about | {"seconds": round(time.monotonic() - began, 2)}
 
-        tensors, about = self.study.store.tensors("pretrain", compute, **depends_on)
-        file = str(self.study.store.path("pretrain", **depends_on))
-        return tensors["theta"].to(self.study.device), about | {"file": file}
+def _from_site(study: Study, entry: Entry) -> Prepared:
+    indices, labels, name = source_site(study.data)
 
-    # ---- transfer --------------------------------------------------------------------------------
+    def source() -> tuple[Tensor, Tensor, str]:
+        images = study.tensors("train")[0][torch.from_numpy(indices).to(study.device)]
+        classes = torch.from_numpy(np.asarray(labels, np.int64)).to(study.device)
+        return images, classes, f"labelled training images of {name}"
 
-    def _transfer(self, method: str, network: Network) -> Prepared:
-        if method == "transfer_imagenet":
-            return self._from_imagenet(network)
-        images, labels, source = self._source(method)
-        classes = int(labels.max()) + 1
-        elsewhere = architecture(
-            "convnet",
-            self.profile.network,
-            self.settings.architectures,
-            images.shape[1],
-            classes,
-            images.shape[2],
-        )
-        elsewhere.module.to(self.study.device)
-        start = initial_parameters(elsewhere, self.seed, method).to(images)
-        good, clock = self.profile.references.good_recipe, Clock()
+    return _transferred(study, entry, source)
 
-        @functools.cache
-        def learned(factor: float) -> Tensor:
-            recipe = recipe_of_budget(
-                good, factor * good.learning_rate, len(images), self.budget("inside")
-            )
-            with clock:
-                return train(elsewhere, start, images, labels, recipe, (self.seed, method))
 
-        def ready(factor: float, k: int) -> Ready:
-            return Ready(
-                *self.drawn(k),
-                transplanted(elsewhere, learned(factor), network, self.fresh(network, k)),
-            )
+def _from_phantom(study: Study, entry: Entry) -> Prepared:
+    data, images = study.data, study.profile.compare.phantom_images
+    if data.is_phantom:
+        raise NotApplicable(entry.method, "the data is the phantom itself")
+    smallest, largest = PHANTOM_PX
+    if not smallest <= data.image_size_px <= largest:
+        reason = f"the phantom has {smallest} to {largest} px, not {data.image_size_px}"
+        raise NotApplicable(entry.method, reason)
+    size = {"image_size_px": data.image_size_px, "channels": data.channels, "images": images}
 
-        about = lambda factor: {"source": source}
-        return Prepared(
-            ready, has_grid=True, images_processed=self.budget("inside"), clock=clock, about=about
-        )
+    def source() -> tuple[Tensor, Tensor, str]:
+        phantom = load_data("phantom", DataSettings(**size), study.out / "cache")
+        return *labelled(phantom, phantom.train, study.device), "images of the phantom"
 
-    def _source(self, method: str) -> tuple[Tensor, Tensor, str]:
-        """Labelled images from elsewhere, on the device, and what they are."""
-        study = self.study
-        if method == "transfer_site":
-            indices, labels, name = source_site(study.data)
-            images = study.tensors("train")[0][torch.from_numpy(indices).to(study.device)]
-            source = f"{len(labels)} labelled training images of {name}"
-        else:
-            require_available(method, self.settings, study.data)
-            asked = DataSettings(
-                image_size_px=study.data.image_size_px,
-                channels=study.data.channels,
-                images=self.settings.phantom_images,
-            )
-            phantom = load_data("phantom", asked, study.out / "cache")
-            images, labels = (
-                torch.from_numpy(phantom.standardised(phantom.train.images)).to(study.device),
-                phantom.train.labels,
-            )
-            source = f"{len(labels)} images of the phantom"
-        return images, torch.from_numpy(np.asarray(labels, np.int64)).to(study.device), source
+    return _transferred(study, entry, source, phantom_images=images)
 
-    def _from_imagenet(self, network: Network) -> Prepared:
-        """The weights are in the module; its last layer is fresh."""
-        theta = torch.cat(
-            [parameter.detach().flatten() for parameter in network.module.parameters()]
-        ).to(self.study.device)
 
-        def ready(factor: None, k: int) -> Ready:
-            return Ready(
-                *self.drawn(k), transplanted(network, theta, network, self.fresh(network, k))
-            )
+def _transferred(
+    study: Study, entry: Entry, source: Callable[[], tuple[Tensor, Tensor, str]], **depends_on: Any
+) -> Prepared:
+    """Features of a ConvNet that was trained with the labels of the source."""
+    compare, good, spent = study.profile.compare, study.profile.references.good_recipe, []
+    budget, seed = image_budget(compare, "inside"), (study.profile.evaluate.seed, entry.method)
+    loaded = functools.cache(source)
 
-        return Prepared(ready)
+    @functools.cache
+    def learned(factor: float) -> tuple[Network, Tensor]:
+        images, labels, _ = loaded()
+        shape = images.shape[1], int(labels.max()) + 1, images.shape[2]
+        network = network_named("convnet", study.profile, shape, study.device)
+        recipe = recipe_of_budget(good, factor * good.learning_rate, len(images), budget)
+        start = initial_parameters(network, *seed).to(images)
+        with timed(spent):
+            return network, train(network, start, images, labels, recipe, seed)
+
+    def ready(network: Network, factor: float, k: int) -> Ready:
+        start = transplanted(*learned(factor), network, fresh(study, network, k))
+        return Ready(*drawn(study, k), start)
+
+    def about(factor: float) -> dict:
+        images, _, name = loaded()
+        return cost(sum(spent), budget, source=f"{len(images)} {name}")
+
+    depends_on |= {"budget": budget, "good": good.as_json()}
+    return Prepared(depends_on, ready, about, compare.grid)
+
+
+CONTENDERS: dict[str, Callable[[Study, Entry], Prepared]] = {
+    "distilled": _distilled,
+    "random_real": functools.partial(_random, draw="balanced"),
+    "random_natural": functools.partial(_random, draw="natural"),
+    **dict.fromkeys(("herding", "k_means"), _coreset),
+    **dict.fromkeys(CONDENSED, _condensed),
+    **dict.fromkeys(SELF_SUPERVISED, _self_supervised),
+    "transfer_imagenet": _from_imagenet,
+    "transfer_site": _from_site,
+    "transfer_phantom": _from_phantom,
+}

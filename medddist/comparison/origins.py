@@ -1,63 +1,74 @@
-"""How far recognising a class is recognising where an image comes from.
+"""Measure how far recognising a class is recognising where an image comes from.
 
-In the radiographs class follows source. What a network learned cannot be told from what it was
-given, but three things
-can be measured: how one class fares by origin; how well origins are told apart within a class,
-    where no disease can help; and, on the phantom, what becomes of networks trained where class
-    follows site and tested where it does not.
+In the radiographs the class is confounded with the source. Three things can be measured. First, the
+sensitivity to one class by origin. Second, how well origins are recognised within a class, where no
+disease can help. Third, on the phantom, the scores of networks that were trained where the class is
+confounded with the site, and tested where it is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
 from sklearn.metrics import balanced_accuracy_score
+from torch import Tensor
 
-from medddist.comparison.contenders import LABELS, Entry
-from medddist.comparison.tables import Comparison
-from medddist.data import load_data
-from medddist.data.parts import Data, Part
+from medddist.comparison.shared import LABELS, Entry, labelled
+from medddist.comparison.tables import measured
+from medddist.data import Data, Part, load_data
 from medddist.measure import metrics
-from medddist.measure.probes import LabelledRows, linear_probe, said_by
+from medddist.measure.probes import linear_probe, said_by
 from medddist.method.evaluate import probabilities, trained_networks
+from medddist.study.study import Study
 
 FEWEST = 10  # test images of an origin in a class, for a figure of its own
 THUMBNAIL_PX = 16
 METHODS = ("distilled", "random_real", "full_good")
 
 
-def sensitivity_by_origin(
-    study_data: Data, probabilities: np.ndarray, resamples: int, sets: np.ndarray | None = None
-) -> list[dict]:
-    """Of each class with several origins in the test part, the share recognised by origin: {class,
-    origin, images, sensitivity}.
+def of_origins(study: Study) -> dict:
+    """Measure it all: {by_origin: {label: rows}, probes, class_from_origin, confounding}."""
+    data, resamples, by_origin = study.data, study.profile.resamples, {}
+    for method in METHODS:
+        result = measured(study, Entry("inside", method))
+        given = data, result.probabilities, resamples, result.sets
+        by_origin[LABELS[method]] = sensitivity_by_origin(*given)
+    probes = [origin_probe(data, label, resamples) for label in (None, *range(data.classes))]
+    return {
+        "by_origin": by_origin,
+        "probes": [probe for probe in probes if probe],
+        "class_from_origin": class_from_origin(data),
+        "confounding": confounding(study) if data.is_phantom else [],
+    }
 
-    probabilities: (R, N, K); sets: as `metrics.score` takes them. Origins with fewer than ten
-        images of a class are left out; [] where origins are unknown.
+
+def sensitivity_by_origin(
+    data: Data, answers: np.ndarray, resamples: int, sets: np.ndarray | None = None
+) -> list[dict]:
+    """Score the sensitivity to each class that has several origins in the test part, by origin.
+
+    Args:
+        data: the test part and the names.
+        answers: (R, N, K) class probabilities of R networks on the test part.
+        resamples: of the bootstrap.
+        sets: (R,) the training set of each network, as `metrics.score` takes it.
+
+    Returns:
+        Rows {class, origin, images, sensitivity}. Origins with fewer than ten images of a class are
+        left out; none are left where origins are unknown.
     """
-    test, found = study_data.test, []
-    for k, name in enumerate(study_data.class_names):
+    test, rows = data.test, []
+    for k, name in enumerate(data.class_names):
         for origin in _origins_of(test, k):
             at = np.flatnonzero((test.labels == k) & (test.origins == origin))
             if len(np.unique(test.groups[at])) > 1:
-                given = (
-                    probabilities[:, at],
-                    test.labels[at],
-                    test.groups[at],
-                    study_data.class_names,
-                )
-                scores = metrics.score(*given, resamples=resamples, sets=sets)
-                found.append(
-                    {
-                        "class": name,
-                        "origin": study_data.origin_names[origin],
-                        "images": len(at),
-                        "sensitivity": scores["accuracy"],
-                    }
-                )
-    return found
+                given = answers[:, at], test.labels[at], test.groups[at], data.class_names
+                share = metrics.score(*given, resamples=resamples, sets=sets)["accuracy"]
+                row = {"class": name, "origin": data.origin_names[origin]}
+                rows.append(row | {"images": len(at), "sensitivity": share})
+    return rows
 
 
 def _origins_of(part: Part, label: int) -> list[int]:
@@ -70,58 +81,51 @@ def _origins_of(part: Part, label: int) -> list[int]:
 
 
 def origin_probe(data: Data, label: int | None, resamples: int) -> dict | None:
-    """How well a linear probe on 16 px thumbnails tells origins apart within class `label`, or over
-    all images (None).
+    """Score a linear probe on 16 px thumbnails that tells origins apart.
 
-    {class, origins, balanced_accuracy, chance}; None where there are not two origins with enough
-    images in every part.
+    Args:
+        data: the probe is trained, tuned and tested on its three parts.
+        label: the class within which origins are told apart; None for all images.
+        resamples: of the bootstrap.
+
+    Returns:
+        {class, origins, balanced_accuracy, chance}; None where there are not two origins with two
+        images or more in every part.
     """
-    chosen = {name: _of_class(part, label) for name, part in data.parts().items()}
-    known = [
-        {int(o) for o in np.unique(part.origins[at]) if np.sum(part.origins[at] == o) >= 2}
-        for part, at in chosen.values()
-        if len(at)
-    ]
-    origins = sorted(set.intersection(*known)) if len(known) == 3 else []
+    parts = list(data.parts().values())
+    if any(part.origins is None for part in parts):
+        return None
+    wanted = [(p.origins >= 0) & ((p.labels == label) | (label is None)) for p in parts]
+    shape = {"minlength": len(data.origin_names)}
+    counts = [np.bincount(p.origins[chosen], **shape) for p, chosen in zip(parts, wanted)]
+    origins = np.flatnonzero(np.min(counts, axis=0) >= 2)
     if len(origins) < 2:
         return None
-    train, validation, test = (
-        _thumbnails(part, at[np.isin(part.origins[at], origins)], origins)
-        for part, at in chosen.values()
-    )
+    at = [np.flatnonzero(w & np.isin(p.origins, origins)) for p, w in zip(parts, wanted)]
+    train, validation, test = (_thumbnails(p, i, origins) for p, i in zip(parts, at))
     probe, *_ = linear_probe(train, validation)
-    part, at = chosen["test"]
-    groups = part.groups[at[np.isin(part.origins[at], origins)]]
+    answers, groups = said_by(probe, test[0], len(origins))[None], parts[2].groups[at[2]]
     names = [data.origin_names[origin] for origin in origins]
-    scores = metrics.score(
-        said_by(probe, test[0], len(origins))[None], test[1], groups, names, resamples=resamples
-    )
-    what = "all classes" if label is None else data.class_names[label]
+    scores = metrics.score(answers, test[1], groups, names, resamples=resamples)
     return {
-        "class": what,
+        "class": "all classes" if label is None else data.class_names[label],
         "origins": names,
         "balanced_accuracy": scores["balanced_accuracy"],
         "chance": 1 / len(origins),
     }
 
 
-def _of_class(part: Part, label: int | None) -> tuple[Part, np.ndarray]:
-    if part.origins is None:
-        return part, np.array([], int)
-    wanted = part.origins >= 0
-    return part, np.flatnonzero(wanted if label is None else wanted & (part.labels == label))
-
-
-def _thumbnails(part: Part, at: np.ndarray, origins: list[int]) -> LabelledRows:
-    """Pixels of the images at these places, averaged to 16 px, and their origins numbered from 0."""
+def _thumbnails(part: Part, at: np.ndarray, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images at these places, averaged to 16 px, and their origins numbered from 0."""
     images = torch.from_numpy(np.asarray(part.images[at], np.float32))
     small = torch.nn.functional.adaptive_avg_pool2d(images, THUMBNAIL_PX)
     return small.flatten(1).numpy(), np.searchsorted(origins, part.origins[at])
 
 
 def class_from_origin(data: Data) -> float | None:
-    """Balanced accuracy on test of knowing an image's origin alone: the class that is commonest
-    there, classes weighted equally.
+    """Score knowing an image's origin alone: balanced accuracy on test; None where it is unknown.
+
+    The answer is the class that is most frequent there, classes weighted equally.
     """
     train, test = data.train, data.test
     if train.origins is None or test.origins is None:
@@ -133,108 +137,66 @@ def class_from_origin(data: Data) -> float | None:
     return float(balanced_accuracy_score(test.labels, shares.argmax(1)[test.origins]))
 
 
-def confounding(comparison: Comparison) -> list[dict]:
-    """On the phantom: networks trained on all images where sites are balanced over classes or
-    confounded with them, tested on both.
+def confounding(study: Study) -> list[dict]:
+    """Train on the phantom with sites balanced over classes or confounded with them; test on both.
 
-    {trained_on, tested_on, balanced_accuracy, accuracy, class_from_site_alone, lost}; patients,
-    anatomy and lesions of the two versions are the same, so that `lost`, their own version's score
-    minus the other's, is what the sites alone do to the same networks.
+    Patients, anatomy and lesions of the two versions are the same. So `lost`, the score on the
+    networks' own version minus that on the other, is the effect of the sites alone.
+
+    Returns:
+        Rows {trained_on, tested_on, balanced_accuracy, accuracy, class_from_site_alone, lost}.
     """
-    study, settings = comparison.study, comparison.profile.data
+    profile, references = study.profile, study.profile.references
     versions = {
-        sites: load_data("phantom", settings, study.out / "cache", sites=sites)
+        sites: load_data("phantom", profile.data, study.out / "cache", sites=sites)
         for sites in ("balanced", "confounded")
     }
     depends_on = {
         "confounding": [data.fingerprint for data in versions.values()],
-        "seed": comparison.seed,
-        "recipe": comparison.profile.references.good_recipe.as_json(),
-        "networks": comparison.profile.references.full_networks,
+        "seed": profile.evaluate.seed,
+        "recipe": references.good_recipe.as_json(),
+        "networks": references.full_networks,
     }
-    compute = lambda: (_trained_where_confounded(comparison, versions), {})
+    compute = lambda: (_trained_where_confounded(study, versions), {})
     tensors, _ = study.store.tensors("compare", compute, **depends_on)
-    said = {name: answers.numpy() for name, answers in tensors.items()}
-    return [_of_version(comparison, versions, said, a, b) for a in versions for b in versions]
+    answers = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return [_version_row(study, versions, answers, *pair) for pair in product(versions, versions)]
 
 
-def _trained_where_confounded(
-    comparison: Comparison, versions: dict[str, Data]
-) -> dict[str, torch.Tensor]:
+def _trained_where_confounded(study: Study, versions: dict[str, Data]) -> dict[str, Tensor]:
     """{"trained on/tested on": (R, N, K)}."""
-    study, references, said = comparison.study, comparison.profile.references, {}
-    tensor: Callable = lambda data, part: torch.from_numpy(data.standardised(part.images)).to(
-        study.device
-    )
+    references, seed = study.profile.references, (study.profile.evaluate.seed, "confounding")
+    answers, network = {}, study.network()
     for trained_on, data in versions.items():
-        labels = torch.from_numpy(np.asarray(data.train.labels, np.int64)).to(study.device)
-        given = (
-            study.network(),
-            tensor(data, data.train),
-            labels,
-            references.good_recipe,
-            references.full_networks,
-        )
-        trained = trained_networks(
-            *given,
-            (comparison.seed, "confounding"),
-            study.progress,
-            f"training where sites are {trained_on}",
-        )
+        given = network, *labelled(data, data.train, study.device), references.good_recipe
+        what = f"training where sites are {trained_on}"
+        trained = trained_networks(*given, references.full_networks, seed, study.progress, what)
         for tested_on, other in versions.items():
-            found = probabilities(study.network(), trained, tensor(data, other.test))
-            said[f"{trained_on}/{tested_on}"] = torch.from_numpy(found)
-    return said
+            images, _ = labelled(data, other.test, study.device)  # as its training images are
+            predicted = probabilities(network, trained, images)
+            answers[f"{trained_on}/{tested_on}"] = torch.from_numpy(predicted)
+    return answers
 
 
-def _of_version(
-    comparison: Comparison,
+def _version_row(
+    study: Study,
     versions: dict[str, Data],
-    said: dict[str, np.ndarray],
+    answers: dict[str, np.ndarray],
     trained_on: str,
     tested_on: str,
 ) -> dict:
-    data, resamples = versions[tested_on], comparison.profile.resamples
-    test, ours = data.test, said[f"{trained_on}/{tested_on}"]
-    scores = metrics.score(ours, test.labels, test.groups, data.class_names, resamples=resamples)
-    row = {
-        "trained_on": trained_on,
-        "tested_on": tested_on,
-        "class_from_site_alone": class_from_origin(data),
-    }
+    data, own = versions[tested_on], versions[trained_on].test
+    test, ours = data.test, answers[f"{trained_on}/{tested_on}"]
+    truth, resamples = (test.labels, test.groups), study.profile.resamples
+    scores = metrics.score(ours, *truth, data.class_names, resamples=resamples)
+    row = {"trained_on": trained_on, "tested_on": tested_on}
+    row |= {"class_from_site_alone": class_from_origin(data)}
     row |= {metric: scores[metric] for metric in ("accuracy", "balanced_accuracy")}
-    own = versions[trained_on].test
-    if (
-        tested_on != trained_on
-        and np.array_equal(own.labels, test.labels)
-        and np.array_equal(own.groups, test.groups)
-    ):
-        lost = metrics.paired_difference(
-            said[f"{trained_on}/{trained_on}"],
-            ours,
-            test.labels,
-            test.groups,
-            resamples=comparison.settings.resamples,
-        )
-        row["lost"] = {"balanced_accuracy": lost}
+    same = all(map(np.array_equal, truth, (own.labels, own.groups)))
+    if tested_on != trained_on and same:
+        pair = answers[f"{trained_on}/{trained_on}"], ours
+        resamples = study.profile.compare.resamples
+        row["lost"] = {
+            "balanced_accuracy": metrics.paired_difference(*pair, *truth, resamples=resamples)
+        }
     return row
-
-
-def of_origins(comparison: Comparison) -> dict:
-    """All of the above: {by_origin: {method: rows}, probes, class_from_origin, confounding}."""
-    study, resamples = comparison.study, comparison.profile.resamples
-    measured = {method: comparison.measured(Entry("inside", method)) for method in METHODS}
-    probes = [
-        origin_probe(study.data, label, resamples) for label in (None, *range(study.data.classes))
-    ]
-    return {
-        "by_origin": {
-            LABELS[method]: sensitivity_by_origin(
-                study.data, one.probabilities, resamples, one.sets
-            )
-            for method, one in measured.items()
-        },
-        "probes": [probe for probe in probes if probe],
-        "class_from_origin": class_from_origin(study.data),
-        "confounding": confounding(comparison) if study.data.is_phantom else [],
-    }

@@ -1,158 +1,121 @@
-"""Linear probes: what a logistic regression reads from frozen features, self-supervised ones
-against random ones.
-"""
+"""Compare self-supervised features with random ones: linear probes on frozen networks."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medddist.baselines.distribution_matching import features
-from medddist.comparison.contenders import LABELS, SELF_SUPERVISED, Entry
-from medddist.comparison.tables import Comparison
+from medddist.baselines.distribution_matching import all_features
+from medddist.comparison.contenders import SELF_SUPERVISED, pretrained
+from medddist.comparison.shared import LABELS, Entry, fresh, network_of
+from medddist.comparison.tables import entries
 from medddist.measure import metrics
-from medddist.measure.probes import LabelledRows, linear_probe, said_by
+from medddist.measure.probes import linear_probe, said_by
 from medddist.method.networks import Network
 from medddist.study.study import Study
 from medddist.study.workers import ahead
 
 
-def probe_rows(comparison: Comparison, workers: int = 1) -> list[dict]:
-    """A row a network for random features, and one for each method that learned that network's
-    without labels.
+def probe_rows(study: Study, workers: int = 1) -> list[dict]:
+    """Probe random features of each network, and those that each method learned without labels.
 
-    All training images are seen without labels by the methods, and with labels by the probe.
-    `lead_over_random` is paired on test groups, random features vary over the evaluation seeds'
-    initial weights, and p is corrected over all rows by Holm. Several workers probe as many rows at
-    once; see `parallel.ahead`.
+    The methods see all training images without labels, the probe sees them with labels.
+
+    Args:
+        study: whose data, profile and cached results are used.
+        workers: rows that are probed at once; see `workers.ahead`.
+
+    Returns:
+        A row per network and method: scores, and `lead_over_random`, paired on test groups and
+        corrected over all rows by Holm. Random features vary with the evaluation seeds' initial
+        parameters.
     """
-    inside = [
-        entry
-        for entry in comparison.entries()
+    learned = [
+        (entry.network, entry.method)
+        for entry in entries(study.profile.compare)
         if entry.table == "inside" and entry.method in SELF_SUPERVISED
     ]
-    networks = list(dict.fromkeys(entry.network for entry in inside))
-    entries = [
-        entry
-        for n in networks
-        for entry in [Entry("probe", "random", n), *(e for e in inside if e.network == n)]
-    ]
-    missing = [entry for entry in entries if not _path(comparison, entry).exists()]
-    ahead(comparison.study, _probed_in_a_worker, missing, workers, "probing, several at once")
-    rows, said = [], {}
-    for done, entry in enumerate(entries):
-        comparison.study.progress(f"probing {entry.method}, {entry.network}", done, len(entries))
-        said[entry], about = probed(comparison, entry)
-        label = LABELS.get(entry.method, "random features")
-        row = {
-            "table": "probe",
-            "method": entry.method,
-            "label": label,
-            "network": entry.network,
-            "status": "measured",
-            "reason": "",
-        }
-        rows.append(row | comparison.study.score(said[entry]) | about)
-    _add_leads(comparison, dict(zip(entries, rows)), said)
-    return rows
+    rows, answers = {}, {}
+    for network in dict.fromkeys(network for network, _ in learned):
+        own = [method for name, method in learned if name == network]
+        rows |= {Entry("probe", method, network): {} for method in ("random", *own)}
+    missing = [e for e in rows if not study.store.path("compare", **_depends_on(study, e)).exists()]
+    ahead(study, probed, missing, workers, "probing, several at once")
+    for done, (entry, row) in enumerate(rows.items()):
+        study.progress(f"probing {entry.method}, {entry.network}", done, len(rows))
+        answers[entry], about = probed(study, entry)
+        row |= dataclasses.asdict(entry) | {"label": LABELS[entry.method], "status": "measured"}
+        row |= {"reason": ""} | study.score(answers[entry]) | about
+    _add_leads(study, rows, answers)
+    return list(rows.values())
 
 
-def _add_leads(
-    comparison: Comparison, rows: dict[Entry, dict], said: dict[Entry, np.ndarray]
-) -> None:
-    test, resamples = comparison.study.data.test, comparison.settings.resamples
-    learned = [entry for entry in rows if entry.method != "random"]
-    leads = [
-        metrics.paired_difference(
-            said[entry],
-            said[Entry("probe", "random", entry.network)],
-            test.labels,
-            test.groups,
-            resamples=resamples,
-        )
-        for entry in learned
-    ]
-    for entry, lead, p in zip(
-        learned, leads, metrics.holm([lead["p_two_sided"] for lead in leads])
-    ):
+def _add_leads(study: Study, rows: dict[Entry, dict], answers: dict[Entry, np.ndarray]) -> None:
+    test, resamples, leads = study.data.test, study.profile.compare.resamples, {}
+    for entry in rows:
+        if entry.method != "random":
+            random = answers[dataclasses.replace(entry, method="random")]
+            given = answers[entry], random, test.labels, test.groups
+            leads[entry] = metrics.paired_difference(*given, resamples=resamples)
+    corrected = metrics.holm([lead["p_two_sided"] for lead in leads.values()])
+    for (entry, lead), p in zip(leads.items(), corrected):
         rows[entry]["lead_over_random"] = {"balanced_accuracy": lead | {"p_holm": p}}
 
 
-def probed(comparison: Comparison, entry: Entry) -> tuple[np.ndarray, dict]:
-    """((R, N, K) of probes on the test part, {chosen, ...}) of one row; the pretraining's factor is
-    chosen on validation too.
+def probed(study: Study, entry: Entry) -> tuple[np.ndarray, dict]:
+    """Return the probes' answers on the test part (R, N, K) and what was chosen, cached.
+
+    The factor of the pretraining's learning rate is chosen on validation, as the penalty is.
     """
-
-    def compute() -> tuple[dict[str, Tensor], dict]:
-        answers, about = _probe(comparison, entry)
-        return {"probabilities": torch.from_numpy(answers)}, about
-
-    depends_on = _depends_on(comparison, entry)
-    tensors, about = comparison.study.store.tensors("compare", compute, **depends_on)
+    tensors, about = study.store.tensors(
+        "compare", lambda: _probe(study, entry), **_depends_on(study, entry)
+    )
     return tensors["probabilities"].numpy(), about
 
 
-def _probed_in_a_worker(study: Study, entry: Entry) -> None:
-    probed(Comparison(study), entry)
-
-
-def _path(comparison: Comparison, entry: Entry) -> Path:
-    return comparison.study.store.path("compare", **_depends_on(comparison, entry))
-
-
-def _depends_on(comparison: Comparison, entry: Entry) -> dict:
-    settings = comparison.settings
+def _depends_on(study: Study, entry: Entry) -> dict[str, Any]:
+    settings = study.profile.compare
     return {
         "probe": entry.method,
         "network_name": entry.network,
         "architectures": settings.architectures.as_json(),
         "evaluation_seeds": settings.evaluation_seeds,
         "grid": list(settings.grid),
-        "seed": comparison.seed,
+        "seed": study.profile.evaluate.seed,
         "pretrain": settings.pretrain.as_json() if entry.method in SELF_SUPERVISED else None,
     }
 
 
-def _probe(comparison: Comparison, entry: Entry) -> tuple[np.ndarray, dict]:
-    classes, network = comparison.study.data.classes, comparison.network(entry.network)
-    found = []
-    for told, theta in _thetas(comparison, entry, network):
+def _probe(study: Study, entry: Entry) -> tuple[dict[str, Tensor], dict]:
+    network, answers, tried = network_of(study, entry.network), [], []
+    for about, theta in _thetas(study, entry, network):
         train, validation, test = (
-            _features(comparison, network, theta, part) for part in ("train", "validation", "test")
+            (all_features(network, theta, images), labels.cpu().numpy())
+            for images, labels in map(study.tensors, ("train", "validation", "test"))
         )
         probe, strength, score = linear_probe(train, validation)
-        found.append(
-            (said_by(probe, test[0], classes), told | {"C": strength, "on_validation": score})
-        )
-    if entry.method == "random":  # every one counts: chance is what it stands for
-        return np.stack([said for said, _ in found]), {"chosen": [told for _, told in found]}
-    best = max(found, key=lambda one: one[1]["on_validation"])
-    return best[0][None], {"chosen": best[1], "tried_on_validation": [told for _, told in found]}
+        answers.append(said_by(probe, test[0], study.data.classes))
+        tried.append(about | {"C": strength, "on_validation": score})
+    if entry.method == "random":  # each counts, since chance varies
+        return {"probabilities": torch.from_numpy(np.stack(answers))}, {"chosen": tried}
+    best = max(range(len(tried)), key=lambda number: tried[number]["on_validation"])
+    about = {"chosen": tried[best], "tried_on_validation": tried}
+    return {"probabilities": torch.from_numpy(answers[best][None])}, about
 
 
-def _thetas(
-    comparison: Comparison, entry: Entry, network: Network
-) -> Iterator[tuple[dict, Tensor]]:
+def _thetas(study: Study, entry: Entry, network: Network) -> Iterator[tuple[dict, Tensor]]:
+    """Parameters (P,) to probe, and what they are: random by seed, or pretrained by factor."""
     if entry.method == "random":
-        yield from (
-            ({"seed": k}, comparison.fresh(network, k))
-            for k in range(comparison.settings.evaluation_seeds)
-        )
+        for k in range(study.profile.compare.evaluation_seeds):
+            yield {"seed": k}, fresh(study, network, k)
         return
-    for factor in comparison.settings.grid:
-        theta, told = comparison.pretrained(Entry("inside", entry.method, entry.network), factor, 0)
-        yield (
-            {"factor": factor, "spread_of_outputs": told["spread"], "collapsed": told["collapsed"]},
-            theta,
-        )
-
-
-@torch.no_grad()
-def _features(comparison: Comparison, network: Network, theta: Tensor, part: str) -> LabelledRows:
-    images, labels = comparison.study.tensors(part)
-    seen = torch.cat([features(network, theta, batch) for batch in images.split(512)])
-    return seen.cpu().numpy(), labels.cpu().numpy()
+    inside = dataclasses.replace(entry, table="inside")
+    for factor in study.profile.compare.grid:
+        theta, about = pretrained(study, inside, factor, 0)
+        watched = {"spread_of_outputs": about["spread"], "collapsed": about["collapsed"]}
+        yield {"factor": factor, **watched}, theta

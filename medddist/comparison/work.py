@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from medddist.baselines.transfer import recipe_of_budget
-from medddist.comparison.contenders import (
-    CONDENSED,
-    SELF_SUPERVISED,
+from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED
+from medddist.comparison.shared import (
     Entry,
+    compare_recipe,
     condensing_iterations,
     image_budget,
     pretraining_steps,
 )
-from medddist.comparison.tables import OF_THE_STUDY, compare_recipe
+from medddist.comparison.tables import OF_THE_STUDY
 from medddist.study.profile import Profile
 from medddist.study.work import Shape, Unit, Work, method_work, networks_work
 

@@ -16,8 +16,8 @@ from medddist.base.seeds import generator
 from medddist.baselines.architectures import (
     ARCHITECTURES,
     ArchitectureSettings,
-    ResNet18,
     architecture,
+    resnet18,
     sine_positions,
 )
 from medddist.baselines.vision import import_torchvision
@@ -101,7 +101,7 @@ def test_resnet18_is_torchvisions_with_other_norms_and_stem():
         weights=None, num_classes=4, norm_layer=lambda c: nn.GroupNorm(8, c)
     )
     theirs.conv1 = nn.Conv2d(1, 64, 3, stride=2, padding=1, bias=False)
-    ours = ResNet18(64, 1, 4)
+    ours = resnet18(64, 1, 4)
     assert [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
     with torch.no_grad():
         for mine, its in zip(ours.parameters(), theirs.parameters()):

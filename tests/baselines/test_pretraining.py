@@ -139,15 +139,13 @@ def test_maes_loss_counts_removed_patches_alone_each_by_its_own_scale():
 # ---- patches and masks ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("channels, patch_px", [(1, 2), (1, 4), (3, 2), (3, 8)])
-def test_unpatchify_undoes_patchify(channels, patch_px):
-    images = normals(2, channels, 8, 8)
-    assert torch.equal(mae.unpatchify(mae.patchify(images, patch_px), patch_px, channels), images)
-
-
 def test_patches_are_row_by_row():
-    patches = mae.patchify(torch.arange(16.0).view(1, 1, 4, 4), 2)
-    assert patches[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    places = [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    assert mae.patchify(image, 2)[0].tolist() == places
+    coloured = mae.patchify(torch.cat([image, image + 100], 1), 2)
+    together = [[p + colour for p in patch for colour in (0, 100)] for patch in places]
+    assert coloured[0].tolist() == together, "a pixel's channels stay together"
 
 
 @pytest.mark.parametrize("ratio, removed", [(0.75, 12), (0.5, 8), (0.01, 1), (0.999, 15)])
@@ -168,10 +166,9 @@ def test_mae_sees_no_removed_patch():
     images = views()[0]
     tokens = method.encoder.tokens(images)
     kept, mask, _ = mae.random_masking(*tokens.shape[:2], 0.75, generator(0))
-    patches = mae.patchify(images, method.encoder.patch_px)
-    changed = mae.unpatchify(
-        torch.where(mask[:, :, None] == 1, patches + 9, patches), method.encoder.patch_px, 1
-    )
+    px = method.encoder.patch_px
+    removed = mask.view(-1, 1, images.shape[2] // px, images.shape[3] // px)
+    changed = images + 9 * removed.repeat_interleave(px, 2).repeat_interleave(px, 3)
     codes = [
         method.encoder.encoded(mae.rows(method.encoder.tokens(x), kept)) for x in (images, changed)
     ]

@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from medddist.base.errors import InputError
+from medddist.base.errors import InputError, NotApplicable
 from medddist.base.seeds import generator
 from medddist.baselines.transfer import (
     IMAGENET_FILE,
     ImageNetResNet18,
-    Unavailable,
     imagenet_network,
     imagenet_weights,
     recipe_of_budget,
@@ -58,7 +57,7 @@ def test_the_batch_has_no_say_and_its_statistics_stay(weights):
 
 def test_missing_weights_are_unavailable_and_say_where_they_were_looked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(Unavailable, match=f"{IMAGENET_FILE} is not in torchvision's cache"):
+    with pytest.raises(NotApplicable, match=f"{IMAGENET_FILE} is not in torchvision's cache"):
         imagenet_weights(None)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / IMAGENET_FILE).touch()
@@ -103,7 +102,7 @@ def test_the_source_is_the_largest_site_with_several_classes():
     "origins, told", [(None, "does not say which site"), ([0, 0, 1, 1], "one class alone")]
 )
 def test_without_such_a_site_it_is_unavailable(origins, told):
-    with pytest.raises(Unavailable, match=told):
+    with pytest.raises(NotApplicable, match=told):
         source_site(data_with(origins, [0, 0, 1, 1]))
 
 
