@@ -20,8 +20,9 @@ from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.baselines.condensing import condense
 from medddist.baselines.pretraining import pretrain
-from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED, Entry, network_named
-from medddist.comparison.tables import OF_THE_STUDY, Comparison
+from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED
+from medddist.comparison.shared import Entry, network_named
+from medddist.comparison.tables import OF_THE_STUDY, missing
 from medddist.comparison.work import row_work
 from medddist.method.distill import candidate_iterations
 from medddist.method.matching import Distilled, matching_gradient, segment
@@ -207,9 +208,8 @@ def missing_results(study: Study, step: str, with_full_data: bool = False) -> Se
     unscored = [method for method in METHODS if not study.is_scored(method)]
     if step == "evaluate":
         return unscored
-    comparison = Comparison(study)
     full = [Entry("inside", method) for method in OF_THE_STUDY if method in unscored]
-    return comparison.missing(comparison.entries()) + (full if with_full_data else [])
+    return missing(study) + (full if with_full_data else [])
 
 
 def estimates(study: Study, steps: Sequence[str] = STEPS) -> list[Estimate]:

@@ -57,7 +57,7 @@
 #
 # *Differences* are paired on test groups and vary over seeds. Their p values
 # are corrected by Holm {cite:p}`holm1979` over the comparisons of a table.
-# "Ahead" and "behind" mean a corrected p below 0.05.
+# "Better" and "worse" mean a corrected p below 0.05.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, real or paper
@@ -95,12 +95,12 @@ from medddist import figures
 from medddist.baselines.architectures import ARCHITECTURES
 from medddist.comparison.origins import of_origins
 from medddist.comparison.probes import probe_rows
-from medddist.comparison.tables import Comparison, verdict_lines
+from medddist.comparison.shared import compare_recipe, image_budget
+from medddist.comparison.tables import comparison_rows, verdict_lines
 from medddist.study.workers import workers_for
 
 figures.set_style()
-comparison = Comparison(study)
-settings, recipe = comparison.settings, comparison.recipe
+settings, recipe = study.profile.compare, compare_recipe(study.profile)
 budget = study.profile.distill.images_per_class
 rates, factors = (
     ", ".join(map(str, values))
@@ -112,12 +112,12 @@ print(f"recipe: {recipe.epochs} epochs in batches of {recipe.batch_size}")
 print(f"learning rates tried: {rates}")
 print(f"factors of a method's own learning rate tried: {factors}")
 for table, what in (("released", "(a)"), ("inside", "(b)")):
-    images = f"{comparison.budget(table):,} images"
+    images = f"{image_budget(settings, table):,} images"
     print(f"a preparation in {what} processes at most {images}")
 
 # %%
 workers = workers_for(study)
-rows = comparison.rows(workers=workers)
+rows = comparison_rows(study, workers=workers)
 tables = {
     table: [row for row in rows if row["table"] == table]
     for table in ("released", "inside", "unseen")
@@ -229,7 +229,7 @@ figures.show(
 # keep positions. Those of ResNet-18 and the ViT are averaged over the image.
 
 # %%
-probes = probe_rows(comparison, workers)
+probes = probe_rows(study, workers)
 display(
     figures.show(
         figures.probed(probes),
@@ -265,7 +265,7 @@ for row in probes:
 # confounded with them.
 
 # %%
-origins = of_origins(comparison)
+origins = of_origins(study)
 if origins["class_from_origin"] is not None:
     chance = 1 / study.data.classes
     print("balanced accuracy of knowing only the source:")

@@ -54,7 +54,15 @@ study = open_study(given)
 import pandas as pd
 
 from medddist import figures
-from medddist.sharing.hospitals import by_packages, compare, hospitals, inbox_folder, scored, sent_packages, study_of
+from medddist.sharing.hospitals import (
+    by_packages,
+    compare,
+    hospitals,
+    inbox_folder,
+    scored,
+    sent_packages,
+    study_of,
+)
 from medddist.sharing.reading import open_package
 from medddist.sharing.signature import make_keys
 from medddist.sharing.writing import write_package

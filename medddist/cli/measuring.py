@@ -141,15 +141,15 @@ def compare(study, save) -> Output:
     """
     from medddist.comparison.origins import of_origins
     from medddist.comparison.probes import probe_rows
-    from medddist.comparison.tables import Comparison, verdict_lines
+    from medddist.comparison.tables import comparison_rows, verdict_lines
     from medddist.study.results import compare_record
     from medddist.study.workers import workers_for
 
-    comparison, workers = Comparison(study), workers_for(study)
-    rows = comparison.rows(workers=workers) + probe_rows(comparison, workers)
+    workers = workers_for(study)
+    rows = comparison_rows(study, workers=workers) + probe_rows(study, workers)
     lines = [*comparison_lines(rows), *verdict_lines(rows)]
     if save:
-        path = compare_record(study, rows, of_origins(comparison), _device(), save)
+        path = compare_record(study, rows, of_origins(study), _device(), save)
         lines.append(f"written to {path}")
     return Output(rows, lines)
 

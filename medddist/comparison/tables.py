@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from medddist.base.errors import NotApplicable
+from medddist.baselines.architectures import ARCHITECTURES
 from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED, prepare
 from medddist.comparison.shared import (
     LABELS,
@@ -204,15 +205,26 @@ def verdict_lines(rows: list[dict], metric: str = "balanced_accuracy") -> list[s
     """Say for each table which methods the distilled images are better and worse than."""
     lines = []
     for table in dict.fromkeys(row["table"] for row in rows if "distilled_lead" in row):
-        names: dict[str, list[str]] = {word: [] for word in VERDICTS}
+        chosen: dict[str, list[dict]] = {word: [] for word in VERDICTS}
         for row in rows:
             if row["table"] == table and "distilled_lead" in row:
                 word = row["distilled_lead"][metric]["verdict"]
-                names[FORMER_VERDICTS.get(word, word)].append(f"{row['label']} ({row['network']})")
+                chosen[FORMER_VERDICTS.get(word, word)].append(row)
         begin = f"{TABLES[table]}: in {metric.replace('_', ' ')} the distilled images are"
-        for word, methods in names.items():
-            lines.append(f"{begin} {VERDICTS[word]} {', '.join(methods) or 'none'}")
+        for word, those in chosen.items():
+            lines.append(f"{begin} {VERDICTS[word]} {_named(those) or 'none'}")
     return lines
+
+
+def _named(rows: list[dict]) -> str:
+    """Name rows by their methods, each with its networks in brackets."""
+    networks: dict[str, list[str]] = {}
+    for row in rows:
+        networks.setdefault(row["label"], []).append(ARCHITECTURES.get(row["network"], ""))
+    return "; ".join(
+        f"{label} ({' / '.join(names)})" if any(names) else label
+        for label, names in networks.items()
+    )
 
 
 # ---- one row -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,25 +14,25 @@ import torch
 from small import CLASSES
 from test_study import changed, made_up, profile
 
-from medddist.base.errors import InputError
+from medddist.base.errors import InputError, NotApplicable
 from medddist.baselines.architectures import ARCHITECTURES, ArchitectureSettings
 from medddist.baselines.condensing import CondenseSettings
 from medddist.baselines.pretraining import PretrainSettings
-from medddist.baselines.transfer import Unavailable
-from medddist.comparison import contenders
-from medddist.comparison import tables as compare
+from medddist.comparison import contenders, tables
+from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED, prepare
+from medddist.comparison.shared import LABELS, Entry, drawn, fresh, network_of
 from medddist.comparison.tables import (
-    LABELS,
     TABLES,
-    Comparison,
-    Entry,
-    Measured,
+    VERDICTS,
+    comparison_rows,
+    measured,
     verdict,
     verdict_lines,
 )
 from medddist.data.parts import Part
 from medddist.measure import metrics
 from medddist.method.training import Diverged
+from medddist.study.scores import Scored
 from medddist.study.settings import CompareSettings
 from medddist.study.study import Study
 
@@ -57,24 +58,23 @@ TINY = CompareSettings(
 )
 
 
-def tiny(out, data=None, **changes) -> Comparison:
-    study = Study(
-        changed(profile().model_copy(update={"compare": TINY}), changes), "made up", out, "cpu"
-    )
+def tiny(out, data=None, **changes) -> Study:
+    compared = changed(profile().model_copy(update={"compare": TINY}), changes)
+    study = Study(compared, "made up", out, "cpu")
     study.data = data or made_up()
-    return Comparison(study)
+    return study
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
-    tiny(folder).rows()
+    comparison_rows(tiny(folder))
     return folder
 
 
 @pytest.fixture(scope="module")
 def rows(out) -> list[dict]:
-    return tiny(out).rows()
+    return comparison_rows(tiny(out))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def nothing_is_computed(monkeypatch):
         raise AssertionError("computed anew")
 
     for module, names in (
-        (compare, ("train", "predict")),
+        (tables, ("train", "probabilities")),
         (contenders, ("train", "pretrain", "condense")),
     ):
         for name in names:
@@ -94,9 +94,9 @@ def nothing_is_computed(monkeypatch):
 
 
 def test_every_method_of_the_issue_has_a_row(rows):
-    assert {row["method"] for row in rows} == LABELS.keys() and {
-        row["table"] for row in rows
-    } == TABLES.keys()
+    elsewhere = {"initial", "random_balanced", "random"}  # rows of the evaluation and of probes
+    assert {row["method"] for row in rows} == LABELS.keys() - elsewhere
+    assert {row["table"] for row in rows} == TABLES.keys()
     found = {(row["table"], row["method"], row["network"]) for row in rows}
     assert len(found) == len(rows)
     for table in ("released", "inside"):
@@ -150,22 +150,19 @@ def test_transfer_learns_elsewhere_and_starts_from_there(tmp_path):
         part.images.repeat(2, 2).repeat(2, 3), part.labels, part.groups, origins
     )
     parts = {name: larger(part, np.arange(len(part)) % 2) for name, part in small.parts().items()}
-    one = tiny(
-        tmp_path,
-        replace(small, **parts, origin_names=("a", "b"), fingerprint="larger"),
-        **{"compare.phantom_images": 100},
-    )
+    data = replace(small, **parts, origin_names=("a", "b"), fingerprint="larger")
+    study = tiny(tmp_path, data, **{"compare.phantom_images": 100})
+    network = network_of(study, "convnet")
     for method, images in (
         ("transfer_phantom", "images of the phantom"),
         ("transfer_site", "20 labelled training images of a"),
     ):
-        found = one.measured(Entry("released", method))
-        assert images in found.about["source"] and found.probabilities.shape == (2, 18, CLASSES)
-        ready, fresh = (
-            one.prepare(Entry("released", method), one.network("convnet")).ready(1.0, 0),
-            one.fresh(one.network("convnet"), 0),
-        )
-        assert not torch.equal(ready.start, fresh) and torch.equal(ready.images, one.drawn(0)[0])
+        entry = Entry("released", method)
+        scored = measured(study, entry)
+        assert images in scored.about["source"] and scored.probabilities.shape == (2, 18, CLASSES)
+        ready = prepare(study, entry).ready(network, 1.0, 0)
+        assert not torch.equal(ready.start, fresh(study, network, 0))
+        assert torch.equal(ready.images, drawn(study, 0)[0])
 
 
 def test_transfer_from_the_phantom_is_for_whatever_is_not_the_phantom_by_any_name(tmp_path):
@@ -173,13 +170,13 @@ def test_transfer_from_the_phantom_is_for_whatever_is_not_the_phantom_by_any_nam
         (True, "the data is the phantom itself"),
         (False, "the phantom has 16 to 512 px, not 8"),
     ):
-        one = tiny(tmp_path, replace(made_up(), source="phantom", is_phantom=is_phantom))
-        with pytest.raises(Unavailable, match=reason):
-            one.measured(Entry("released", "transfer_phantom"))
+        study = tiny(tmp_path, replace(made_up(), source="phantom", is_phantom=is_phantom))
+        with pytest.raises(NotApplicable, match=reason):
+            measured(study, Entry("released", "transfer_phantom"))
 
 
 def test_self_supervision_is_watched_for_collapse(rows):
-    learned = [row for row in rows if row["method"] in compare.SELF_SUPERVISED]
+    learned = [row for row in rows if row["method"] in SELF_SUPERVISED]
     assert len(learned) == 20 and all(
         0 <= row["spread_of_outputs"]["end"] and row["collapsed"] in (True, False)
         for row in learned
@@ -190,10 +187,10 @@ def test_the_budget_is_equal_and_told(rows):
     budgets = {
         row["images_processed_a_preparation"]
         for row in rows
-        if row["table"] == "inside" and row["method"] in compare.SELF_SUPERVISED
+        if row["table"] == "inside" and row["method"] in SELF_SUPERVISED
     }
     assert budgets == {2 * 3 * 8}
-    condensed = [row for row in rows if row["method"] in compare.CONDENSED]
+    condensed = [row for row in rows if row["method"] in CONDENSED]
     assert all(0.5 <= row["images_processed_a_preparation"] / 48 <= 1 for row in condensed)
 
 
@@ -210,7 +207,7 @@ def test_everybody_is_tuned_over_the_same_points(rows):
         {(None, 0.02), (None, 0.05)},
         {(f, r) for f in (0.5, 1.0) for r in (0.02, 0.05)},
     )
-    own = {*compare.SELF_SUPERVISED, *compare.CONDENSED, "transfer_phantom"} & points.keys()
+    own = {*SELF_SUPERVISED, *CONDENSED, "transfer_phantom"} & points.keys()
     for method, found in points.items():
         assert (
             found >= plain
@@ -224,37 +221,33 @@ def test_everybody_is_tuned_over_the_same_points(rows):
 
 
 def test_seeds_share_draws_and_initial_weights(out):
-    one = tiny(out)
-    network = one.network("convnet")
+    study = tiny(out)
+    network = network_of(study, "convnet")
     for k in (0, 1):
-        drawn, start = one.drawn(k), one.fresh(network, k)
-        for method in ("scratch", "random_real"):
-            ready = one.prepare(Entry("released", method), network).ready(None, k)
-            assert torch.equal(ready.images, drawn[0]) and torch.equal(ready.start, start)
-        ready = one.prepare(Entry("released", "byol"), network).ready(1.0, k)
-        assert torch.equal(ready.labels, drawn[1]) and not torch.equal(ready.start, start)
+        (images, labels), start = drawn(study, k), fresh(study, network, k)
+        ready = prepare(study, Entry("released", "random_real")).ready(network, None, k)
+        assert torch.equal(ready.images, images) and torch.equal(ready.start, start)
+        ready = prepare(study, Entry("released", "byol")).ready(network, 1.0, k)
+        assert torch.equal(ready.labels, labels) and not torch.equal(ready.start, start)
         own, plain = network.named(ready.start), network.named(start)
         assert torch.equal(own["linear.weight"], plain["linear.weight"])
-    assert not torch.equal(one.drawn(0)[0], one.drawn(1)[0])
-    assert torch.bincount(one.drawn(0)[1]).tolist() == [2, 2, 2]
+    assert not torch.equal(drawn(study, 0)[0], drawn(study, 1)[0])
+    assert torch.bincount(drawn(study, 0)[1]).tolist() == [2, 2, 2]
 
 
 def test_on_released_images_self_supervision_sees_those_alone(tmp_path, monkeypatch):
-    one, seen = tiny(tmp_path), []
+    study, seen = tiny(tmp_path), []
     pretrain = contenders.pretrain
     monkeypatch.setattr(
         contenders, "pretrain", lambda *given: (seen.append(given[2]), pretrain(*given))[1]
     )
-    one.measured(Entry("released", "simsiam"))
-    allowed = [one.drawn(0)[0], one.drawn(1)[0]]
-    assert len(seen) == 3 and all(
-        any(torch.equal(images, drawn) for drawn in allowed) for images in seen
-    )
+    measured(study, Entry("released", "simsiam"))
+    allowed = [drawn(study, k)[0] for k in (0, 1)]
+    assert len(seen) == 3 and all(any(torch.equal(x, images) for images in allowed) for x in seen)
     seen.clear()
-    one.measured(Entry("inside", "simsiam"))
-    assert len(seen) == 2 and all(
-        torch.equal(images, one.study.tensors("train")[0]) for images in seen
-    )
+    measured(study, Entry("inside", "simsiam"))
+    everything = study.tensors("train")[0]
+    assert len(seen) == 2 and all(torch.equal(images, everything) for images in seen)
 
 
 def test_labels_of_the_test_part_have_no_say(out, tmp_path):
@@ -264,13 +257,13 @@ def test_labels_of_the_test_part_have_no_say(out, tmp_path):
         Entry("released", "gradient_matching"),
         Entry("released", "herding"),
     ):
-        a, b = plain.measured(entry), shuffled.measured(entry)
+        a, b = measured(plain, entry), measured(shuffled, entry)
         np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-3)
         assert a.about["chosen"] == b.about["chosen"]
 
 
 def test_a_preparation_that_diverges_loses_and_where_all_do_it_is_said(tmp_path, monkeypatch):
-    one, condense = tiny(tmp_path), contenders.condense
+    condense, entry = contenders.condense, Entry("released", "distribution_matching")
 
     def fragile(*given, **named):
         if given[6] > 0.6:
@@ -278,55 +271,50 @@ def test_a_preparation_that_diverges_loses_and_where_all_do_it_is_said(tmp_path,
         return condense(*given, **named)
 
     monkeypatch.setattr(contenders, "condense", fragile)
-    assert one.measured(Entry("released", "distribution_matching")).about["chosen"]["factor"] == 0.5
+    assert measured(tiny(tmp_path), entry).about["chosen"]["factor"] == 0.5
     monkeypatch.setattr(contenders, "condense", lambda *given, **named: fragile(*given[:6], 9.0))
     with pytest.raises(InputError, match="^compare.grid: "):
-        tiny(tmp_path / "other").measured(Entry("released", "distribution_matching"))
+        measured(tiny(tmp_path / "other"), entry)
 
 
 # ---- kept, and gone on with ----------------------------------------------------------------------
 
 
 def test_asked_again_it_is_read(out, rows, nothing_is_computed):
-    assert json.dumps(tiny(out).rows()) == json.dumps(rows)
+    assert json.dumps(comparison_rows(tiny(out))) == json.dumps(rows)
 
 
 def test_a_comparison_that_is_killed_between_methods_goes_on(tmp_path, monkeypatch):
-    measure, done = Comparison._measure, []
+    measure, done, limit = tables._measure, [], 4
 
-    def killed(self, entry):
-        if len(done) == 4:
+    def killed(study, entry, prepared):
+        if len(done) == limit:
             raise KeyboardInterrupt
         done.append(entry)
-        return measure(self, entry)
+        return measure(study, entry, prepared)
 
-    with monkeypatch.context() as now, pytest.raises(KeyboardInterrupt):
-        now.setattr(Comparison, "_measure", killed)
-        tiny(tmp_path).rows(("released",))
-    kept = list((tmp_path / "compare").rglob("result.safetensors"))
-    assert len(kept) == 4
-    before = {path: path.stat().st_mtime_ns for path in kept}
-    monkeypatch.setattr(
-        Comparison, "_measure", lambda self, entry: (done.append(entry), measure(self, entry))[1]
-    )
-    tiny(tmp_path).rows(("released",))
-    assert {path: path.stat().st_mtime_ns for path in kept} == before
-    assert len({(entry.method, entry.network) for entry in done}) == len(done), (
-        "no method was measured twice"
-    )
+    monkeypatch.setattr(tables, "_measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        comparison_rows(tiny(tmp_path), ("released",))
+    cached = list((tmp_path / "compare").rglob("result.safetensors"))
+    assert len(cached) == limit
+    before, limit = {path: path.stat().st_mtime_ns for path in cached}, None
+    comparison_rows(tiny(tmp_path), ("released",))
+    assert {path: path.stat().st_mtime_ns for path in cached} == before
+    assert len({(entry.method, entry.network) for entry in done}) == len(done), "each once"
 
 
 CHANGES = [
     ({"resamples": 200}, set()),
     ({"compare.unseen_networks": ["mlp"]}, set()),
-    ({"compare.epochs": 3}, {"scratch", "byol", "gradient_matching", "distilled"}),
+    ({"compare.epochs": 3}, {"random_real", "byol", "gradient_matching", "distilled"}),
     ({"compare.grid": [1.0]}, {"byol", "gradient_matching"}),
     ({"compare.pretrain.learning_rate": 1e-3}, {"byol"}),
     ({"compare.condense.momentum": 0.1}, {"gradient_matching"}),
     ({"compare.condense.learning_rate_gradient_matching": 0.2}, {"gradient_matching"}),
     ({"distill.iterations": 3}, {"distilled"}),
     ({"compare.architectures.vit_width": 16}, set()),
-    ({"evaluate.seed": 1}, {"scratch", "byol", "gradient_matching", "distilled"}),
+    ({"evaluate.seed": 1}, {"random_real", "byol", "gradient_matching", "distilled"}),
 ]
 
 
@@ -339,16 +327,15 @@ def test_a_changed_setting_computes_what_depends_on_it(out, monkeypatch, changes
     class Recomputed(Exception):
         pass
 
-    def refuse(self, entry):
+    def refuse(*given):
         raise Recomputed
 
-    monkeypatch.setattr(Comparison, "_measure", refuse)
+    monkeypatch.setattr(tables, "_measure", refuse)
     found = set()
-    for method in ("scratch", "byol", "gradient_matching", "distilled"):
+    for method in ("random_real", "byol", "gradient_matching", "distilled"):
+        table = "inside" if method == "byol" else "released"
         try:
-            tiny(out, **changes).measured(
-                Entry("inside" if method == "byol" else "released", method)
-            )
+            measured(tiny(out, **changes), Entry(table, method))
         except Recomputed:
             found.add(method)
     assert found == anew
@@ -357,81 +344,64 @@ def test_a_changed_setting_computes_what_depends_on_it(out, monkeypatch, changes
 # ---- the paired test -----------------------------------------------------------------------------
 
 
-class MadeUp(Comparison):
-    """Networks that are right about a known share of 300 test images."""
+def made_up_leads(shares: dict[str, float], seeds: int = 5) -> dict[str, dict]:
+    """Leads over networks that are right about a known share of 300 test images."""
+    rng, labels = np.random.default_rng(0), np.arange(300) % CLASSES
 
-    def __init__(self, shares: dict[str, float], seeds: int = 5):
-        rng = np.random.default_rng(0)
-        labels = np.arange(300) % CLASSES
+    def scored(method: str, share: float) -> Scored:
+        right = rng.random((seeds, 300)) < share
+        answers = np.eye(CLASSES)[np.where(right, labels, (labels + 1) % CLASSES)]
+        return Scored(method, answers, {}, {})
 
-        def said(share: float) -> Measured:
-            right = rng.random((seeds, 300)) < share
-            return Measured(
-                np.eye(CLASSES)[np.where(right, labels, (labels + 1) % CLASSES)], {}, {}
-            )
-
-        self.measured_by_method = {method: said(share) for method, share in shares.items()}
-        test = type("Test", (), {"labels": labels, "groups": np.arange(300)})
-        self.study = type("Study", (), {"data": type("Data", (), {"test": test})})
-        self.settings = CompareSettings(resamples=1000)
-
-    def leads(self) -> dict[str, dict]:
-        measured = {
-            Entry("released", method): found for method, found in self.measured_by_method.items()
-        }
-        rows = {entry: {} for entry in measured}
-        self._add_leads(rows, measured)
-        return {
-            entry.method: row["distilled_lead"]
-            for entry, row in rows.items()
-            if "distilled_lead" in row
-        }
+    results = {Entry("released", m): scored(m, share) for m, share in shares.items()}
+    test = SimpleNamespace(labels=labels, groups=np.arange(300))
+    compare = CompareSettings(resamples=1000)
+    study = SimpleNamespace(
+        data=SimpleNamespace(test=test), profile=SimpleNamespace(compare=compare)
+    )
+    rows = {entry: {} for entry in results}
+    tables._add_leads(study, rows, results)
+    return {e.method: row["distilled_lead"] for e, row in rows.items() if "distilled_lead" in row}
 
 
 def test_leads_on_made_up_data_have_their_known_sign_and_size():
-    leads = MadeUp({"distilled": 0.7, "scratch": 0.5, "byol": 0.7, "full_good": 0.9}).leads()
-    assert leads.keys() == {"scratch", "byol", "full_good"}
+    leads = made_up_leads({"distilled": 0.7, "random_real": 0.5, "byol": 0.7, "full_good": 0.9})
     assert {m: lead["balanced_accuracy"]["verdict"] for m, lead in leads.items()} == {
-        "scratch": "ahead",
-        "byol": "not told apart",
-        "full_good": "behind",
+        "random_real": "better",
+        "byol": "not significantly different",
+        "full_good": "worse",
     }
-    for method, truth in (("scratch", 0.2), ("byol", 0.0), ("full_good", -0.2)):
+    for method, truth in (("random_real", 0.2), ("byol", 0.0), ("full_good", -0.2)):
         for metric in ("accuracy", "balanced_accuracy"):
             lead = leads[method][metric]
-            assert lead["low"] <= truth <= lead["high"] and lead["difference"] == pytest.approx(
-                truth, abs=0.05
-            )
+            assert lead["low"] <= truth <= lead["high"]
+            assert lead["difference"] == pytest.approx(truth, abs=0.05)
 
 
 def test_evaluation_seeds_that_share_a_distillation_are_not_independent(tmp_path):
-    one = tiny(tmp_path, **{"seeds": [0, 1], "compare.evaluation_seeds": 3})
-    distilled, scratch = (
-        one.measured(Entry("released", method)) for method in ("distilled", "scratch")
+    study = tiny(tmp_path, **{"seeds": [0, 1], "compare.evaluation_seeds": 3})
+    distilled, random = (
+        measured(study, Entry("released", method)) for method in ("distilled", "random_real")
     )
-    assert (
-        distilled.scores["interval"]["networks"] == 3
-        and distilled.scores["interval"]["independent"] == 2
-    )
-    assert distilled.sets.tolist() == [0, 1, 0] and scratch.scores["interval"]["independent"] == 3
+    interval = distilled.scores["interval"]
+    assert (interval["networks"], interval["independent"]) == (3, 2)
+    assert distilled.sets.tolist() == [0, 1, 0] and random.scores["interval"]["independent"] == 3
 
 
 def test_leads_are_corrected_for_their_number():
-    leads = MadeUp({"distilled": 0.7, "scratch": 0.5, "byol": 0.66, "skd": 0.68}).leads()
+    leads = made_up_leads({"distilled": 0.7, "random_real": 0.5, "byol": 0.66, "skd": 0.68})
     plain = [lead["accuracy"]["p_two_sided"] for lead in leads.values()]
-    assert [lead["accuracy"]["p_holm"] for lead in leads.values()] == metrics.holm(plain)
-    assert all(
-        lead["accuracy"]["p_holm"] >= lead["accuracy"]["p_two_sided"] for lead in leads.values()
-    )
+    corrected = [lead["accuracy"]["p_holm"] for lead in leads.values()]
+    assert corrected == metrics.holm(plain) and all(c >= p for c, p in zip(corrected, plain))
 
 
 @pytest.mark.parametrize(
     "difference, p, said",
     [
-        (0.1, 0.01, "ahead"),
-        (-0.1, 0.01, "behind"),
-        (0.1, 0.05, "not told apart"),
-        (0.1, None, "not told apart"),
+        (0.1, 0.01, "better"),
+        (-0.1, 0.01, "worse"),
+        (0.1, 0.05, "not significantly different"),
+        (0.1, None, "not significantly different"),
     ],
 )
 def test_a_verdict_needs_a_small_corrected_p(difference, p, said):
@@ -440,8 +410,23 @@ def test_a_verdict_needs_a_small_corrected_p(difference, p, said):
 
 def test_it_is_said_where_the_distilled_images_do_not_win(rows):
     lines = verdict_lines(rows)
-    assert len(lines) == 3 * len(TABLES) and sum(" are behind " in line for line in lines) == len(TABLES)
+    assert len(lines) == len(VERDICTS) * len(TABLES)
+    assert sum("are worse than" in line for line in lines) == len(TABLES)
     text = " ".join(lines)
     leads = [row for row in rows if "distilled_lead" in row]
     assert all(row["label"] in text for row in leads)
     assert all(ARCHITECTURES.get(row["network"], "") in text for row in leads)
+
+
+@pytest.mark.parametrize(
+    "former, text",
+    [
+        ("ahead", "better than a (ConvNet)"),
+        ("behind", "worse than a (ConvNet)"),
+        ("not told apart", "not significantly different from a (ConvNet)"),
+    ],
+)
+def test_verdicts_of_former_records_are_read(former, text):
+    lead = {"distilled_lead": {"balanced_accuracy": {"verdict": former}}}
+    lines = verdict_lines([{"table": "released", "label": "a", "network": "convnet", **lead}])
+    assert [line for line in lines if line.endswith(text)] and sum("none" in x for x in lines) == 2

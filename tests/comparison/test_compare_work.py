@@ -10,7 +10,9 @@ from test_compare import tiny
 from test_work import Done
 
 from medddist.comparison import contenders
-from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED, network_named
+from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED
+from medddist.comparison.shared import network_named
+from medddist.comparison.tables import measured, missing
 from medddist.comparison.work import row_work
 from medddist.study.work import shape_of
 
@@ -45,25 +47,24 @@ def done(monkeypatch) -> Done:
 
 
 def test_rows_do_the_work_that_is_counted(tmp_path, done):
-    comparison = tiny(tmp_path, **CHANGES)
-    profile, shape = comparison.profile, shape_of(comparison.study.data)
-    comparison.study.distillation()
-    rows = comparison.missing(comparison.entries())
+    study = tiny(tmp_path, **CHANGES)
+    profile, shape = study.profile, shape_of(study.data)
+    study.distillation()
+    rows = missing(study)
     assert {row.method for row in rows} == {
-        *("distilled", "scratch", "random_natural", "herding", "k_means"),
+        *("distilled", "random_real", "random_natural", "herding", "k_means"),
         *(*CONDENSED, *SELF_SUPERVISED),
     }
     for row in rows:
         done.take()
-        comparison.measured(row)
+        measured(study, row)
         counted = Counter()
         for unit, amount in row_work(profile, shape, row).items():
             network = network_named(unit.network, profile, shape[3:], torch.device("cpu"))
             counted[unit.what, type(network.module).__name__] += amount
         assert done.take() == counted, row
-    assert comparison.missing(comparison.entries()) == []
+    assert missing(study) == []
 
 
 def test_naming_a_row_creates_no_folder(tmp_path):
-    comparison = tiny(tmp_path)
-    assert comparison.missing(comparison.entries()) and not list(tmp_path.iterdir())
+    assert missing(tiny(tmp_path)) and not list(tmp_path.iterdir())

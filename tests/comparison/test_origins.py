@@ -15,7 +15,6 @@ from medddist.comparison.origins import (
     origin_probe,
     sensitivity_by_origin,
 )
-from medddist.comparison.tables import Comparison
 from medddist.data.parts import Data, Part
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
@@ -109,8 +108,8 @@ def test_networks_trained_where_sites_are_confounded_are_tested_on_both(tmp_path
             "compare.resamples": 100,
         },
     )
-    comparison = Comparison(Study(profile, "phantom", tmp_path, "cpu"))
-    rows = confounding(comparison)
+    study = Study(profile, "phantom", tmp_path, "cpu")
+    rows = confounding(study)
     json.dumps(rows, allow_nan=False)
     assert [(row["trained_on"], row["tested_on"]) for row in rows] == [
         ("balanced", "balanced"),
@@ -125,4 +124,4 @@ def test_networks_trained_where_sites_are_confounded_are_tested_on_both(tmp_path
         )
         knows_site = row["class_from_site_alone"]
         assert knows_site > 0.5 if row["tested_on"] == "confounded" else knows_site < 0.5
-    assert json.dumps(confounding(comparison)) == json.dumps(rows)
+    assert json.dumps(confounding(study)) == json.dumps(rows)
