@@ -1,4 +1,1 @@
-"""The paper:
-
-distillation by matching training trajectories. README.md says in which order to read.
-"""
+"""The paper's method: distillation by matching training trajectories; read README.md first."""

@@ -1,8 +1,14 @@
-"""Differentiable augmentation of radiographs, each image with draws of its own.
+"""Differentiable augmentation of radiographs, with separate random numbers for each image.
 
-Every change is linear in the image or close to it, so gradients flow to the images; the draws are a
-separate object, so that a step can be replayed exactly. Flips are off unless asked for: a mirrored
+    A(x) = cutout(m + (1 + c) (x' - m) + b),    x' = x resampled at R p + t
+
+Every change is close to linear in the image, so gradients flow to the images. The random numbers
+are a separate object, so that a step can be repeated exactly. Flips are off by default: a mirrored
 chest has its heart on the wrong side.
+
+Notation: p pixel positions in [-1, 1]^2, R rotation, zoom and flip, t the shift, m the mean of x',
+c and b the draws of contrast and brightness.
+Source: differentiable augmentation, Zhao & Bilen, ICML 2021.
 """
 
 from __future__ import annotations
@@ -18,23 +24,19 @@ from medddist.base.settings import Settings
 
 
 class AugmentSettings(Settings):
-    """The largest change of each kind;
+    """The largest change of each kind; 0 switches it off, and all 0 is exactly the identity."""
 
-    0 switches it off. Zero of all is the identity, bit for bit.
-    """
-
-    shift: float = Field(0.06, ge=0, le=0.5)  # of the image's side, each way
+    shift: float = Field(0.06, ge=0, le=0.5)  # in image sides, in each direction
     scale: float = Field(0.08, ge=0, lt=1)  # 0.08: between 0.92 and 1.08 of the size
     rotation_degrees: float = Field(5.0, ge=0, le=180)
     brightness: float = Field(0.2, ge=0)  # added, in standard deviations of the training pixels
     contrast: float = Field(0.2, ge=0, lt=1)  # factor 1 +- this around the image's mean
-    cutout: float = Field(
-        0.2, ge=0, le=1
-    )  # side of a square set to the image's mean, of the image's side
+    cutout: float = Field(0.2, ge=0, le=1)  # side, in image sides, of a square set to the mean
     flip: bool = False  # left-right
 
     @property
     def moves(self) -> bool:
+        """Whether pixels change place."""
         return self.shift > 0 or self.scale > 0 or self.rotation_degrees > 0 or self.flip
 
 
@@ -45,22 +47,23 @@ NO_AUGMENTATION = AugmentSettings(
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of one batch: uniform (N, 9) in [-1, 1), a column a purpose."""
+    """Random numbers of one batch."""
 
-    uniform: Tensor
+    uniform: Tensor  # (N, 9) in [-1, 1), one column for each purpose
 
     def column(self, k: int) -> Tensor:
+        """Return the numbers (N,) for one purpose."""
         return self.uniform[:, k]
 
 
 def draw(count: int, generator: torch.Generator, like: Tensor) -> Draws:
-    """Draws for `count` images, on the device and of the type of `like`."""
+    """Draw random numbers for `count` images, on the device and of the type of `like`."""
     uniform = torch.rand(count, 9, generator=generator, dtype=torch.float32) * 2 - 1
     return Draws(uniform.to(like.device, like.dtype))
 
 
 def augment(images: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
-    """Images (N, C, H, W) -> the same shape, changed by the draws; differentiable in the images."""
+    """Change images (N, C, H, W) by their draws; differentiable in the images."""
     x = moved(images, draws, settings) if settings.moves else images
     if settings.contrast or settings.brightness:
         mean = x.mean((1, 2, 3), keepdim=True)
@@ -70,16 +73,12 @@ def augment(images: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
 
 
 def moved(images: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
-    """Shift, scale, rotation and flip as one bilinear resampling; beyond the border its last pixel
-    goes on.
-    """
+    """Shift, scale, rotate and flip by one bilinear resampling; border pixels continue outside."""
     angle = torch.deg2rad(settings.rotation_degrees * draws.column(0))
     zoom = 1 / (1 + settings.scale * draws.column(1))
-    mirror = (
-        torch.where(draws.column(4) < 0, -1.0, 1.0).to(zoom)
-        if settings.flip
-        else torch.ones_like(zoom)
-    )
+    mirror = torch.ones_like(zoom)
+    if settings.flip:
+        mirror = torch.where(draws.column(4) < 0, -1.0, 1.0).to(zoom)
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     across, down = 2 * settings.shift * draws.column(2), 2 * settings.shift * draws.column(3)
     rows = torch.stack([cos * mirror, -sin, across, sin * mirror, cos, down], 1).view(-1, 2, 3)
@@ -88,18 +87,14 @@ def moved(images: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
 
 
 def cut_out(images: Tensor, draws: Draws, side: float) -> Tensor:
-    """A square of `side` times the image's side becomes the image's mean; its centre is anywhere in
-    the image.
-    """
+    """Set a square anywhere in each image to the image's mean; `side` is in image sides."""
     height, width = images.shape[2:]
-    inside = (
-        _near(draws.column(7), height, side)[:, None, :, None]
-        & _near(draws.column(8), width, side)[:, None, None, :]
-    )
+    rows, columns = _near(draws.column(7), height, side), _near(draws.column(8), width, side)
+    inside = rows[:, None, :, None] & columns[:, None, None, :]
     return torch.where(inside, images.mean((1, 2, 3), keepdim=True), images)
 
 
 def _near(centre: Tensor, size_px: int, side: float) -> Tensor:
-    """(N,) centres in [-1, 1) -> (N, size_px) which pixels lie within side / 2 of them."""
+    """Which pixels (N, size_px) lie within side / 2 of centres (N,) in [-1, 1)."""
     pixel = (torch.arange(size_px, device=centre.device, dtype=centre.dtype) + 0.5) / size_px
     return (pixel - ((centre + 1) / 2)[:, None]).abs() < side / 2

@@ -1,18 +1,17 @@
 """Matching training trajectories: the loss and its exact gradient.
 
-A teacher trained on the real images was at theta*_t after t epochs (or over epoch t on average) and
-at theta*_{t+M} after M more. A student starts at theta_0 = theta*_t and takes N steps on the
-distilled images,
+    theta_0 = theta*_t
+    theta_{i+1} = theta_i - alpha * d/dtheta CE(theta_i; A_i(images[batch_i]), labels[batch_i])
+    L = |theta_N - theta*_{t+M}|^2 / |theta*_t - theta*_{t+M}|^2
 
-    theta_{i+1} = theta_i - alpha * d/dtheta CE(theta_i; A_i(images[batch_i]), labels[batch_i]),
+A student starts where a teacher, trained on the real images, was after t epochs, and takes N steps
+on the distilled images. L is how far it ends from where the teacher was M epochs later, in units of
+how far the teacher went.
 
-and the loss is how far it ends from the teacher, in units of how far the teacher went:
-
-    L = |theta_N - theta*_{t+M}|^2 / |theta*_t - theta*_{t+M}|^2.
-
-Source: Cazenavette et al., CVPR 2022, equation 2; Li et al., arXiv:2209.14603. Notation: N student
-    steps, M expert epochs, alpha the step size (learned as its logarithm, so that it stays
-    positive), A_i the augmentation of step i.
+Notation: theta*_t the teacher's parameters after epoch t, or their mean over epoch t; theta_i the
+student's after i of N steps; M expert epochs; alpha the step size, learned as its logarithm so that
+it stays positive; A_i the augmentation of step i; CE the mean cross-entropy of a batch.
+Source: Cazenavette et al., CVPR 2022, equation 2; Li et al., arXiv:2209.14603.
 """
 
 from __future__ import annotations
@@ -34,57 +33,51 @@ from medddist.method.fast.derivatives import (
 )
 from medddist.method.networks import Network
 
-Way = Literal["exact", "difference"]  # to the gradient; see `matching_gradient`
+Way = Literal["exact", "difference"]  # of computing the gradient; see `matching_gradient`
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """What is learned.
-
-    `labels` are classes (N,), or logits (N, K) of soft labels that are learned too.
-    """
+    """A distilled set: all that is learned."""
 
     images: Tensor  # (N, C, H, W), standardised
-    labels: Tensor
+    labels: Tensor  # (N,) classes, or (N, K) logits of soft labels, which are learned too
     log_step_size: Tensor  # ()
 
     @property
     def step_size(self) -> Tensor:
+        """Alpha, ()."""
         return self.log_step_size.exp()
 
     @property
     def targets(self) -> Tensor:
-        """(N,) classes or (N, K) probabilities, as the cross-entropy takes them."""
+        """Classes (N,) or probabilities (N, K), as the cross-entropy takes them."""
         return self.labels.softmax(1) if self.labels.is_floating_point() else self.labels
 
     @property
     def classes(self) -> Tensor:
-        """(N,) the class of each image; of soft labels, the likeliest."""
+        """The class of each image (N,); the most probable one of a soft label."""
         return self.labels.argmax(1) if self.labels.is_floating_point() else self.labels
 
     def to(self, dtype: torch.dtype) -> Distilled:
-        """With all that is learned in another type."""
-        return Distilled(
-            **(
-                {"labels": self.labels}
-                | {name: value.to(dtype) for name, value in self.learned().items()}
-            )
-        )
+        """Convert what is learned to another number type."""
+        learned = {name: value.to(dtype) for name, value in self.learned().items()}
+        return Distilled(**({"labels": self.labels} | learned))
 
     def leaves(self) -> Distilled:
-        """The same values, to be differentiated in."""
+        """Copy the set so that autograd differentiates with respect to what is learned."""
         learned = {name: value.detach().requires_grad_() for name, value in self.learned().items()}
         return Distilled(**({"labels": self.labels} | learned))
 
     def learned(self) -> dict[str, Tensor]:
-        """The tensors that have a gradient, by name."""
+        """Return the tensors that are learned, by name."""
         named = {"images": self.images, "log_step_size": self.log_step_size}
         return named | ({"labels": self.labels} if self.labels.is_floating_point() else {})
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a teacher's trajectory and all that is random in a student's run along it."""
+    """A piece of a teacher's trajectory, and the random numbers of a student's run along it."""
 
     start: Tensor  # (P,) theta*_t
     target: Tensor  # (P,) theta*_{t+M}
@@ -95,8 +88,16 @@ class Segment:
 def student_batches(
     images: int, batch_size: int, student_steps: int, random: torch.Generator
 ) -> tuple[Tensor, ...]:
-    """Index tensors of the student's steps: shuffled passes over the images, without replacement
-    within a pass.
+    """Draw the batches of a student: shuffled passes over the images, without replacement in each.
+
+    Args:
+        images: how many distilled images there are.
+        batch_size: images per step; the last batch of a pass may be smaller.
+        student_steps: N.
+        random: a generator on the CPU.
+
+    Returns:
+        N index tensors.
     """
     batches: list[Tensor] = []
     while len(batches) < student_steps:
@@ -112,22 +113,37 @@ def segment(
     student_steps: int,
     random: torch.Generator,
 ) -> Segment:
-    """A segment with batches and augmentation of `like` (the distilled images) drawn from `random`."""
+    """Draw the batches and the augmentation of a student's run.
+
+    Args:
+        start: theta*_t (P,).
+        target: theta*_{t+M} (P,).
+        like: the distilled images; device and number type follow them.
+        batch_size: images per step.
+        student_steps: N.
+        random: a generator on the CPU.
+    """
     batches = student_batches(len(like), batch_size, student_steps, random)
     draws = tuple(draw(len(batch), random, like) for batch in batches)
-    return Segment(
-        start.to(like), target.to(like), tuple(batch.to(like.device) for batch in batches), draws
-    )
+    batches = tuple(batch.to(like.device) for batch in batches)
+    return Segment(start.to(like), target.to(like), batches, draws)
 
 
 def matching_loss(
     network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings
 ) -> Tensor:
-    """L of the module's text, a scalar that is differentiable in all of `distilled`, by unrolling
-    the student's steps.
+    """Compute L, differentiable in all that is learned, by unrolling the student's steps.
 
-    This is the reference: it reads like the equations, and its memory grows with the student's
-        steps.
+    This is the reference: it reads like the equations, and its memory grows with N.
+
+    Args:
+        network: of teacher and student.
+        distilled: the set that the student trains on.
+        run: the segment, with the student's batches and draws.
+        augmentation: A.
+
+    Returns:
+        L, ().
     """
     theta = run.start.detach().requires_grad_()
     for batch, draws in zip(run.batches, run.draws):
@@ -141,14 +157,20 @@ def matching_loss(
 def unrolled_gradient(
     network: Network, distilled: Distilled, run: Segment, augmentation: AugmentSettings
 ) -> tuple[float, dict[str, Tensor]]:
-    """`matching_loss` and its gradient by the name of each learned tensor, through one graph of all
-    student steps.
+    """Differentiate `matching_loss` through one graph of all student steps.
+
+    Args:
+        network: as in `matching_loss`, like all that follow.
+        distilled: the set.
+        run: the segment.
+        augmentation: A.
+
+    Returns:
+        L, and its gradient by the name of each learned tensor.
     """
     leaves = distilled.leaves()
-    loss = matching_loss(network, leaves, run, augmentation)
-    return loss.item(), dict(
-        zip(leaves.learned(), torch.autograd.grad(loss, list(leaves.learned().values())))
-    )
+    loss, learned = matching_loss(network, leaves, run, augmentation), leaves.learned()
+    return loss.item(), dict(zip(learned, torch.autograd.grad(loss, list(learned.values()))))
 
 
 @shared_threads()
@@ -160,61 +182,66 @@ def matching_gradient(
     *,
     way: Way = "exact",
 ) -> tuple[float, dict[str, Tensor]]:
-    """The same by a sweep back over the student's steps, in memory that hardly grows with their
-    number.
+    """Compute what `unrolled_gradient` does, in memory that hardly grows with N.
 
-    Only theta_0 ... theta_N are kept. With lambda_N = dL/dtheta_N and g_i the gradient of step i's
-    cross-entropy,
+    Only theta_0 ... theta_N are kept. A sweep back over the student's steps starts with
+    lambda_N = dL/dtheta_N. With g_i the gradient of step i's cross-entropy, H_i its Hessian and x_i
+    the augmented batch, it does for i = N-1 ... 0 (and for the labels as for the images)
 
-        dL/dalpha -= <g_i, lambda_{i+1}>,   dL/dx_i = -alpha d<g_i, lambda_{i+1}>/dx_i,   lambda_i =
-        lambda_{i+1} - alpha H_i lambda_{i+1},
+        dL/dalpha -= <g_i, lambda_{i+1}>
+        dL/dx_i    = -alpha d<g_i, lambda_{i+1}>/dx_i
+        lambda_i   = lambda_{i+1} - alpha H_i lambda_{i+1}.
 
-    for i = N-1 ... 0, where x_i is the augmented batch (and likewise for its labels). The ways to
-    these three:
+    Args:
+        network: as in `matching_loss`, like the three that follow.
+        distilled: the set.
+        run: the segment.
+        augmentation: A.
+        way: how the three are computed. `exact` takes the derivatives of <g_i, lambda_{i+1}>
+            (`derivatives.directional`). `difference` takes differences of first derivatives with
+            the same ReLUs open (`derivatives.directional_by_difference`): faster, half the digits,
+            and it keeps the first derivatives of each step and one bit per ReLU.
 
-        exact       `derivatives.directional`: the derivatives of the slope <g_i, lambda_{i+1}>,
-        written out difference  `derivatives.directional_by_difference`: of two first derivatives
-        with the same ReLUs open; faster, half the digits
+    Returns:
+        L, and its gradient by the name of each learned tensor.
 
-    A difference keeps its steps' first derivatives and a bit for each ReLU. Raises ValueError for
-    another way.
+    Raises:
+        ValueError: for another way.
     """
     if way not in get_args(Way):
         raise ValueError(f"way: {way!r} is not known; use one of {', '.join(get_args(Way))}")
     leaves, alpha = distilled.leaves(), distilled.step_size.detach()
-    steps, taken = len(run.batches), []
-    # One piece for all of them: small ones between a step's large tensors would keep the holes of
-    # these from being filled again.
+    steps, first_derivatives = len(run.batches), []
+    # One tensor holds all thetas: small ones, allocated between a step's large tensors, would
+    # fragment the memory.
     thetas = run.start.new_empty(steps + 1, run.start.numel())  # (N + 1, P)
     thetas[0] = run.start
-    for number, (batch, draws) in enumerate(zip(run.batches, run.draws)):
+    for i, (batch, draws) in enumerate(zip(run.batches, run.draws)):
         x = augment(distilled.images[batch], draws, augmentation).detach()
-        at = network, thetas[number], x, distilled.targets[batch]
+        place = network, thetas[i], x, distilled.targets[batch]
         if way == "difference":
-            taken.append(slopes(*at))
-            g = taken[-1].by_theta
+            first_derivatives.append(slopes(*place))
+            g = first_derivatives[-1].by_theta
         else:
-            g = gradient(*at)[1]
-        torch.sub(thetas[number], alpha * g, out=thetas[number + 1])
+            g = gradient(*place)[1]
+        torch.sub(thetas[i], alpha * g, out=thetas[i + 1])
     missed, distance = thetas[steps] - run.target, (run.start - run.target).square().sum()
-    slope, towards = torch.zeros_like(alpha), 2 * missed / distance
-    for number, batch, draws in zip(
-        reversed(range(steps)), reversed(run.batches), reversed(run.draws)
-    ):
-        x, y = augment(leaves.images[batch], draws, augmentation), leaves.targets[batch]
-        at = network, thetas[number], x.detach(), y.detach(), towards
-        step = (
-            directional_by_difference(*at, taken.pop()) if way == "difference" else directional(*at)
-        )
-        slope = slope - step.slope
-        outputs = [(x, step.by_images)] + (
-            [(y, step.by_targets)] if step.by_targets is not None else []
-        )
-        torch.autograd.backward(
-            [tensor for tensor, _ in outputs], [-alpha * by for _, by in outputs]
-        )
+    by_alpha, towards = torch.zeros_like(alpha), 2 * missed / distance  # towards is lambda
+    for i in reversed(range(steps)):
+        x = augment(leaves.images[run.batches[i]], run.draws[i], augmentation)
+        y = leaves.targets[run.batches[i]]
+        place = network, thetas[i], x.detach(), y.detach(), towards
+        if way == "difference":
+            step = directional_by_difference(*place, first_derivatives.pop())
+        else:
+            step = directional(*place)
+        by_alpha = by_alpha - step.slope
+        inputs, slopes_of_inputs = [x], [-alpha * step.by_images]
+        if step.by_targets is not None:
+            inputs.append(y)
+            slopes_of_inputs.append(-alpha * step.by_targets)
+        torch.autograd.backward(inputs, slopes_of_inputs)
         towards = towards - alpha * step.by_theta
-    found = {name: leaf.grad for name, leaf in leaves.learned().items()} | {
-        "log_step_size": alpha * slope
-    }
-    return (missed.square().sum() / distance).item(), found
+    by_name = {name: leaf.grad for name, leaf in leaves.learned().items()}
+    loss = missed.square().sum() / distance
+    return loss.item(), by_name | {"log_step_size": alpha * by_alpha}
