@@ -1,5 +1,9 @@
-"""Train from scratch on a small labelled set, and score: the one measure that every released set
-goes through.
+"""Evaluation: networks trained from scratch on a labelled set, and scored on other images.
+
+    score = mean over r = 1 ... R of metric(theta_r),    theta_r trained on the set from seed r
+
+Distilled sets, random subsets and all real images go through the same functions.
+Source: the evaluation of Cazenavette et al., CVPR 2022.
 """
 
 from __future__ import annotations
@@ -17,11 +21,9 @@ from medddist.method.training import Diverged, Labelled, Recipe, predict, train,
 
 
 class EvaluateSettings(Settings):
-    """`networks` fresh networks by one recipe; the learning rate is the set's own, learned or tuned
-    on validation.
+    """Settings of an evaluation; the defaults are those of MTT.
 
-    The defaults are MTT's evaluation: 1,000 epochs, momentum 0.9, weight decay 5e-4, a tenth of the
-    rate after half.
+    recipe: its learning rate is replaced by the set's own, learned or tuned on validation.
     """
 
     networks: int = Field(5, ge=1)
@@ -47,8 +49,23 @@ def trained_networks(
     progress: Progress = silent,
     what: str = "training networks",
 ) -> list[Tensor]:
-    """Parameters (P,) of networks trained from scratch on images (N, C, H, W) and labels (N,) or
-    (N, K).
+    """Train networks from scratch on one set.
+
+    Args:
+        network: their architecture.
+        images: (N, C, H, W), standardised.
+        labels: (N,) classes, or (N, K) probabilities.
+        recipe: of the training.
+        networks: R.
+        seed: of initial parameters, order and augmentation.
+        progress: called after each network.
+        what: text for `progress`.
+
+    Returns:
+        R parameter vectors (P,).
+
+    Raises:
+        Diverged: when a loss or parameters are no longer finite.
     """
     trained = []
     for number in range(networks):
@@ -59,14 +76,14 @@ def trained_networks(
 
 
 def probabilities(network: Network, trained: list[Tensor], images: Tensor) -> np.ndarray:
-    """(R, N, K) class probabilities of R networks for N images."""
+    """Compute class probabilities (R, N, K) of R networks for images (N, C, H, W)."""
     return np.stack([predict(network, theta, images).cpu().numpy() for theta in trained])
 
 
 def mean_validation_scores(
     network: Network, trained: list[Tensor], validation: Labelled
 ) -> dict[str, float]:
-    """Accuracy and balanced accuracy on the validation part, averaged over the networks."""
+    """Average accuracy and balanced accuracy on validation images over networks."""
     scores = [validation_scores(network, theta, validation) for theta in trained]
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
 
@@ -80,8 +97,19 @@ def tried_on_validation(
     validation: Labelled,
     seed: tuple[int | str, ...],
 ) -> dict[str, float]:
-    """`mean_validation_scores` of fresh networks; zeros where training diverges, so that such a
-    choice loses.
+    """Train networks and score them on validation; all scores are 0 where training diverges.
+
+    Args:
+        network: their architecture.
+        images: (N, C, H, W), standardised.
+        labels: (N,) classes, or (N, K) probabilities.
+        recipe: of the training.
+        networks: R.
+        validation: images and labels.
+        seed: as in `trained_networks`.
+
+    Returns:
+        {accuracy, balanced_accuracy}, averaged over the networks.
     """
     try:
         trained = trained_networks(network, images, labels, recipe, networks, seed)
@@ -101,16 +129,27 @@ def tuned_learning_rate(
     networks: int,
     seed: tuple[int | str, ...],
 ) -> tuple[float, dict[str, float]]:
-    """The candidate whose networks score best on validation, and every candidate's score (as
-    written: '0.01').
+    """Select the learning rate whose networks score best on validation.
+
+    Args:
+        network: their architecture.
+        images: (N, C, H, W), standardised.
+        labels: (N,) classes, or (N, K) probabilities.
+        recipe: of the training, but for its learning rate.
+        candidates: learning rates.
+        validation: images and labels.
+        metric: `accuracy` or `balanced_accuracy`.
+        networks: for each candidate.
+        seed: the same for each candidate.
+
+    Returns:
+        The best rate, and the score of each candidate by its text, such as '0.01'.
     """
-    scores = {}
+    scores, seed = {}, (*seed, "tuning")
     for rate in candidates:
         tried = recipe.model_copy(update={"learning_rate": rate})
-        reached = tried_on_validation(
-            network, images, labels, tried, networks, validation, (*seed, "tuning")
-        )
-        scores[f"{rate:g}"] = reached[metric]
+        given = network, images, labels, tried, networks, validation, seed
+        scores[f"{rate:g}"] = tried_on_validation(*given)[metric]
     best = max(candidates, key=lambda rate: scores[f"{rate:g}"])
     return best, scores
 
@@ -118,26 +157,28 @@ def tuned_learning_rate(
 def random_real(
     labels: Tensor, images_per_class: int, classes: int, draw: str, random: torch.Generator
 ) -> Tensor:
-    """Indices of a random real subset as large as the distilled set.
+    """Draw a random subset of the real images, as large as the distilled set.
 
-    draw: `balanced`, so many of each class; or `natural`, as many in all, in the data's own
-        proportions. Raises InputError when there are not so many images of every class.
+    Args:
+        labels: (N,) of all training images.
+        images_per_class: of the distilled set.
+        classes: K.
+        draw: an equal number of each class (`balanced`), or the data's own proportions (`natural`).
+        random: a generator on the CPU.
+
+    Returns:
+        Indices (K * images_per_class,).
+
+    Raises:
+        InputError: where a class has fewer images.
     """
     labels = labels.cpu()
     fewest = int(torch.bincount(labels, minlength=classes).min())
     if not 1 <= images_per_class <= fewest:
-        raise InputError(
-            "images_per_class",
-            f"{images_per_class} is not between 1 and {fewest}, the training images of the "
-            "smallest class",
-            "change it",
-        )
+        reason = f"{images_per_class} is not between 1 and {fewest}, the images of the smallest"
+        raise InputError("images_per_class", f"{reason} class in training", "change it")
     if draw == "natural":
         return torch.randperm(len(labels), generator=random)[: images_per_class * classes]
-    chosen = [(labels == k).nonzero().flatten() for k in range(classes)]
-    return torch.cat(
-        [
-            members[torch.randperm(len(members), generator=random)[:images_per_class]]
-            for members in chosen
-        ]
-    )
+    members = [(labels == k).nonzero().flatten() for k in range(classes)]
+    first = lambda indices: torch.randperm(len(indices), generator=random)[:images_per_class]
+    return torch.cat([indices[first(indices)] for indices in members])
