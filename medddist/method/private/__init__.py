@@ -1,1 +1,1 @@
-"""Distillation with a differential-privacy guarantee, each way with its account."""
+"""Teachers with a differential-privacy guarantee, and its account."""

@@ -1,21 +1,25 @@
-"""Differential privacy: teachers by DP-SGD (Abadi et al., CCS 2016; Opacus), and what then holds
-for a set distilled from them.
+"""Differential privacy: teachers trained by DP-SGD, and the guarantee for a set distilled from them.
 
-A step takes each training image with chance q by itself (Poisson sampling), clips its gradient to
-the norm C, adds the clipped ones and Gaussian noise of standard deviation noise_multiplier C, and
-divides by a constant. Trajectories are thereby (epsilon, delta)-differentially private, composed
-over the steps of all teachers; distillation sees the training images through them alone (noise to
-start from, fixed pixel scaling, the last iteration), so that the same holds for its result.
-Nothing else of the images goes into a package: `tests/test_privacy.py` holds every byte to that.
+    g = (sum over the batch of g_i min(1, C / |g_i|) + sigma C N(0, 1)) / B
 
-What is protected is one image: training parts that differ in one are hardly told apart. For a
-    patient with n images epsilon is n times as large, and delta grows too. Taken as public: the
-    class names, and how the data were dealt into parts. A teacher's file also tells its scores on
-    validation images, which nothing protects; it is not what is released.
-Not counted: trying settings on the same images, releasing a second set from them, the
-    floating-point attack of Mironov (CCS 2012), and that torch's generator is no cryptographic one.
-    The noise is drawn from the system's entropy, which is kept nowhere: who knows the seed could
-    subtract it. Such teachers are therefore not the same bits twice.
+A step takes each training image independently with probability q (Poisson sampling), clips its
+gradient, and adds noise to the sum. The trajectories are (epsilon, delta)-differentially private,
+composed over the steps of all teachers. Distillation uses the training images only through them: it
+starts from noise, scales pixels by constants and releases the last iteration. So the guarantee also
+holds for the distilled set. A package contains nothing else that depends on the images.
+
+Notation: g_i the gradient of image i, C max_grad_norm, sigma noise_multiplier, q sample_rate, B the
+constant recipe.batch_size.
+Source: Abadi et al., CCS 2016, as Opacus implements it.
+
+Protected is one image: results of training sets that differ in one image are hard to distinguish.
+For a patient with n images epsilon is n times as large, and delta grows too. Public by assumption
+are the class names and the split of the data. A teacher's file also holds its validation scores,
+which are not protected; the file is not released.
+Not counted are: tuning on the same images, a second set released from them, the floating-point
+attack of Mironov (CCS 2012), and that torch's generator is not cryptographic. The noise comes from
+system entropy that is not stored, since whoever knows the seed could subtract it. So such teachers
+cannot be reproduced bit by bit.
 """
 
 from __future__ import annotations
@@ -41,60 +45,64 @@ from medddist.base.threads import shared_threads
 from medddist.data.scaling import Scaling
 from medddist.method.augment import augment, draw
 from medddist.method.networks import Network
-from medddist.method.training import Diverged, Recipe, TrainingState, rate_factor
+from medddist.method.training import Recipe, TrainingState, rate_factor, require_finite
 
 if TYPE_CHECKING:
     from medddist.data import Data
 
-LOCAL = (  # of a study with teachers.privacy: everything but its packages
+LOCAL = (  # about all files of a study with teachers.privacy, except its packages
     "scores, audits, logs and caches are exact figures of the real images and not covered by "
-    "teachers.privacy; keep them"
-    " where the images are: only packages, as `medddist package` writes them, may be sent"
+    "teachers.privacy; keep them where the images are: only packages, as `medddist package` "
+    "writes them, may be sent"
 )
 
 
 class PrivacySettings(Settings):
-    """DP-SGD: the noise, and what it is counted with.
+    """Settings of DP-SGD and of its privacy account.
 
-    All of it is written into the package, and so is teachers.recipe.batch_size: public numbers,
-    none of which may be chosen by looking at the training images. That includes how many they are:
-    delta and batch_size are chosen from a round figure that may be known, such as "at least
-    10,000".
+    These numbers and teachers.recipe.batch_size are written into the package. They are public, so
+    none may be chosen by looking at the training images, not even at how many there are: choose
+    delta and batch_size for a round number that may be known, such as "at least 10,000".
     """
 
     noise_multiplier: float = Field(1.0, gt=0)  # standard deviation of the noise over max_grad_norm
     max_grad_norm: float = Field(1.0, gt=0)  # C, of one image's gradient
-    sample_rate: float = Field(
-        0.05, gt=0, lt=1
-    )  # q, the chance of an image to be in a step; 1/q steps are an epoch
-    delta: float = Field(
-        1e-5, gt=0, lt=1
-    )  # well below one over the publicly known number of training images
+    sample_rate: float = Field(0.05, gt=0, lt=1)  # q, probability of an image to be in a step
+    delta: float = Field(1e-5, gt=0, lt=1)  # well below 1 / (public number of training images)
 
     @property
     def steps_per_epoch(self) -> int:
+        """Steps in which an image is used once on average, 1/q."""
         return math.ceil(1 / self.sample_rate)
 
 
 def epsilon_of(settings: PrivacySettings, steps: int) -> float:
-    """Epsilon at `settings.delta` of so many steps, whoever takes them: an upper bound by Rényi DP
-    (Opacus's accountant).
+    """Bound epsilon at `settings.delta` after so many steps in all, by Opacus's Rényi accountant.
+
+    Raises:
+        InputError: without Opacus.
     """
     accountant = _opacus("accountants").RDPAccountant()
     accountant.history = [(settings.noise_multiplier, settings.sample_rate, steps)]
-    # Few large orders where noise is large, many small ones where it is small: the bound is the
-    # best of all, and any is one.
+    # Every order gives a bound, and the smallest is returned: small noise needs small orders in
+    # fine steps, large noise needs large ones.
     orders = [1 + k / 10 for k in range(1, 100)] + [*range(11, 64), *(2**k for k in range(6, 13))]
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Optimal order is"
-        )  # an order further out might give less, and this one is a bound too
+        # "Optimal order is the largest alpha": a larger one might give a smaller bound
+        warnings.filterwarnings("ignore", "Optimal order is")
         return float(accountant.get_epsilon(settings.delta, alphas=orders))
 
 
 def guarantee(settings: PrivacySettings, teachers: int, epochs: int) -> dict[str, Any]:
-    """What holds for all trajectories of so many teachers together, and for whatever is calculated
-    from them alone.
+    """State the guarantee for the trajectories of all teachers together, and what they determine.
+
+    Args:
+        settings: of DP-SGD.
+        teachers: how many.
+        epochs: of each.
+
+    Returns:
+        {epsilon, delta, ...}, as a package's manifest holds it.
     """
     steps = teachers * epochs * settings.steps_per_epoch
     return {
@@ -111,27 +119,28 @@ def guarantee(settings: PrivacySettings, teachers: int, epochs: int) -> dict[str
 
 
 def refuse_unprotected(teachers, distill) -> None:
-    """Raises ValueError where anything but DP-SGD would look at the training images or at
-    validation images.
+    """Check that only DP-SGD uses training images, and nothing uses validation images.
 
-    teachers, distill: a profile's TeacherSettings, with `privacy`, and DistillSettings.
+    Args:
+        teachers: a profile's TeacherSettings, with `privacy`.
+        distill: its DistillSettings.
+
+    Raises:
+        ValueError: for a setting that contradicts `privacy`.
     """
-    if teachers.recipe.sampling != "natural":
-        raise ValueError(
-            "teachers.recipe.sampling: balanced draws do not go with teachers.privacy, whose "
-            "accountant counts Poisson sampling;"
-            " set it to natural"
-        )
-    if distill.initial_images != "noise":
-        raise ValueError(
-            f"distill.initial_images: {distill.initial_images} training images to start from "
-            "undo teachers.privacy; set it to noise"
-        )
-    if distill.selection != "last":
-        raise ValueError(
-            "distill.selection: choosing by validation images is not covered by "
-            "teachers.privacy; set it to last"
-        )
+    sampling, start = teachers.recipe.sampling, distill.initial_images
+    reason = ""
+    if sampling != "natural":
+        reason = f"teachers.recipe.sampling: {sampling} draws do not go with teachers.privacy, "
+        reason += "whose accountant counts Poisson sampling; set it to natural"
+    elif start != "noise":
+        reason = f"distill.initial_images: {start} training images to start from "
+        reason += "undo teachers.privacy; set it to noise"
+    elif distill.selection != "last":
+        reason = "distill.selection: choosing by validation images is not covered by "
+        reason += "teachers.privacy; set it to last"
+    if reason:
+        raise ValueError(reason)
 
 
 def public_scaling(channels: int) -> Scaling:
@@ -140,9 +149,9 @@ def public_scaling(channels: int) -> Scaling:
 
 
 def fixed_scaling(data: Data) -> Data:
-    """Return the data in `public_scaling`, under a fingerprint of its own.
+    """Scale the pixels of a data set by `public_scaling`; the fingerprint changes with it.
 
-    Data in that scaling already are returned as they are.
+    Data that are scaled so already are returned unchanged.
     """
     public = public_scaling(data.channels)
     if data.scaling == public:
@@ -154,8 +163,16 @@ def fixed_scaling(data: Data) -> Data:
 def stand_in(
     classes: int, images_per_class: int, shape: tuple[int, int, int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What distillation gets instead of training images (and of validation images): zeros, whatever
-    the data are.
+    """Make the blank images that distillation gets instead of training and validation images.
+
+    Args:
+        classes: K.
+        images_per_class: how many of each.
+        shape: (C, H, W).
+        device: of both tensors.
+
+    Returns:
+        Zeros (N, C, H, W), and their classes (N,).
     """
     labels = torch.arange(classes, device=device).repeat(images_per_class)
     return torch.zeros(len(labels), *shape, device=device), labels
@@ -175,12 +192,26 @@ def train_by_dp_sgd(
     stop_after: int | None = None,
     random: torch.Generator | None = None,
 ) -> Tensor:
-    """`training.train` with DP-SGD: from theta (P,), on images (N, C, H, W) and classes (N,), to
-    the parameters reached (P,).
+    """Train a network as `training.train` does, with clipped gradients and noise.
 
-    recipe.batch_size is the constant that a step's sum is divided by, and no batch's size. random:
-    for tests; None draws from the system's entropy. Raises InputError without Opacus, and Diverged
-    when the parameters are no longer finite.
+    Args:
+        network: called with theta.
+        theta: (P,) to start from.
+        images: (N, C, H, W), standardised.
+        labels: (N,) classes.
+        recipe: of the descent; its batch_size is the constant that a step's sum is divided by.
+        settings: of DP-SGD.
+        resume: a state to continue from, instead of theta.
+        after_epoch: called with the state after each epoch.
+        stop_after: epochs after which to stop; the schedule is still that of the whole recipe.
+        random: for tests; None draws from the system's entropy.
+
+    Returns:
+        The parameters reached (P,).
+
+    Raises:
+        InputError: without Opacus.
+        Diverged: when the parameters are no longer finite.
     """
     random = random or _from_entropy()
     step = _Step(network, recipe, settings, random)
@@ -207,52 +238,35 @@ def _epoch(
     settings: PrivacySettings,
     random,
 ) -> TrainingState:
-    theta, velocity, mean, steps = (
-        state.theta,
-        state.velocity,
-        torch.zeros_like(state.theta),
-        settings.steps_per_epoch,
-    )
+    theta, velocity, mean = state.theta, state.velocity, torch.zeros_like(state.theta)
+    steps = settings.steps_per_epoch
     for number in range(steps):
-        taken = (
-            (torch.rand(len(labels), generator=random) < settings.sample_rate)
-            .nonzero()
-            .flatten()
-            .to(images.device)
-        )
-        x = images[taken]
+        chosen = torch.rand(len(labels), generator=random) < settings.sample_rate
+        batch = chosen.nonzero().flatten().to(images.device)
+        x = images[batch]
         x = augment(x, draw(len(x), random, images), recipe.augmentation) if len(x) else x
-        slope = step.gradient(theta, x, labels[taken])
+        slope = step.gradient(theta, x, labels[batch])
         velocity = recipe.momentum * velocity + slope + recipe.weight_decay * theta
         progress = (state.epoch + number / steps) / recipe.epochs
         theta = theta - recipe.learning_rate * rate_factor(recipe.schedule, progress) * velocity
         mean += theta / steps
-    if not theta.isfinite().all():  # not the loss, which was not paid for
-        raise Diverged(
-            "learning_rate",
-            f"training diverged in epoch {state.epoch + 1} at {recipe.learning_rate:g}",
-            "lower the learning rate",
-        )
+    require_finite(None, theta, state.epoch, recipe)  # epsilon does not cover a look at the loss
     return TrainingState(state.epoch + 1, theta, velocity, mean)
 
 
 class _Step:
-    """Clipped gradients with noise, by Opacus on a copy of the network's module; its parameters
-    come and go as one theta.
-    """
+    """Clipped gradients with noise, by Opacus on a copy of the network's module."""
 
     def __init__(
         self, network: Network, recipe: Recipe, settings: PrivacySettings, random: torch.Generator
     ):
         module = copy.deepcopy(network.module).requires_grad_(True)
-        # strict would refuse a module in evaluation mode or with buffers: the ConvNet has neither
         self.module = _opacus("grad_sample").GradSampleModule(module.train(), loss_reduction="sum")
         self.parameters, self.named = list(module.parameters()), network.named
         self.random = random
+        # The step itself is the recipe's; of this optimizer only `pre_step` is used.
         self.optimizer = _opacus("optimizers").DPOptimizer(
-            torch.optim.SGD(
-                self.parameters, lr=0.0
-            ),  # only what is done before its step is used: the step is the recipe's
+            torch.optim.SGD(self.parameters, lr=0.0),
             noise_multiplier=settings.noise_multiplier,
             max_grad_norm=settings.max_grad_norm,
             expected_batch_size=recipe.batch_size,
@@ -260,17 +274,14 @@ class _Step:
         )
 
     def gradient(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
-        """(P,) of the cross-entropy, summed over clipped images, with noise, over
-        recipe.batch_size; of no image, the noise.
-        """
+        """Compute g (P,) of the module's text; of an empty batch, the noise over B."""
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for parameter, value in zip(self.parameters, self.named(theta).values()):
                 parameter.copy_(value)
         if len(x):
-            x = (
-                x.detach().requires_grad_()
-            )  # torch warns of a full hook on a layer whose input needs no gradient
+            # torch warns of a full hook on a layer whose input needs no gradient
+            x = x.detach().requires_grad_()
             F.cross_entropy(self.module(x), labels, reduction="sum").backward()
         else:
             for parameter in self.parameters:
@@ -280,17 +291,16 @@ class _Step:
 
 
 def _on(device: torch.device, random: torch.Generator) -> torch.Generator:
-    """Opacus draws on the parameters' device: there, a generator seeded from this one."""
+    """A generator on `device`, where Opacus draws; on another than the CPU, seeded from this one."""
     if device.type == "cpu":
         return random
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=random)))
 
 
 def _opacus(part: str):
-    """A module of Opacus, which is an extra: InputError where it is not installed."""
+    """Import a module of Opacus, which is an optional extra."""
     try:
         return importlib.import_module(f"opacus.{part}")
     except ImportError:
-        raise InputError(
-            "teachers.privacy", "needs Opacus", "pip install 'medddist[privacy]'"
-        ) from None
+        remedy = "pip install 'medddist[privacy]'"
+        raise InputError("teachers.privacy", "needs Opacus", remedy) from None
