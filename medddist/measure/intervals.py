@@ -2,12 +2,14 @@
 
     margin^2 = (t_f s)^2 + (t_g e)^2
 
-with s the standard error of the mean by the spread of the networks (or of the sets that they were
-trained on), e its standard error by a bootstrap of the test groups, and t Student's t at their
-degrees of freedom f (Welch, Biometrika 1947) and g. An interval speaks about other patients, other
-initial weights, and other seeds or draws where there are several; with one network, about other
-patients alone. With two networks or sets t is 12.7, and the interval says little. How often the
-truth is covered is simulated in results/interval-coverage.json.
+An interval covers other patients, other initial weights, and other seeds or draws where there are
+several; with one network it covers other patients only. With two networks or sets t is 12.7, and
+the interval is of little use. Its coverage is simulated in results/interval-coverage.json.
+
+Notation: s the standard error of the mean from the spread of the networks (or of the sets that they
+were trained on), with f degrees of freedom; e its standard error from a bootstrap of the test
+groups, with g; t Student's t.
+Source: Welch, Biometrika 1947, for f.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from scipy.special import stdtrit
 
 LEVEL = 0.95
 INTERVAL = "networks by Student's t, test groups by bootstrap"
-# The kind of records that name none; too narrow where networks vary most.
+# How records that name no method were made; too narrow where networks vary most.
 FORMER = "percentile bootstrap of test groups crossed with networks"
 SMALLEST_P = 1e-100
-ROUNDING = 1e-12  # a smaller difference is none
+ROUNDING = 1e-12  # a smaller difference counts as 0
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Error:
 
     def margin(self, level: float) -> float:
         """Return half the width of the interval that misses the truth with probability `level`."""
-        of_networks, of_groups = stdtrit((self.freedom_networks, self.freedom_groups), level / 2)
-        return float(np.sqrt(of_networks**2 * self.networks + of_groups**2 * self.groups))
+        t_networks, t_groups = stdtrit((self.freedom_networks, self.freedom_groups), level / 2)
+        return float(np.sqrt(t_networks**2 * self.networks + t_groups**2 * self.groups))
 
 
 def combined_error(sides: Sequence[Estimate], groups: int) -> Error | None:
@@ -82,9 +84,9 @@ def combined_error(sides: Sequence[Estimate], groups: int) -> Error | None:
     spreads = np.array([side.spread(side.points) for side in sides])
     counted_twice = sum(side.spread(d - d.mean(0)).mean() for side, d in zip(sides, draws))
     freedom = np.array([max(len(side.weights) - 1, 1) for side in sides])
-    freedom_networks = (
-        spreads.sum() ** 2 / np.sum(spreads**2 / freedom) if spreads.any() else 1.0
-    )  # Welch 1947
+    freedom_networks = 1.0
+    if spreads.any():  # Welch 1947
+        freedom_networks = spreads.sum() ** 2 / np.sum(spreads**2 / freedom)
     networks = max(spreads.sum() - counted_twice, 0.0)
     return Error(networks, np.var(means[0] - sum(means[1:]), ddof=1), freedom_networks, groups - 1)
 
@@ -92,6 +94,7 @@ def combined_error(sides: Sequence[Estimate], groups: int) -> Error | None:
 def interval_around(
     value: float, error: Error | None, bounds: tuple[int, int]
 ) -> tuple[float | None, float | None]:
+    """Return the interval's ends, clipped to `bounds`; None where the error is undefined."""
     if error is None:
         return None, None
     margin = error.margin(1 - LEVEL)
@@ -99,7 +102,7 @@ def interval_around(
 
 
 def p_two_sided(value: float, error: Error | None) -> float | None:
-    """The level at which the interval would end at zero; never below SMALLEST_P."""
+    """Return the level at which the interval ends at zero; never below SMALLEST_P."""
     if error is None:
         return None
     if abs(value) < ROUNDING:

@@ -1,7 +1,8 @@
-"""Scores of networks on a test part, each with a 95 % interval of one kind.
+"""Scores of networks on a test part, all with the same kind of 95 % interval.
 
-Point values are scikit-learn's. Their mean and standard deviation are taken over networks, and
-`intervals` says how the interval is made. It has no width where every network is always right, and
+    mean = sum over networks of metric_r / R,    interval = mean +- margin (`intervals`)
+
+Point values are scikit-learn's. An interval has no width where every network is always right, and
 is too narrow for shares near 0 or 1 of fewer than about 50 images.
 """
 
@@ -68,11 +69,11 @@ def score(
     summaries = {name: _summary(answers, points[name], draws[name]) for name in METRICS}
     per_class = {}
     for k, name in enumerate(class_names):
-        of_class = {"count": int(np.sum(answers.labels == k))}
+        class_scores = {"count": int(np.sum(answers.labels == k))}
         for metric in CLASS_METRICS:
             ours, drawn = points[f"class_{metric}"][:, k], draws[f"class_{metric}"][:, :, k]
-            of_class[metric] = _summary(answers, ours, drawn)
-        per_class[str(name)] = of_class
+            class_scores[metric] = _summary(answers, ours, drawn)
+        per_class[str(name)] = class_scores
     interval = {"level": LEVEL, "method": INTERVAL, "resamples": resamples, "seed": seed}
     interval |= {"networks": answers.networks, "independent": answers.units}
     interval |= {"images": len(answers.labels), "groups": answers.group_count}
@@ -163,7 +164,7 @@ def _difference(a: Estimate, b: Estimate, groups: int) -> dict:
 
 
 def excludes_zero(difference: dict) -> bool:
-    """Whether the interval of a `paired_difference` excludes zero: its p is then below 0.05."""
+    """Return whether the interval of a `paired_difference` excludes zero: then p is below 0.05."""
     return difference["low"] is not None and (difference["low"] > 0 or difference["high"] < 0)
 
 

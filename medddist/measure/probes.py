@@ -1,4 +1,10 @@
-"""Linear probes on features."""
+"""Linear probes: logistic regression on features, which shows what can be read from them.
+
+    min over W of sum over n of w_n CE(W f_n, y_n) + |W|^2 / (2 C)
+
+Notation: f_n standardised features, y_n classes, w_n weights that make all classes equally heavy,
+C the inverse strength of the penalty, chosen on validation.
+"""
 
 from __future__ import annotations
 
@@ -13,77 +19,69 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 FOLDS = 3
-
-
-STRENGTHS = (1e-3, 1e-2, 1e-1)  # scikit-learn's C, the inverse of the penalty; chosen on validation
-
-
+STRENGTHS = (1e-3, 1e-2, 1e-1)  # candidates for C
 LabelledRows = tuple[np.ndarray, np.ndarray]  # features (N, D), classes (N,)
 
 
 def linear_probe(train: LabelledRows, validation: LabelledRows) -> tuple[Pipeline, float, float]:
-    """(logistic regression on standardised features, its C, its balanced accuracy on validation), C
-    chosen by the latter.
+    """Fit probes of several strengths, and select one on validation.
 
-    Classes weigh equally. Raises ValueError, scikit-learn's, where the training rows have one class
-    alone.
+    Returns:
+        The probe, its C, and its balanced accuracy on validation.
+
+    Raises:
+        ValueError: by scikit-learn, where training rows have only one class.
     """
-    found = []
+    candidates = []
     for strength in STRENGTHS:
-        probe = make_pipeline(
-            StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=200)
-        )
+        probe = _probe(strength)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # a weak penalty may need longer, and then hardly matters
+            # with a weak penalty it converges slowly, and more iterations change little
+            warnings.simplefilter("ignore", ConvergenceWarning)
             probe.fit(*train)
-        found.append(
-            (
-                probe,
-                strength,
-                float(balanced_accuracy_score(validation[1], probe.predict(validation[0]))),
-            )
-        )
-    return max(found, key=lambda one: one[2])
+        score = balanced_accuracy_score(validation[1], probe.predict(validation[0]))
+        candidates.append((probe, strength, float(score)))
+    return max(candidates, key=lambda candidate: candidate[2])
+
+
+def _probe(strength: float) -> Pipeline:
+    regression = LogisticRegression(C=strength, class_weight="balanced", max_iter=200)
+    return make_pipeline(StandardScaler(), regression)
 
 
 def cross_validated_probe(
     rows: LabelledRows, groups: np.ndarray
 ) -> tuple[Pipeline, float, float | None]:
-    """As `linear_probe` without validation rows: C by cross-validation over `groups` (N,), then a
-    fit on all rows.
+    """Select C by cross-validation over `groups` (N,), and fit a probe on all rows.
 
-    The balanced accuracy is None, and C the middle one, where a class has fewer than two groups.
-    Raises ValueError, scikit-learn's, where there is one class alone.
+    Returns:
+        The probe, its C, and its balanced accuracy in cross-validation. Where a class has fewer
+        than two groups, C is the middle one and the balanced accuracy is None.
+
+    Raises:
+        ValueError: by scikit-learn, where there is only one class.
     """
-    probe = make_pipeline(
-        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=200)
-    )
     fewest = min(len(np.unique(groups[rows[1] == k])) for k in np.unique(rows[1]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", UserWarning)  # of a small class that is not in every fold
+        warnings.simplefilter("ignore", UserWarning)  # a small class is not in every fold
+        middle = STRENGTHS[len(STRENGTHS) // 2]
         if fewest < 2:
-            middle = STRENGTHS[len(STRENGTHS) // 2]
-            return probe.set_params(logisticregression__C=middle).fit(*rows), middle, None
+            return _probe(middle).fit(*rows), middle, None
         search = GridSearchCV(
-            probe,
+            _probe(middle),
             {"logisticregression__C": list(STRENGTHS)},
             scoring="balanced_accuracy",
             cv=StratifiedGroupKFold(min(FOLDS, fewest)),
             error_score=0.0,
         )
         search.fit(*rows, groups=groups)
-    return (
-        search.best_estimator_,
-        search.best_params_["logisticregression__C"],
-        float(search.best_score_),
-    )
+    strength = search.best_params_["logisticregression__C"]
+    return search.best_estimator_, strength, float(search.best_score_)
 
 
 def said_by(probe: Pipeline, rows: np.ndarray, classes: int) -> np.ndarray:
-    """(N, classes) probabilities; 0 for a class that the probe never saw."""
-    said = np.zeros((len(rows), classes))
-    said[:, probe.classes_] = probe.predict_proba(rows)
-    return said
+    """Compute probabilities (N, classes); 0 for a class that the probe was not trained on."""
+    probabilities = np.zeros((len(rows), classes))
+    probabilities[:, probe.classes_] = probe.predict_proba(rows)
+    return probabilities

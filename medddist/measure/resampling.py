@@ -1,8 +1,15 @@
 """Metrics of networks on a test part, and in bootstrap resamples of its groups.
 
-What a missing class does, in the test part or in one resample: its sensitivity and AUROC are
-undefined; balanced accuracy and macro AUROC average the classes for which they are defined; macro
+    confusion_b = sum over groups g of c_bg confusion_g
+    AUROC_b     = (sum over own i, others j of c_bi c_bj ([s_i > s_j] + [s_i = s_j] / 2)) / (W V)
+
+Where a class is missing, in the test part or in one resample, its sensitivity and AUROC are
+undefined. Balanced accuracy and macro AUROC average the classes for which they are defined. Macro
 F1 averages the classes among labels or predictions (one that is only predicted counts 0).
+
+Notation: c_bg how often resample b draws group g, c_bi that of image i's group, s scores of a
+class, W and V the sums of c_b over its own and over other images. R networks, N images, K classes,
+G groups, B resamples, U independent units.
 """
 
 from __future__ import annotations
@@ -23,13 +30,12 @@ from sklearn.metrics import (
 from medddist.base.errors import InputError
 from medddist.base.seeds import numpy_generator
 
-# of one array of resampled weights: it fits a processor's cache
-CHUNK_BYTES = 2_000_000
+CHUNK_BYTES = 2_000_000  # of one array of resampled weights, which fits a processor's cache
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What R networks answer on a test part; groups are numbered 0 to group_count - 1.
+    """Probabilities of R networks on a test part; groups are numbered 0 to group_count - 1.
 
     U units are independent: the networks, or the sets that several of them were trained on.
     """
@@ -132,12 +138,13 @@ def wanted_points(test: Answers, wanted: Sequence[str]) -> dict[str, np.ndarray]
 
 
 def _points_of_network(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Probabilities (N, K), labels (N,)."""
+    """Compute the metrics of one network from probabilities (N, K) and labels (N,)."""
     predicted, classes = probabilities.argmax(1), range(probabilities.shape[1])
-    # zero_division: what is undefined is NaN, left out of the means, and no warning
-    fit = precision_recall_fscore_support(
+    # zero_division: what is undefined is NaN, without a warning, and left out of the means
+    scores = precision_recall_fscore_support(
         labels, predicted, labels=list(classes), zero_division=np.nan
     )
+    sensitivity, f1 = scores[1], scores[2]
     rest = [recall_score(labels != k, predicted != k, zero_division=np.nan) for k in classes]
     defined = [0 < np.sum(labels == k) < len(labels) for k in classes]
     auroc = np.array(
@@ -145,10 +152,10 @@ def _points_of_network(probabilities: np.ndarray, labels: np.ndarray) -> dict[st
     )
     return {
         "accuracy": np.asarray(accuracy_score(labels, predicted)),
-        "balanced_accuracy": _mean_defined(fit[1]),
-        "macro_f1": _mean_defined(fit[2]),
+        "balanced_accuracy": _mean_defined(sensitivity),
+        "macro_f1": _mean_defined(f1),
         "auroc": _mean_defined(auroc),
-        "class_sensitivity": fit[1],
+        "class_sensitivity": sensitivity,
         "class_specificity": np.array(rest),
         "class_auroc": auroc,
         "confusion": confusion_matrix(labels, predicted, labels=list(classes)),
@@ -158,8 +165,8 @@ def _points_of_network(probabilities: np.ndarray, labels: np.ndarray) -> dict[st
 def replicates(test: Answers, resamples: int, seed: int, wanted=None) -> dict[str, np.ndarray]:
     """Compute each metric of every network in every resample: (B, R), class_ metrics (B, R, K).
 
-    A resample only changes how often a group counts. So a confusion matrix is a product of these
-    counts with cells (R K K, G) found once, and an AUROC a sum over scores sorted once.
+    A resample only changes how often a group counts. So confusion matrices are products of these
+    counts with cells (R K K, G) counted once, and AUROCs are sums over scores sorted once.
 
     Args:
         test: the networks' answers.
@@ -170,24 +177,22 @@ def replicates(test: Answers, resamples: int, seed: int, wanted=None) -> dict[st
     cells, chunks = _confusion_cells(test), []
     rankings = _rankings(test) if wanted is None or "auroc" in wanted else []
     rows = max(1, CHUNK_BYTES // (8 * max(test.group_count, cells.shape[0])))
+    shape = -1, test.networks, test.classes
     for counts in group_counts(test.group_count, resamples, seed, rows):
         columns = np.ascontiguousarray(counts.T, dtype=float)  # (G, b)
-        values = _from_confusions(
-            (cells @ columns).T.reshape(-1, test.networks, test.classes, test.classes)
-        )
+        values = _from_confusions((cells @ columns).T.reshape(*shape, test.classes))
         if rankings:
-            aurocs = np.stack([r.auroc(columns) for r in rankings], axis=1).reshape(
-                -1, test.networks, test.classes
-            )
+            aurocs = np.stack([r.auroc(columns) for r in rankings], axis=1).reshape(shape)
             values |= {"class_auroc": aurocs, "auroc": _mean_defined(aurocs)}
         chunks.append(values)
-    return {
-        name: np.concatenate([values[name] for values in chunks]) for name in wanted or chunks[0]
-    }
+    names = wanted or chunks[0]
+    return {name: np.concatenate([values[name] for values in chunks]) for name in names}
 
 
 def group_counts(groups: int, resamples: int, seed: int, rows: int) -> Iterator[np.ndarray]:
-    """Yield how often each group is drawn, (at most `rows`, G) at a time, whatever `rows` is.
+    """Yield how often each group is drawn, (at most `rows`, G) at a time.
+
+    The draws do not depend on `rows`.
 
     Args:
         groups: G.
@@ -201,15 +206,14 @@ def group_counts(groups: int, resamples: int, seed: int, rows: int) -> Iterator[
 
 
 def _counted(draws: np.ndarray, size: int) -> np.ndarray:
-    """(B, size) how often 0, 1, ..., size - 1 occur in each row of draws."""
+    """Count how often 0, 1, ..., size - 1 occur in each row of draws: (B, size)."""
     rows = np.arange(len(draws))[:, None] * size
-    return np.bincount((draws + rows).ravel(), minlength=len(draws) * size).reshape(
-        len(draws), size
-    )
+    counts = np.bincount((draws + rows).ravel(), minlength=len(draws) * size)
+    return counts.reshape(len(draws), size)
 
 
 def _confusion_cells(test: Answers) -> csr_array:
-    """(R K K, G) how many images of each group lie in each cell of each network's confusion matrix."""
+    """Count each group's images in the cells of each network's confusion matrix: (R K K, G)."""
     network = np.arange(test.networks)[:, None] * test.classes**2
     rows = network + test.labels * test.classes + test.probabilities.argmax(2)  # (R, N)
     columns = np.broadcast_to(test.groups, rows.shape)
@@ -218,7 +222,7 @@ def _confusion_cells(test: Answers) -> csr_array:
 
 
 def _from_confusions(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """(..., K, K) -> metrics (...) and class_ metrics (..., K)."""
+    """Compute metrics (...) and class_ metrics (..., K) from matrices (..., K, K)."""
     right = np.diagonal(confusions, axis1=-2, axis2=-1)
     true, predicted = confusions.sum(-1), confusions.sum(-2)
     total = true.sum(-1, keepdims=True)
@@ -236,51 +240,47 @@ def _from_confusions(confusions: np.ndarray) -> dict[str, np.ndarray]:
 class Ranking:
     """The scores of one class, sorted once, so that its AUROC is cheap under any weights.
 
-    Rows are the different scores of the class's own images, rising. `own` (U, G) sums the weights
-    of its images with that score. `others` (U, G) sums those of other images between the score
-    before and this one; an image with exactly such a score counts half in its row and half in the
-    next. The running sum of `others` is what each score beats.
+    Rows are the L different scores of the class's own images, ascending, and one more. `own` sums
+    the weights of its images with that score. `others` sums those of other images between the
+    previous score and this one; an image with exactly such a score counts half in its row and half
+    in the next. The running sum of `others` is the weight that each score exceeds.
     """
 
-    own: csr_array
-    others: csr_array
+    own: csr_array  # (L + 1, G)
+    others: csr_array  # (L + 1, G)
 
     @staticmethod
     def of(scores: np.ndarray, is_own: np.ndarray, groups: np.ndarray) -> Ranking:
         """Sort scores (N,) given is_own (N,) bool and groups (N,) numbered from 0."""
         levels, own = np.unique(scores[is_own], return_inverse=True)
-        # the first level that beats or equals an image of the others, and the first that beats it
-        lowest, beaten = (
-            np.searchsorted(levels, scores[~is_own], side=side) for side in ("left", "right")
-        )
-        shape = (len(levels) + 1, groups.max() + 1)  # the last row takes those that no level beats
-        halves = np.full(2 * len(lowest), 0.5)
-        rows, columns = np.concatenate([lowest, beaten]), np.tile(groups[~is_own], 2)
+        # for each of the others, the first level that is not below it, and the first above it
+        reached = np.searchsorted(levels, scores[~is_own], side="left")
+        exceeded = np.searchsorted(levels, scores[~is_own], side="right")
+        shape = (len(levels) + 1, groups.max() + 1)  # the last row holds those that none exceeds
+        halves = np.full(2 * len(reached), 0.5)
+        rows, columns = np.concatenate([reached, exceeded]), np.tile(groups[~is_own], 2)
         others = csr_array((halves, (rows, columns)), shape=shape)
         return Ranking(csr_array((np.ones(len(own)), (own, groups[is_own])), shape=shape), others)
 
     def auroc(self, columns: np.ndarray) -> np.ndarray:
-        """Return (B,) for weights (G, B), contiguous; NaN where a side weighs nothing."""
-        own, others = self.own @ columns, self.others @ columns  # (U + 1, B)
-        beats = np.cumsum(others, axis=0)
-        return _ratio(np.einsum("ub,ub->b", own, beats), own.sum(0) * others.sum(0))
+        """Compute (B,) for contiguous weights (G, B); NaN where one side has no weight."""
+        own, others = self.own @ columns, self.others @ columns  # (L + 1, B)
+        below = np.cumsum(others, axis=0)
+        return _ratio(np.einsum("lb,lb->b", own, below), own.sum(0) * others.sum(0))
 
 
 def _rankings(test: Answers) -> list[Ranking]:
-    """R K rankings, classes fastest."""
-    masks = [test.labels == k for k in range(test.classes)]
-    return [
-        Ranking.of(p[:, k], mask, test.groups)
-        for p in test.probabilities
-        for k, mask in enumerate(masks)
-    ]
+    """Sort the scores of each network and class: R K rankings, classes fastest."""
+    masks, groups = [test.labels == k for k in range(test.classes)], test.groups
+    per_network = ((p[:, k], mask) for p in test.probabilities for k, mask in enumerate(masks))
+    return [Ranking.of(scores, mask, groups) for scores, mask in per_network]
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Above / below, NaN where below is 0."""
+    """Divide; NaN where `below` is 0."""
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
 
 
 def _mean_defined(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is."""
+    """Average over the last axis what is not NaN; NaN where nothing is."""
     return _ratio(np.nansum(values, axis=-1), np.sum(~np.isnan(values), axis=-1))

@@ -1,4 +1,10 @@
-"""Where a ConvNet looks: Grad-CAM (Selvaraju et al., ICCV 2017), on the last block's output."""
+"""Grad-CAM heat maps: which parts of an image raise the logit of a class.
+
+    heat = max(0, sum over c of mean over pixels (d logit / d a_c) a_c)
+
+Notation: a_c the maps of the last block's output, c its channels.
+Source: Selvaraju et al., ICCV 2017.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +14,12 @@ from torch import Tensor, nn
 
 
 def grad_cam(module: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-    """Heat maps (N, H, W) in [0, 1] of what speaks for classes (N,) in images (N, C, H, W).
+    """Compute heat maps (N, H, W) in [0, 1]; the maximum of each is 1, or 0 where no part counts.
 
-    The last block's maps are summed with weights that are the mean gradient of the class's logit
-    with respect to each map; what is negative is cut off; each image's largest value is 1 (or all
-    is 0 where nothing speaks for the class).
+    Args:
+        module: a ConvNet with its parameters.
+        images: (N, C, H, W), standardised.
+        classes: (N,) whose logits are explained.
     """
     maps = module.features(images).detach().requires_grad_()
     logits = module.linear(maps.flatten(1))

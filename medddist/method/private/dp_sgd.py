@@ -1,4 +1,4 @@
-"""Differential privacy: teachers trained by DP-SGD, and the guarantee for a set distilled from them.
+"""Differential privacy: teachers trained by DP-SGD, and the guarantee of what is distilled.
 
     g = (sum over the batch of g_i min(1, C / |g_i|) + sigma C N(0, 1)) / B
 
@@ -291,7 +291,7 @@ class _Step:
 
 
 def _on(device: torch.device, random: torch.Generator) -> torch.Generator:
-    """A generator on `device`, where Opacus draws; on another than the CPU, seeded from this one."""
+    """A generator on the device where Opacus draws; off the CPU, one seeded from `random`."""
     if device.type == "cpu":
         return random
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=random)))
