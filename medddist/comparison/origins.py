@@ -19,7 +19,7 @@ from medddist.comparison.shared import LABELS, Entry, labelled
 from medddist.comparison.tables import measured
 from medddist.data import Data, Part, load_data
 from medddist.measure import metrics
-from medddist.measure.probes import linear_probe, said_by
+from medddist.measure.probes import linear_probe, probe_probabilities
 from medddist.method.evaluate import probabilities, trained_networks
 from medddist.study.study import Study
 
@@ -104,7 +104,10 @@ def origin_probe(data: Data, label: int | None, resamples: int) -> dict | None:
     at = [np.flatnonzero(w & np.isin(p.origins, origins)) for p, w in zip(parts, wanted)]
     train, validation, test = (_thumbnails(p, i, origins) for p, i in zip(parts, at))
     probe, *_ = linear_probe(train, validation)
-    answers, groups = said_by(probe, test[0], len(origins))[None], parts[2].groups[at[2]]
+    answers, groups = (
+        probe_probabilities(probe, test[0], len(origins))[None],
+        parts[2].groups[at[2]],
+    )
     names = [data.origin_names[origin] for origin in origins]
     scores = metrics.score(answers, test[1], groups, names, resamples=resamples)
     return {

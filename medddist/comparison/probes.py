@@ -15,7 +15,7 @@ from medddist.comparison.contenders import SELF_SUPERVISED, pretrained
 from medddist.comparison.shared import LABELS, Entry, fresh, network_of
 from medddist.comparison.tables import entries
 from medddist.measure import metrics
-from medddist.measure.probes import linear_probe, said_by
+from medddist.measure.probes import linear_probe, probe_probabilities
 from medddist.method.networks import Network
 from medddist.study.study import Study
 from medddist.study.workers import ahead
@@ -99,7 +99,7 @@ def _probe(study: Study, entry: Entry) -> tuple[dict[str, Tensor], dict]:
             for images, labels in map(study.tensors, ("train", "validation", "test"))
         )
         probe, strength, score = linear_probe(train, validation)
-        answers.append(said_by(probe, test[0], study.data.classes))
+        answers.append(probe_probabilities(probe, test[0], study.data.classes))
         tried.append(about | {"C": strength, "on_validation": score})
     if entry.method == "random":  # each counts, since chance varies
         return {"probabilities": torch.from_numpy(np.stack(answers))}, {"chosen": tried}

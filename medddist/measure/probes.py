@@ -80,7 +80,7 @@ def cross_validated_probe(
     return search.best_estimator_, strength, float(search.best_score_)
 
 
-def said_by(probe: Pipeline, rows: np.ndarray, classes: int) -> np.ndarray:
+def probe_probabilities(probe: Pipeline, rows: np.ndarray, classes: int) -> np.ndarray:
     """Compute probabilities (N, classes); 0 for a class that the probe was not trained on."""
     probabilities = np.zeros((len(rows), classes))
     probabilities[:, probe.classes_] = probe.predict_proba(rows)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medddist.measure.probes import STRENGTHS, cross_validated_probe, linear_probe, said_by
+from medddist.measure.probes import (
+    STRENGTHS,
+    cross_validated_probe,
+    linear_probe,
+    probe_probabilities,
+)
 
 
 def rows_of(count: int, signal: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +29,7 @@ def test_a_probe_reads_what_is_there(signal, least, most):
     """Two normal classes 2 signal apart: the best rule is right in a share of Phi(signal)."""
     probe, strength, score = linear_probe(rows_of(600, signal), rows_of(600, signal, 1))
     test = rows_of(2000, signal, 2)
-    right = (said_by(probe, test[0], 2).argmax(1) == test[1]).mean()
+    right = (probe_probabilities(probe, test[0], 2).argmax(1) == test[1]).mean()
     assert (
         least <= right <= most and strength in STRENGTHS and score == pytest.approx(right, abs=0.08)
     )
@@ -33,7 +38,7 @@ def test_a_probe_reads_what_is_there(signal, least, most):
 def test_a_class_that_was_never_seen_is_never_said():
     features, labels = rows_of(100, 2.0)
     probe, *_ = linear_probe((features, 2 * labels), (features, 2 * labels))
-    said = said_by(probe, features, 4)
+    said = probe_probabilities(probe, features, 4)
     assert said.shape == (100, 4) and (said[:, [1, 3]] == 0).all()
     np.testing.assert_allclose(said.sum(1), 1)
 
@@ -42,7 +47,9 @@ def test_a_scale_does_not_matter():
     features, labels = rows_of(200, 1.0)
     scaled = features * np.array([1000, 1, 0.001, 1, 1]) + 7
     a, b = (linear_probe((x, labels), (x, labels))[0] for x in (features, scaled))
-    np.testing.assert_allclose(said_by(a, features, 2), said_by(b, scaled, 2), atol=1e-3)
+    np.testing.assert_allclose(
+        probe_probabilities(a, features, 2), probe_probabilities(b, scaled, 2), atol=1e-3
+    )
 
 
 def test_the_penalty_is_chosen_on_groups_that_the_probe_did_not_see():

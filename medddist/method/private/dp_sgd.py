@@ -1,4 +1,4 @@
-"""Differential privacy: teachers trained by DP-SGD, and the guarantee of what is distilled.
+"""Differential privacy: teachers trained by DP-SGD, and what it guarantees for a distilled set.
 
     g = (sum over the batch of g_i min(1, C / |g_i|) + sigma C N(0, 1)) / B
 
