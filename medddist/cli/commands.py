@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -178,9 +177,9 @@ def _option_for(path: Path) -> str:
     """The option whose value is the file or the innermost folder around it."""
     context = click.get_current_context()
     options = {
-        os.path.normpath(str(context.params.get(option.name))): option.opts[0]
+        str(Path(str(context.params[option.name]))): option.opts[0]
         for option in context.command.params
-        if isinstance(option, click.Option)
+        if context.params.get(option.name) and isinstance(option, click.Option)
     }
     places = (str(place) for place in (path, *path.parents))
     return next((options[place] for place in places if place in options), "folder")

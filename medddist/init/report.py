@@ -69,13 +69,13 @@ def page(survey: Survey, further: Sequence[str] = ()) -> str:
     if survey.origins:
         table = pd.DataFrame.from_dict(survey.origins, orient="index", columns=survey.class_names)
         parts += ["<h2>Origins (sites)</h2>", _table(table.rename_axis("origin").reset_index())]
-    for heading, counts in (("Sizes", survey.sizes), ("Formats", survey.kinds)):
-        if counts:
-            table = pd.DataFrame(counts.items(), columns=[heading.lower(), "images"])
-            parts += [f"<h2>{heading}</h2>", _table(table)]
-    if survey.unreadable:
-        table = pd.DataFrame(survey.unreadable, columns=["file", "reason"])
-        parts += ["<h2>Unreadable files</h2>", _table(table)]
+    for heading, rows, columns in (
+        ("Sizes", survey.sizes.items(), ["size", "images"]),
+        ("Formats", survey.kinds.items(), ["format", "images"]),
+        ("Unreadable files", survey.unreadable, ["file", "reason"]),
+    ):
+        if rows:
+            parts += [f"<h2>{heading}</h2>", _table(pd.DataFrame(rows, columns=columns))]
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
     return f"{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
 

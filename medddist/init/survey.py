@@ -4,6 +4,7 @@ anything other than the disease predicts the class (shortcuts).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
@@ -161,14 +162,11 @@ def _looked_at(listed: Listing, progress: Progress) -> Iterator[_Image | InputEr
 
 def _kind(path: Path) -> str:
     """`PNG, L` or `JPEG, RGB, with EXIF`, from the header."""
-    try:
-        opened = None if is_dicom(path) else Image.open(path)
-    except UnidentifiedImageError:
-        opened = None  # whatever its name, it was read as DICOM
-    if opened is None:
-        return "DICOM"
-    with opened as image:
-        return f"{image.format}, {image.mode}" + (", with EXIF" if "exif" in image.info else "")
+    if not is_dicom(path):
+        with contextlib.suppress(UnidentifiedImageError), Image.open(path) as image:
+            exif = ", with EXIF" if "exif" in image.info else ""
+            return f"{image.format}, {image.mode}{exif}"
+    return "DICOM"  # also where only the name says otherwise
 
 
 def _prefix(name: str) -> str:
