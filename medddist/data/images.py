@@ -59,26 +59,21 @@ def decoded(path: Path) -> np.ndarray:
     """
     try:
         pixels = _decoded_dicom(path) if is_dicom(path) else _decoded_by_pil(path)
+        if pixels.dtype == np.uint8 or np.isfinite(pixels).all():
+            return pixels
+        reason, remedy = "has pixels that are NaN or infinite", f"replace it or {LEAVE_OUT}"
+        raise InputError(shown(path), reason, remedy)
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise _cannot_be_read(path, "no image format is recognised in it") from None
+        reason = "no image format is recognised in it"
     except MemoryError:
         reason = "too large for this machine's memory"
         raise InputError(shown(path), reason, "make it smaller") from None
-    # decoders of damaged files raise anything: IndexError, struct.error, zlib.error ...
-    except Exception as problem:
+    except Exception as problem:  # decoders of damaged files raise anything
         reason = " ".join(f"{problem}".replace(str(path), "it").split()) or type(problem).__name__
-        raise _cannot_be_read(path, reason) from None
-    if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
-        reason = "has pixels that are NaN or infinite"
-        raise InputError(shown(path), reason, f"replace it or {LEAVE_OUT}")
-    return pixels
-
-
-def _cannot_be_read(path: Path, reason: str) -> InputError:
     remedy = f"replace it, or {LEAVE_OUT} (--set, or the profile) to leave it out"
-    return InputError(shown(path), f"cannot be read as an image ({shown(reason)})", remedy)
+    raise InputError(shown(path), f"cannot be read as an image ({shown(reason)})", remedy)
 
 
 def _decoded_by_pil(path: Path) -> np.ndarray:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +25,7 @@ PREFIXES = {TRAIN: "train", VALIDATION: "val", TEST: "test"}
 MAX_DECODED_BYTES = 2**36
 MAX_LABEL = 9999
 SUSPICIOUS_BYTES = 2**30  # a larger array that was packed 100 to 1 is no data set
-DAMAGE = (  # what numpy and zipfile raise for members that are damaged, pickled or too large
-    *(ValueError, OSError, EOFError, MemoryError, OverflowError, TypeError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
-)
+Counts = dict[str, int]  # how many images each part has, by prefix
 
 
 class _Npz:
@@ -62,7 +57,9 @@ class _Npz:
             with self.zip.open(info) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
                 file.read()
-        except DAMAGE as problem:
+        except (
+            Exception
+        ) as problem:  # damaged, pickled or too large: numpy and zipfile raise anything
             reason = f"cannot be read ({shown(problem)})"
             raise self.refusal(name, reason, "save it again as plain numbers") from None
         return array
@@ -93,40 +90,6 @@ class _Npz:
         return images[..., 0] if shape[3:] == (1,) else images
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """The parts that an .npz has, and how many images each has."""
-
-    npz: _Npz
-    counts: dict[str, int]  # by prefix
-
-    def labels(self) -> np.ndarray:
-        """Read all labels, integers from 0."""
-        columns = []
-        for prefix, count in self.counts.items():
-            name = f"{prefix}_labels"
-            column = self.npz.column(name, count)
-            if column.dtype.kind == "U":
-                remedy = "integers from 0 are needed, with the classes' names in a .json beside it"
-                raise self.npz.refusal(name, "holds text", remedy)
-            if count and (int(column.min()) < 0 or int(column.max()) > MAX_LABEL):
-                reason = f"has labels from {column.min()} to {column.max()}"
-                raise self.npz.refusal(name, reason, f"integers from 0 to {MAX_LABEL} are needed")
-            columns.append(column.astype(np.int64))
-        return np.concatenate(columns)
-
-    def optional(self, what: str) -> np.ndarray | None:
-        """Read the column `what` of all parts; None where no part has it."""
-        names = {f"{prefix}_{what}": count for prefix, count in self.counts.items()}
-        if not names.keys() & self.npz.names:
-            return None
-        columns = [self.npz.column(name, count) for name, count in names.items()]
-        if len({column.dtype.kind == "U" for column in columns}) > 1:
-            reason = "is text in some parts and numbers in others"
-            raise self.npz.refusal(next(iter(names)), reason, "use one type")
-        return np.concatenate(columns)
-
-
 def read(path: Path, image_size_px: int, channels: int, progress: Progress = silent) -> Collection:
     """Read an .npz.
 
@@ -149,7 +112,7 @@ def read(path: Path, image_size_px: int, channels: int, progress: Progress = sil
         if sum(counts) * channels * image_size_px**2 > MAX_DECODED_BYTES:
             reason = f"{sum(counts)} images at {image_size_px} px do not fit"
             raise InputError(shown(path), reason, "lower image_size_px")
-        known = _known(_Parts(npz, dict(zip(given.values(), counts))))
+        known = _known(npz, dict(zip(given.values(), counts)))
     images = np.empty((sum(counts), channels, image_size_px, image_size_px), np.uint8)
     hashes = np.empty((len(images), 2), np.uint64)
     for k, image in enumerate(_prepared(npz, blocks, image_size_px, channels)):
@@ -176,14 +139,14 @@ def _require_one_shape(npz: _Npz, blocks: dict[str, np.ndarray]) -> None:
             raise npz.refusal(name, reason, "all parts need one shape and type")
 
 
-def _known(parts: _Parts) -> dict:
+def _known(npz: _Npz, counts: Counts) -> dict:
     """Labels, groups and origins with their names: checked first, since they are small."""
-    labels, groups, path = parts.labels(), parts.optional("group"), parts.npz.path
+    labels, groups, path = _labels(npz, counts), _optional(npz, counts, "group"), npz.path
     names = _names(path)
     numbers = tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
     class_names = names.get("class_names", numbers)
     _require_known(path, "labels", labels, class_names)
-    origins, origin_names = parts.optional("origin"), names.get("origins")
+    origins, origin_names = _optional(npz, counts, "origin"), names.get("origins")
     if origins is None:
         origins, origin_names = np.full(len(labels), -1), ()
     elif origin_names is None or origins.dtype.kind == "U":
@@ -198,6 +161,33 @@ def _known(parts: _Parts) -> dict:
         "class_names": class_names,
         "origin_names": origin_names,
     }
+
+
+def _labels(npz: _Npz, counts: Counts) -> np.ndarray:
+    columns = []
+    for prefix, count in counts.items():
+        name = f"{prefix}_labels"
+        column = npz.column(name, count)
+        if column.dtype.kind == "U":
+            remedy = "integers from 0 are needed, with the classes' names in a .json beside it"
+            raise npz.refusal(name, "holds text", remedy)
+        if count and (int(column.min()) < 0 or int(column.max()) > MAX_LABEL):
+            reason = f"has labels from {column.min()} to {column.max()}"
+            raise npz.refusal(name, reason, f"integers from 0 to {MAX_LABEL} are needed")
+        columns.append(column.astype(np.int64))
+    return np.concatenate(columns)
+
+
+def _optional(npz: _Npz, counts: Counts, what: str) -> np.ndarray | None:
+    """The column `what` of all parts; None where no part has it."""
+    names = {f"{prefix}_{what}": count for prefix, count in counts.items()}
+    if not names.keys() & npz.names:
+        return None
+    columns = [npz.column(name, count) for name, count in names.items()]
+    if len({column.dtype.kind == "U" for column in columns}) > 1:
+        reason = "is text in some parts and numbers in others"
+        raise npz.refusal(next(iter(names)), reason, "use one type")
+    return np.concatenate(columns)
 
 
 def _require_known(path: Path, what: str, values: np.ndarray, names: tuple[str, ...]) -> None:

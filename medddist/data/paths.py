@@ -73,15 +73,9 @@ def class_folder(file: Path) -> str:
 
 
 def has_part_folders(folder: Path) -> bool:
-    """Find train, val or test in a folder, in one inside it, or in the images/ folder of that."""
-    inside = subfolders(folder)
-    candidates = [folder, *inside, *(path / "images" for path in inside)]
-    return any(_is_divided(path) for path in candidates if path.is_dir())
-
-
-def _is_divided(folder: Path) -> bool:
-    with os.scandir(folder) as entries:  # names first: there may be thousands of images
-        return any(part_of(entry.name) is not None and entry.is_dir() for entry in entries)
+    """Find a train, val or test folder at any depth."""
+    folders = (name for _, names, _ in os.walk(folder) for name in names if not _ignored(name))
+    return any(part_of(name) is not None for name in folders)
 
 
 def subfolders(folder: Path) -> list[Path]:

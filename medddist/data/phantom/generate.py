@@ -230,9 +230,7 @@ def _consolidation(thorax: Thorax, rng: np.random.Generator) -> np.ndarray:
 def _interstitial(thorax: Thorax, rng: np.random.Generator) -> np.ndarray:
     """A net of fine lines through both lungs, with haze around the hila."""
     severity = rng.uniform(0.4, 1.0)
-    lines = 0
-    for cells in (18, 27):
-        lines = lines + bump(smooth_noise(rng, thorax.size, cells), 0.55)
+    lines = sum(bump(smooth_noise(rng, thorax.size, cells), 0.55) for cells in (18, 27))
     dx, dy = thorax.au - 0.2, thorax.v + 0.05
     haze = np.maximum(1 - (dx * dx * 3 + dy * dy * 2.2), 0)
     return ((0.7 * lines + 0.5 * thorax.vessels) * (0.4 + 0.6 * haze) + 0.25 * haze) * severity

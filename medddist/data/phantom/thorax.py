@@ -47,29 +47,22 @@ def drawn(table: dict[str, tuple[float, float]], rng: np.random.Generator) -> Si
     return SimpleNamespace(**dict(zip(table, values.tolist(), strict=True)))
 
 
+def limited(t: np.ndarray) -> np.ndarray:
+    """Cut to [0, 1]."""
+    return np.minimum(np.maximum(t, 0), 1)
+
+
 def step(distance: np.ndarray, width: float) -> np.ndarray:
     """Rise smoothly from 0 at a distance of -width/2 to 1 at width/2."""
     t = limited(distance * (1 / width) + 0.5)
-    rest = 3 - t - t
-    t *= t
-    t *= rest
-    return t
-
-
-def limited(t: np.ndarray) -> np.ndarray:
-    """Cut to [0, 1] in place."""
-    np.maximum(t, 0, out=t)
-    return np.minimum(t, 1, out=t)
+    return t * t * (3 - t - t)
 
 
 def bump(distance: np.ndarray, width: float) -> np.ndarray:
     """Fall smoothly from 1 at distance 0 to 0 at `width`."""
     t = distance * (1 / width)
-    t *= t
-    np.subtract(1, t, out=t)
-    np.maximum(t, 0, out=t)
-    t *= t
-    return t
+    t = np.maximum(1 - t * t, 0)
+    return t * t
 
 
 def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
@@ -116,7 +109,7 @@ class Thorax:
 
     def _lung(self) -> np.ndarray:
         """Air along the ray, 0 outside the lungs, up to 1."""
-        a, depth = self.a, limited(self.depth.copy())
+        a, depth = self.a, limited(self.depth)
         rest = np.maximum(1 - depth * (1 / a.apex_round), 0)
         arc = np.sqrt(1 - rest * rest)
         low = np.maximum(depth - 0.55, 0)
@@ -150,7 +143,7 @@ class Thorax:
         """Add up what the ray crosses, without lesions and vessels."""
         body = self._body()
         air = self.lung * 0.62 * body
-        soft = body - air + self._breast() + 0.22 * np.sqrt(limited(self.heart_edge.copy()))
+        soft = body - air + self._breast() + 0.22 * np.sqrt(limited(self.heart_edge))
         belly = step(self.v - self.dome, 0.03) * 0.18
         return np.maximum(soft + belly + self._bones() - self._airways(), 0)
 
