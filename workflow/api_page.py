@@ -79,7 +79,7 @@ def text() -> str:
                 "Read these modules in this order; `medddist/method/README.md` says why.\n"
             )
         for name in modules(room):
-            directive = f".. automodule:: {name}\n   :members:"
+            directive = f".. automodule:: {name}\n   :members:\n   :ignore-module-all:"
             lines.append(f"### {name}\n\n```{{eval-rst}}\n{directive}\n```\n")
     return "\n".join(lines)
 

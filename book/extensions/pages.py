@@ -1,6 +1,7 @@
-"""Fix pages of sphinx-book-theme 1.1: no errors in the console, from a folder or from a server.
+"""Keeps the theme's pages silent in a browser's console, from a folder and from a server.
 
-A Sphinx extension, named in _config.yml. Each fixes a line that the theme writes into every page.
+A Sphinx extension, named in _config.yml. It removes lines that sphinx-book-theme 1.1 or its
+dependencies write into every page, and turns docstrings into markup.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-# Before autodoc writes into annotations that a later class would inherit.
+# imported before autodoc writes into annotations that a later class would inherit
 import medddist.study.profile  # noqa: F401
 
-# Thebe runs code of a page on a server elsewhere; it is declared twice, which is a syntax error.
+# thebe runs code in the page on a remote server, and is declared twice, which is a syntax error
 THEBE = re.compile(r"thebe", re.IGNORECASE)
-# Icons are drawn as SVG, and from a folder a browser refuses to load the fonts.
+SECTION = re.compile(r"(Args|Returns|Raises|Yields|Example|Examples|Note|Notes):$")
+LIST = re.compile(r"(-|\d+\.) ")
+NAMED = re.compile(r"[a-z]\w*: ")
+# icons are drawn as SVG, and a page opened from a folder may not load fonts
 FONTS = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
 
 
 def set_context(
     app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object
 ) -> None:
-    """Set the page's language, colours as the reader's system has them, and no script of thebe."""
+    """Follow the system's light or dark mode, set the page's language, and drop thebe's scripts."""
     context["language"] = "ja" if pagename.endswith("_ja") else context["language"]
     context["default_mode"] = context.get("default_mode") or "auto"
     context["script_files"] = [
@@ -37,7 +41,7 @@ def _of_thebe(script: object) -> bool:
 
 
 def name_repository(app: Sphinx, name: str, source: list[str]) -> None:
-    """Its address, in code too, where MyST substitutes nothing."""
+    """Fill in the repository's address, also in code, where MyST substitutes nothing."""
     source[0] = source[0].replace(
         "{{ repository }}", str(app.config.myst_substitutions.get("repository", ""))
     )
@@ -53,18 +57,49 @@ def remove_preloads(app: Sphinx, failed: Exception | None) -> None:
 def as_text(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Show docstrings as plain text: only names in backticks and `name: what` lines are markup."""
-    apart = (
-        part for line in lines for part in (["", line] if re.match(r"[a-z]\w*: ", line) else [line])
+    """Turn a docstring into markup.
+
+    It is plain text with names between backticks, blocks that are indented after a blank line
+    (equations, code), lists, lines `name: what it is`, and sections such as `Args:`. Nothing else
+    in it is markup.
+    """
+    marked: list[str] = []
+    state = "text"  # or "list", "block", "section"
+    title, entry = "", 0  # of the section, and the indentation of its entries
+    for line in lines:
+        before = marked[-1] if marked else ""
+        indent = len(line) - len(line.lstrip())
+        if not line.strip():
+            marked.append("")
+        elif SECTION.match(line):
+            state, entry, title = "section", 0, line.strip(": ")
+            marked += ["", f"**{title}**", ""]
+        elif indent and state == "section":
+            entry = entry or indent
+            bullet = "" if title == "Returns" else "- " if indent == entry else "  "
+            marked.append(bullet + _escaped(line.strip()))
+        elif not indent:
+            starts = LIST.match(line)
+            if starts or NAMED.match(line) or state == "block":
+                marked.append("")
+            state = "list" if starts or (state == "list" and before) else "text"
+            marked.append(_escaped(line))
+        elif state == "list":
+            marked.append(_escaped(line))
+        else:
+            if state == "text" and not before:
+                state = "block"
+                marked += ["::", ""]
+            marked.append(line if state == "block" else _escaped(line.strip()))
+    lines[:] = marked
+
+
+def _escaped(line: str) -> str:
+    parts = line.split("`")
+    return "".join(
+        f"``{part}``" if k % 2 else re.sub(r"([\\*|_])", r"\\\1", part)
+        for k, part in enumerate(parts)
     )
-    parts = (line.split("`") for line in apart)
-    lines[:] = [
-        "".join(
-            f"``{part}``" if k % 2 else re.sub(r"([\\*|_])", r"\\\1", part)
-            for k, part in enumerate(line)
-        )
-        for line in parts
-    ]
 
 
 def setup(app: Sphinx) -> dict:
