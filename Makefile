@@ -1,5 +1,5 @@
 # make book | test | test-all | results | sweep | publish | clean
-# make book         PROFILE=smoke|demo|real|paper|path of a .yaml        DATA=phantom|path        OUT=folder for cached results
+# make book         PROFILE=smoke|demo|real|paper|path of a .yaml        DATA=phantom|path        OUT=folder for cached results        CORES=all
 # make test         WORKERS=auto: processes, as many as there are cores but 4 at most; 0: in this process
 # make sweep        SWEEP=images_per_class|smoke|path of a .yaml        DATA=phantom|path        CLUSTER=slurm        JOBS=1
 # Each target installs what it needs into .venv/ first. Runs write under build/ alone.
@@ -10,6 +10,7 @@ SWEEP ?= images_per_class
 CLUSTER ?=
 JOBS ?= 1
 WORKERS ?= auto
+CORES ?= all
 FOLDER ?=
 
 VENV := .venv
@@ -80,11 +81,11 @@ book: $(INSTALLED)
 	@mkdir -p $(RUN)
 	@rm -rf $(RUN)/.snakemake/sources
 	@PROFILE=$(call quoted,$(PROFILE_FOUND)) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) \
-	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores all --nolock \
+	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores $(CORES) --nolock \
 	  --rerun-incomplete --quiet all --runtime-source-cache-path $(call quoted,$(CURDIR)/$(RUN)/.snakemake/sources)
 	@echo 'the book: $(RUN)/html/index.html'
 
-# Several processes, one thread each; tests/conftest.py says who begins with what.
+# Several processes, one thread each; tests/workers.py says who begins with what.
 IN_WORKERS := -n $(WORKERS) --dist worksteal
 test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" $(IN_WORKERS)

@@ -1,5 +1,4 @@
-"""How often intervals hold the truth where the truth is known: `python
-tests/coverage_of_intervals.py --save results`.
+"""How often intervals hold a truth that is known: `python tests/coverage_of_intervals.py`.
 
 Simulated networks answer simulated test images. What an answer depends on is drawn anew in each
 repetition: how good a network is (and how good the set that it was trained on), how hard an image
@@ -52,9 +51,7 @@ class Side:
         return self.sets * self.networks_per_set
 
     def drawn(self, draw: np.random.Generator) -> np.ndarray:
-        """(R,) the signal of each network; the spread of a single set is its networks' (nothing is
-        known of other sets).
-        """
+        """(R,) the signal of each network; of a single set, the interval says nothing of others."""
         sets = draw.normal(0, self.sets_spread if self.sets > 1 else 0, self.sets)
         return (
             self.signal
@@ -69,9 +66,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One set's score, or with `other` the paired difference to that, on `images` test images in
-    groups of `group_size`.
-    """
+    """One set's score, or with `other` the paired difference to that."""
 
     name: str
     side: Side
@@ -79,9 +74,9 @@ class Scenario:
     metric: str = "balanced_accuracy"
     images: int = 400
     group_size: int = 1
-    # share of an answer's noise that is the image's, the same for all networks; the rest is one
-    # network's
-    shared: float = 0.8
+    shared: float = (
+        0.8  # of an answer's noise: the image's, for all networks; the rest is one's own
+    )
     of_group: float = 0.0  # share of the image's noise that is its group's
 
 
@@ -113,10 +108,7 @@ def test_part(
 
 @cache
 def curve(metric: str, images: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
-    """A network's score on all images by its signal, at a row of signals.
-
-    An image's noise is one normal draw, whoever shares it.
-    """
+    """A network's score on all images by its signal, at a row of signals."""
     draw, signals = np.random.default_rng(99), np.linspace(0, 4.5, 46)
     labels, noise = (
         draw.choice(len(CLASSES), size=images, p=CLASSES),
@@ -124,19 +116,8 @@ def curve(metric: str, images: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
     )
     scores = []
     for signal in signals:
-        test = resampling.checked_answers(
-            probabilities(
-                signals=np.array([signal]),
-                labels=labels,
-                noise=noise,
-                own=np.zeros((1, 1, 1)),
-                shared=1.0,
-            ),
-            labels,
-            np.arange(images),
-            len(CLASSES),
-            2,
-        )
+        said = probabilities(np.array([signal]), labels, noise, np.zeros((1, 1, 1)), shared=1.0)
+        test = resampling.checked_answers(said, labels, np.arange(images), len(CLASSES), 2)
         if metric == "auroc":  # one class against the others, by ranks
             ranks, own = (
                 stats.rankdata(test.probabilities[0], axis=0),
@@ -178,10 +159,8 @@ def holds(scenario: Scenario, *seed: int | str) -> tuple[bool, bool]:
         said = probabilities(side.drawn(draw), labels, noise, own, scenario.shared)
         sets = np.repeat(np.arange(side.sets), side.networks_per_set)
         test = resampling.checked_answers(said, labels, groups, len(CLASSES), RESAMPLES, sets=sets)
-        points, draws = (
-            resampling.wanted_points(test, (metric,))[metric],
-            resampling.replicates(test, RESAMPLES, resampled, [metric])[metric],
-        )
+        points = resampling.wanted_points(test, (metric,))[metric]
+        draws = resampling.replicates(test, RESAMPLES, resampled, [metric])[metric]
         sides.append(intervals.Estimate.of(points, draws, test.shares))
         apart.append(intervals.Estimate(points, draws, np.ones(side.networks)))
         true += sign * truth(side, metric)
@@ -193,9 +172,7 @@ def holds(scenario: Scenario, *seed: int | str) -> tuple[bool, bool]:
 
 
 def scenarios() -> list[Scenario]:
-    """One set's score and paired differences, over 3, 5 and 15 networks, and where networks are
-    nested in seeds or draws.
-    """
+    """Scores and paired differences of 3, 5 and 15 networks, also nested in seeds or draws."""
     found = []
     for what, (networks, sets) in {
         "networks dominate": NETWORKS,
@@ -204,23 +181,15 @@ def scenarios() -> list[Scenario]:
     }.items():
         for count in (3, 5, 15):
             side = Side(1, count, networks_spread=networks, sets_spread=sets)
-            found += [
-                Scenario(f"one set, {what}", side),
-                Scenario(f"difference, {what}", side, replace(side, signal=1.7)),
-            ]
+            found.append(Scenario(f"one set, {what}", side))
+            found.append(Scenario(f"difference, {what}", side, replace(side, signal=1.7)))
     both = Side(1, 5)
-    for count in (3, 5, 15):
-        found.append(
-            Scenario("one set, groups of 4 images", Side(1, count), group_size=4, of_group=0.8)
-        )
+    grouped = {"images": 800, "group_size": 4, "of_group": 0.8}  # 20 groups of the rarest class
+    found += [
+        Scenario("one set, groups of 4 images", Side(1, count), **grouped) for count in (3, 5, 15)
+    ]
     found.append(
-        Scenario(
-            "difference, groups of 4 images",
-            both,
-            replace(both, signal=1.7),
-            group_size=4,
-            of_group=0.8,
-        )
+        Scenario("difference, groups of 4 images", both, replace(both, signal=1.7), **grouped)
     )
     seeds, draws = Side(3, 5, 2.0, 0.08, 0.2), Side(5, 1, 1.7, 0.08, 0.2)
     found += [
@@ -244,12 +213,8 @@ def scenarios() -> list[Scenario]:
 
 def measure(scenario: Scenario, repetitions: int, seed: int = 0) -> dict:
     """Coverage of both intervals, each with its own exact 95 % interval."""
-    held = np.array(
-        [
-            holds(scenario, seed, scenario.name, scenario.side.networks, scenario.metric, i)
-            for i in range(repetitions)
-        ]
-    )
+    named = seed, scenario.name, scenario.side.networks, scenario.metric
+    held = np.array([holds(scenario, *named, i) for i in range(repetitions)])
     row = {
         "scenario": scenario.name,
         "metric": scenario.metric,

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medddist.base.errors import InputError
 from medddist.base.threads import shared_threads
 from medddist.method.augment import AugmentSettings, Draws, augment, draw
 from medddist.method.fast.derivatives import (
@@ -81,8 +82,31 @@ class Segment:
 
     start: Tensor  # (P,) theta*_t
     target: Tensor  # (P,) theta*_{t+M}
-    batches: tuple[Tensor, ...]  # N index tensors into the distilled images
+    batches: tuple[Tensor, ...]  # N index tensors into the distilled images, N >= 1
     draws: tuple[Draws, ...]  # N, for the augmentation
+
+    def require_fit(self, network: Network) -> None:
+        """Check that it has steps, draws for each image of each, and this network's parameters.
+
+        Raises:
+            InputError: otherwise.
+        """
+        if not self.batches:
+            reason = "the segment has no student step"
+            raise InputError("batches", reason, "give one batch or more")
+        steps, draws = len(self.batches), len(self.draws)
+        if draws != steps:
+            reason = f"the segment has {draws} for {steps} batches"
+            raise InputError("draws", reason, "give one for each student step")
+        for name, theta in (("start", self.start), ("target", self.target)):
+            if theta.shape != (network.parameter_count,):
+                own = f"the network ({network.parameter_count},)"
+                reason = f"the segment's has shape {tuple(theta.shape)} and {own}"
+                raise InputError(name, reason, "give parameters of this network")
+        for batch, drawn in zip(self.batches, self.draws):
+            if len(drawn.uniform) != len(batch):
+                reason = f"there are {len(drawn.uniform)} for a batch of {len(batch)} images"
+                raise InputError("draws", reason, "give one for each image")
 
 
 def student_batches(
@@ -145,6 +169,7 @@ def matching_loss(
     Returns:
         L, ().
     """
+    run.require_fit(network)
     theta = run.start.detach().requires_grad_()
     for batch, draws in zip(run.batches, run.draws):
         x = augment(distilled.images[batch], draws, augmentation)
@@ -207,9 +232,11 @@ def matching_gradient(
 
     Raises:
         ValueError: for another way.
+        InputError: for a segment without steps, or of another network.
     """
     if way not in get_args(Way):
         raise ValueError(f"way: {way!r} is not known; use one of {', '.join(get_args(Way))}")
+    run.require_fit(network)
     leaves, alpha = distilled.leaves(), distilled.step_size.detach()
     steps, first_derivatives = len(run.batches), []
     # One tensor holds all thetas: small ones, allocated between a step's large tensors, would

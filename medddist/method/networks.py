@@ -75,7 +75,14 @@ class Network:
         return sum(self.sizes)
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
-        """Cut theta (P,) into the module's named parameters: views, so gradients reach theta."""
+        """Cut theta (P,) into the module's named parameters: views, so gradients reach theta.
+
+        Raises:
+            InputError: for a theta of another shape.
+        """
+        if theta.shape != (self.parameter_count,):
+            reason = f"has shape {tuple(theta.shape)} and the network ({self.parameter_count},)"
+            raise InputError("theta", reason, "give parameters of this network")
         parts = zip(self.names, theta.split(self.sizes), self.shapes)
         return {name: part.view(shape) for name, part, shape in parts}
 

@@ -18,7 +18,7 @@ from medddist.base.errors import InputError, NotApplicable
 from medddist.baselines.architectures import ARCHITECTURES, ArchitectureSettings
 from medddist.baselines.condensing import CondenseSettings
 from medddist.baselines.pretraining import PretrainSettings
-from medddist.comparison import contenders, tables
+from medddist.comparison import contenders, probes, tables
 from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED, prepare
 from medddist.comparison.shared import LABELS, Entry, drawn, fresh, network_of
 from medddist.comparison.tables import (
@@ -282,6 +282,16 @@ def test_a_preparation_that_diverges_loses_and_where_all_do_it_is_said(tmp_path,
 
 def test_asked_again_it_is_read(out, rows, nothing_is_computed):
     assert json.dumps(comparison_rows(tiny(out))) == json.dumps(rows)
+
+
+def test_what_a_worker_measures_is_read_by_whoever_asked(tmp_path, monkeypatch):
+    compared, probe = Entry("released", "random_real"), Entry("probe", "random")
+    measured(tiny(tmp_path), compared)
+    probes.probed(tiny(tmp_path), probe)
+    for computing in ((tables, "_measure"), (probes, "_probe")):
+        monkeypatch.setattr(*computing, lambda *given: pytest.fail("computed anew"))
+    assert measured(tiny(tmp_path), compared).probabilities.shape == (2, 18, CLASSES)
+    assert probes.probed(tiny(tmp_path), probe)[0].shape == (2, 18, CLASSES)
 
 
 def test_a_comparison_that_is_killed_between_methods_goes_on(tmp_path, monkeypatch):

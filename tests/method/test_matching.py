@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from small import CLASSES, SIZE_PX, labelled, softmax_network, tiny_network, walk
 from torch import Tensor
 
+from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, Draws
 from medddist.method.matching import (
@@ -364,6 +366,44 @@ def test_differences_give_the_gradient_to_half_of_the_digits(labels, channels):
             > 0.9999
         )
         assert single[name].norm().item() == pytest.approx(exact[name].norm().item(), rel=1e-2)
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (
+            lambda run: {"draws": (), "batches": ()},
+            "batches: the segment has no student step; give one batch or more",
+        ),
+        (
+            lambda run: {"draws": ()},
+            "draws: the segment has 0 for 4 batches; give one for each student step",
+        ),
+        (
+            lambda run: {"batches": (*run.batches, run.batches[0])},
+            "draws: the segment has 4 for 5 batches; give one for each student step",
+        ),
+        (
+            lambda run: {"draws": (Draws(run.draws[0].uniform[:1]), *run.draws[1:])},
+            "draws: there are 1 for a batch of 4 images; give one for each image",
+        ),
+        (
+            lambda run: {"start": run.start[:-1]},
+            "start: the segment's has shape (254,) and the network (255,); give parameters of this network",
+        ),
+        (
+            lambda run: {"target": run.target[None]},
+            "target: the segment's has shape (1, 255) and the network (255,); give parameters of this network",
+        ),
+    ],
+    ids=["no steps", "no draws", "a batch too many", "an image too few", "start", "target"],
+)
+def test_a_segment_that_has_no_steps_or_does_not_fit_is_refused_in_one_line(way, changes, said):
+    network, distilled, run = tiny_case()
+    with pytest.raises(InputError) as refused:
+        way(network, distilled, replace(run, **changes(run)), EVERYTHING)
+    assert str(refused.value) == said
 
 
 def test_another_way_is_refused():
