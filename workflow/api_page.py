@@ -38,8 +38,8 @@ release.
 from medddist import Study, load_profile
 
 study = Study(load_profile("demo", {"distill.iterations": 50}), "phantom")
-released = study.distillation().distilled   # images (N, C, H, W), labels, step size
-rows = study.table()                        # scores of networks trained on them, and references
+released = study.distillation().distilled  # images (N, C, H, W), labels, step size
+rows = study.table()  # scores of networks trained on them, and references
 ```
 """
 
