@@ -17,7 +17,7 @@ from medddist.base.errors import InputError
 from medddist.cli.commands import opened_study
 from medddist.study import notebooks
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_named_devices(monkeypatch):

@@ -23,7 +23,7 @@ from medddist.method.distill import check_processes
 from medddist.study import study
 from medddist.study.profile import changes_from, load_profile
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "data.images=240",
     "network.width=4",

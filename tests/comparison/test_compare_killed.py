@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_cli import options
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow

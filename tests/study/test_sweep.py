@@ -19,7 +19,7 @@ from medddist.base.errors import InputError
 from medddist.study import sweep as module
 from medddist.study.sweep import Point, Sweep, changes_at, load_sweep, points, study_at, table
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = sorted((ROOT / "workflow" / "sweeps").glob("*.yaml"))
 
 
