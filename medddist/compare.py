@@ -7,8 +7,9 @@ What all methods share: the labelled budget (images a class of the profile; eval
 every method that takes random ones, and the same initial weights by network); the evaluation's recipe and augmentation; the
 choice on validation, over the same learning rates and, where a method has a learning rate of its own, over the same factors
 of it, one preparation a point; and the images that a preparation may process. The distilled set may also take the step
-size that it learned. The test part is scored once. Differences to the distilled set are paired on test groups, their
-intervals and p values are `metrics`' own, and the p values are corrected by Holm over a table's comparisons.
+size that it learned. The test part is scored once. Differences to the distilled set are paired on
+test groups, their intervals and p values are `metrics`' own, and the p values are corrected by Holm
+over a table's comparisons.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Measured:
     probabilities: np.ndarray  # (R, N, K)
     about: dict
     scores: dict  # `metrics.score`
-    sets: np.ndarray | None = None  # (R,) the set that each network was trained on, where networks share some
+    sets: np.ndarray | None = None  # (R,) which of several training sets each network had
 
 
 class Comparison(Contenders):
@@ -138,7 +139,8 @@ class Comparison(Contenders):
             said = [measured[entry].probabilities for entry in others]
             given = measured[ours].probabilities, said, test.labels, test.groups, METRICS
             sets = measured[ours].sets, [measured[entry].sets for entry in others]
-            found |= zip(others, metrics.paired_differences(*given, resamples=self.settings.resamples, sets=sets))
+            resamples = self.settings.resamples
+            found |= zip(others, metrics.paired_differences(*given, resamples=resamples, sets=sets))
         return found
 
     # ---- one row -----------------------------------------------------------------------------------------------------

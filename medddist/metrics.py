@@ -1,14 +1,17 @@
 """Scores of networks on a test part, with one kind of 95 % interval everywhere.
 
-Point values are scikit-learn's, their mean and standard deviation are taken over networks. An interval is that mean plus or
-minus a margin. The margin has two parts, added as squares: one for the networks, Student's t times the standard error that
-their spread gives, and one for the test groups (patients, near-duplicates), t times their standard error by bootstrap. What
-the test groups explain of the networks' spread counts once. Networks that were trained on several sets (seeds' distilled
-images, draws of real ones) are not independent: then the sets' means stand in the networks' place. So an interval speaks
-about other patients, other initial weights, and other seeds or draws where there are several; with one network, about other
-patients alone. With two networks or sets t is 12.7: where these vary, the interval is so wide that it says little, as two
-do. `python tests/coverage_of_intervals.py` simulates how often the truth is held: results/interval-coverage.json. An interval
-has no width where every network is always right, and is too narrow for shares near 0 or 1 of fewer than about 50 images.
+Point values are scikit-learn's, their mean and standard deviation are taken over networks. An
+interval is that mean plus or minus a margin. The margin has two parts, added as squares: one for
+the networks, Student's t times the standard error that their spread gives, and one for the test
+groups (patients, near-duplicates), t times their standard error by bootstrap. What the test groups
+explain of the networks' spread counts once. Networks that were trained on several sets (seeds'
+distilled images, draws of real ones) are not independent: then the sets' means stand in the
+networks' place. So an interval speaks about other patients, other initial weights, and other seeds
+or draws where there are several; with one network, about other patients alone. With two networks or
+sets t is 12.7: where these vary, the interval is so wide that it says little, as two do. An
+interval has no width where every network is always right, and is a little too narrow where a class
+has fewer than about 20 test groups. `python tests/coverage_of_intervals.py` simulates how often the
+truth is held; results/interval-coverage.json has what it found.
 
 What a class that is missing does, in the test part or in one resample: its sensitivity and AUROC are undefined there;
 balanced accuracy and macro AUROC average the classes for which they are defined; macro F1 averages the classes that
@@ -39,8 +42,8 @@ from medddist.seeds import numpy_generator
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 CLASS_METRICS = ("sensitivity", "specificity", "auroc")  # of one class against the others
 LEVEL = 0.95
-INTERVAL = "networks by Student's t, test groups by bootstrap"  # records that name no kind hold the former, FORMER
-FORMER = "percentile bootstrap of test groups crossed with networks"  # too narrow where networks vary most
+INTERVAL = "networks by Student's t, test groups by bootstrap"  # records that name no kind: FORMER
+FORMER = "percentile bootstrap of test groups crossed with networks"  # narrow where networks vary
 SMALLEST_P = 1e-100
 ROUNDING = 1e-12  # a difference below it is none
 CHUNK_BYTES = 2_000_000  # of one array of resampled weights: fits a processor's cache, and bounds the memory
@@ -60,7 +63,8 @@ def score(
 
     probabilities: (R, N, K) of R networks for N images; the predicted class is the largest, the first of equals
     labels: (N,) positions in class_names; groups: (N,) images of one group are drawn together
-    sets: (R,) numbers of the sets that the networks were trained on; with two or more of them, sets are what varies
+    sets: (R,) numbers of the sets that the networks were trained on; where there are several, the
+    sets' means stand in the networks' place
     Returns accuracy, balanced_accuracy, macro_f1, auroc (one against the rest, mean over classes), each
     {mean, std, low, high}, std with R - 1 in the denominator and 0 for one network; per_class {name: {count,
     sensitivity, specificity, auroc}}; confusion (K, K), rows are true classes, mean over networks; interval, how low
@@ -72,11 +76,15 @@ def score(
     summaries = {name: _summary(test, points[name], draws[name]) for name in METRICS}
     per_class = {
         str(name): {"count": int(np.sum(test.labels == k))}
-        | {m: _summary(test, points[f"class_{m}"][:, k], draws[f"class_{m}"][:, :, k]) for m in CLASS_METRICS}
+        | {
+            m: _summary(test, points[f"class_{m}"][:, k], draws[f"class_{m}"][:, :, k])
+            for m in CLASS_METRICS
+        }
         for k, name in enumerate(class_names)
     }
-    interval = {"level": LEVEL, "method": INTERVAL, "resamples": resamples, "seed": seed, "networks": test.networks}
-    interval |= {"independent": test.units, "images": len(test.labels), "groups": test.group_count}
+    interval = {"level": LEVEL, "method": INTERVAL, "resamples": resamples, "seed": seed}
+    interval |= {"networks": test.networks, "independent": test.units}
+    interval |= {"images": len(test.labels), "groups": test.group_count}
     return summaries | {"per_class": per_class, "confusion": points["confusion"].mean(0).tolist(), "interval": interval}
 
 
@@ -92,12 +100,14 @@ def paired_difference(
 ) -> dict:
     """How much better the networks `a` (R1, N, K) are than `b` (R2, N, K): {difference, low, high, p_two_sided}.
 
-    Both are scored on the same drawn groups, so what makes an image easy for both cancels; their networks are independent.
-    sets: of each, as `score` takes them. p is the level at which the interval would end at zero: below 0.05 exactly where
-    the interval excludes zero.
+    Both are scored on the same drawn groups, so what makes an image easy for both cancels; their
+    networks are independent.
+    sets: of each, as `score` takes them. p is the level at which the interval would end at zero: below
+    0.05 exactly where the interval excludes zero.
     Raises InputError as `score` does, and for a metric not in METRICS.
     """
-    return paired_differences(a, [b], labels, groups, (metric,), resamples, seed, (sets[0], [sets[1]]))[0][metric]
+    given = a, [b], labels, groups, (metric,), resamples, seed, (sets[0], [sets[1]])
+    return paired_differences(*given)[0][metric]
 
 
 def paired_differences(
@@ -126,7 +136,8 @@ def paired_differences(
 def _difference(a: _Estimate, b: _Estimate, groups: int) -> dict:
     value, error = a.mean - b.mean, _error([a, b], groups)
     low, high = _interval(value, error, (-1, 1))
-    return {"difference": _plain(value), "low": low, "high": high, "p_two_sided": _two_sided(value, error)}
+    p = _two_sided(value, error)
+    return {"difference": _plain(value), "low": low, "high": high, "p_two_sided": p}
 
 
 def excludes_zero(difference: dict) -> bool:
@@ -187,7 +198,7 @@ class _Test:
     labels: np.ndarray  # (N,)
     groups: np.ndarray  # (N,)
     group_count: int
-    shares: np.ndarray  # (R, U) 1 / its number of networks where a network belongs to one of the U independent units
+    shares: np.ndarray  # (R, U): a network's share of the mean of the independent unit it is of
 
     @property
     def units(self) -> int:
@@ -202,7 +213,9 @@ class _Test:
         return self.probabilities.shape[2]
 
 
-def _checked(probabilities, labels, groups, classes: int | None, resamples, where="probabilities", sets=None) -> _Test:
+def _checked(
+    probabilities, labels, groups, classes: int | None, resamples, where="probabilities", sets=None
+) -> _Test:
     p, labels, groups = np.asarray(probabilities), np.asarray(labels), np.asarray(groups)
     if p.ndim != 3 or 0 in p.shape:
         raise InputError(f"{where}: shape {p.shape}, should be (networks, images, classes), each at least 1")
@@ -228,7 +241,9 @@ def _shares(sets: np.ndarray | None, networks: int) -> np.ndarray:
     """(R, U) of `_Test`: units are the sets where there are several, else the networks."""
     units = np.zeros(networks) if sets is None else np.asarray(sets)
     if units.shape != (networks,):
-        raise InputError(f"sets: shape {units.shape}, should be ({networks},); give the training set of each network")
+        raise InputError(
+            f"sets: shape {units.shape}, should be ({networks},); give the training set of each network"
+        )
     member = np.unique(units, return_inverse=True)[1]
     belongs = np.eye(networks) if member.max() == 0 else np.eye(member.max() + 1)[member]
     return belongs / belongs.sum(0)
@@ -373,7 +388,7 @@ def _mean_defined(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """One metric of the U independent units, networks or sets: as it is, and in B resamples of the test groups."""
+    """One metric of the U independent units, networks or sets, also in B resamples of test groups."""
 
     points: np.ndarray  # (U,)
     draws: np.ndarray  # (B, U)
@@ -406,12 +421,14 @@ class _Error:
     freedom_groups: int
 
     def margin(self, level: float) -> float:
-        """Half the width of the interval that misses the truth with probability `level`: both margins, added as squares."""
+        """Half the width of the interval that misses the truth with probability `level`."""
         of_networks, of_groups = stdtrit((self.freedom_networks, self.freedom_groups), level / 2)
         return float(np.sqrt(of_networks**2 * self.networks + of_groups**2 * self.groups))
 
 
-def _estimates(test: _Test, wanted: Sequence[str], resamples: int, seed: int) -> dict[str, _Estimate]:
+def _estimates(
+    test: _Test, wanted: Sequence[str], resamples: int, seed: int
+) -> dict[str, _Estimate]:
     points, draws = _points_of(test, wanted), _replicates(test, resamples, seed, list(wanted))
     return {name: _Estimate.of(test, points[name], draws[name]) for name in wanted}
 
@@ -419,9 +436,9 @@ def _estimates(test: _Test, wanted: Sequence[str], resamples: int, seed: int) ->
 def _error(sides: Sequence[_Estimate], groups: int) -> _Error | None:
     """Of one estimate, or of the difference of two; None where it is undefined.
 
-    In every resample the units differ also because the drawn images suit them unequally. The bootstrap counts that among
-    the test groups and the spread among the networks, so that it is taken off once.
-    """
+    In every resample the units differ also because the drawn images suit them unequally. The bootstrap
+    counts that among the test groups and the spread among the networks, so that it is taken off
+    once.    """
     defined = ~np.any([np.isnan(side.draws).any(1) for side in sides], axis=0)
     if defined.sum() < 2 or any(np.isnan(side.mean) for side in sides):
         return None
@@ -430,7 +447,9 @@ def _error(sides: Sequence[_Estimate], groups: int) -> _Error | None:
     spreads = np.array([side.spread(side.points) for side in sides])
     counted_twice = sum(side.spread(d - d.mean(0)).mean() for side, d in zip(sides, draws))
     freedom = np.array([max(len(side.weights) - 1, 1) for side in sides])
-    freedom_networks = spreads.sum() ** 2 / np.sum(spreads**2 / freedom) if spreads.any() else 1.0  # Welch 1947
+    freedom_networks = 1.0
+    if spreads.any():  # Welch 1947
+        freedom_networks = spreads.sum() ** 2 / np.sum(spreads**2 / freedom)
     networks = max(spreads.sum() - counted_twice, 0.0)
     return _Error(networks, np.var(means[0] - sum(means[1:]), ddof=1), freedom_networks, groups - 1)
 
@@ -443,7 +462,9 @@ def _summary(test: _Test, points: np.ndarray, draws: np.ndarray) -> dict:
     return {"mean": _plain(points.mean()), "std": _plain(std), "low": low, "high": high}
 
 
-def _interval(value: float, error: _Error | None, bounds: tuple[int, int]) -> tuple[float | None, float | None]:
+def _interval(
+    value: float, error: _Error | None, bounds: tuple[int, int]
+) -> tuple[float | None, float | None]:
     if error is None:
         return None, None
     margin = error.margin(1 - LEVEL)

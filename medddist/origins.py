@@ -27,10 +27,13 @@ THUMBNAIL_PX = 16
 METHODS = ("distilled", "random_real", "full_good")
 
 
-def sensitivity_by_origin(study_data: Data, probabilities: np.ndarray, resamples: int, sets: np.ndarray | None = None) -> list[dict]:
+def sensitivity_by_origin(
+    study_data: Data, probabilities: np.ndarray, resamples: int, sets: np.ndarray | None = None
+) -> list[dict]:
     """Of each class with several origins in the test part, the share recognised by origin: {class, origin, images, sensitivity}.
 
-    probabilities: (R, N, K); sets: as `metrics.score` takes them. Origins with fewer than ten images of a class are left out; [] where origins are unknown.
+    probabilities: (R, N, K); sets: as `metrics.score` takes them. Origins with fewer than ten images of
+    a class are left out; [] where origins are unknown.
     """
     test, found = study_data.test, []
     for k, name in enumerate(study_data.class_names):

@@ -207,5 +207,6 @@ def summary_line(name: str, told: dict) -> str:
     interval = "no interval" if lead["low"] is None else f"[{lead['low']:+.3f}, {lead['high']:+.3f}]"
     return (
         f"{name}: {told['metric']} {told['distilled']:.3f} by the distilled images, {told['share_of_full_good']:.2f} of full data's;"
-        f" lead over {told['better_random_reference']} {lead['difference']:+.3f} {interval}" + ("" if metrics.excludes_zero(lead) else ": not told apart")
+        f" lead over {told['better_random_reference']} {lead['difference']:+.3f} {interval}"
+        + ("" if metrics.excludes_zero(lead) else ": not told apart")
     )

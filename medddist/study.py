@@ -48,7 +48,7 @@ class Scored:
     probabilities: np.ndarray  # (R, N, K)
     about: dict  # learning rate and how it was chosen, images used
     scores: dict  # `metrics.score`
-    sets: np.ndarray | None = None  # (R,) the set that each network was trained on, where networks have several
+    sets: np.ndarray | None = None  # (R,) which of several training sets each network had
 
 
 METHODS = {
@@ -318,7 +318,7 @@ class Study:
         return shared | {"distillations": folders}
 
     def _sets(self, method: str) -> np.ndarray | None:
-        """(R,) the seed or draw of each of a method's networks: those of one share its images, and are not independent."""
+        """(R,) the seed or draw of each of a method's networks: those of one share its images."""
         references = self.profile.references
         if method in ("distilled", "initial"):
             return np.repeat(self.profile.seeds, self.profile.evaluate.networks)
@@ -328,7 +328,8 @@ class Study:
 
     def _scores(self, said: np.ndarray, sets: np.ndarray | None = None) -> dict:
         test, resamples = self.data.test, self.profile.resamples
-        return metrics.score(said, test.labels, test.groups, self.data.class_names, resamples=resamples, sets=sets)
+        given = said, test.labels, test.groups, self.data.class_names
+        return metrics.score(*given, resamples=resamples, sets=sets)
 
     def _said(self, trained: list[Tensor]) -> np.ndarray:
         return probabilities(self.network(), trained, self.tensors("test")[0])
@@ -425,7 +426,7 @@ class Study:
         return self._scores(pooled[first : first + networks])
 
     def difference(self, a: Scored, b: Scored, metric: str) -> dict:
-        """How much better a is than b, with the paired interval over test groups and networks, or seeds and draws."""
+        """How much better a is than b, with the paired interval over test groups and networks."""
         test = self.data.test
         return metrics.paired_difference(
             a.probabilities,

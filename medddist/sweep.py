@@ -131,15 +131,18 @@ def table(sweep: Sweep, out: str | Path, device: str = "auto") -> pd.DataFrame:
 
 
 def _pooled_sets(each: list[np.ndarray | None]) -> np.ndarray | None:
-    """(R,) the set of each network of several points: sets of different points are different ones."""
+    """(R,) the set of each network of several points, whose sets are different ones."""
     if any(sets is None for sets in each):
         return None
     named = [f"{point} {number}" for point, sets in enumerate(each) for number in sets]
     return np.unique(named, return_inverse=True)[1]
 
 
-def _rows(about: dict, seeds: str, said: np.ndarray, sets: np.ndarray | None, study: Study) -> list[dict]:
+def _rows(
+    about: dict, seeds: str, said: np.ndarray, sets: np.ndarray | None, study: Study
+) -> list[dict]:
     test, resamples = study.data.test, study.profile.resamples
-    scores = metrics.score(said, test.labels, test.groups, study.data.class_names, resamples=resamples, sets=sets)
+    given = said, test.labels, test.groups, study.data.class_names
+    scores = metrics.score(*given, resamples=resamples, sets=sets)
     shared = about | {"seeds": seeds, "networks": len(said)}
     return [shared | {"metric": metric, **scores[metric]} for metric in metrics.METRICS]
