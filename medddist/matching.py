@@ -24,6 +24,7 @@ from torch import Tensor
 
 from medddist.augment import AugmentSettings, Draws, augment, draw
 from medddist.derivatives import directional, directional_by_difference, gradient_and_kept, slopes
+from medddist.errors import InputError
 from medddist.networks import Network
 from medddist.threads import shared_threads
 
@@ -68,8 +69,30 @@ class Segment:
 
     start: Tensor  # (P,) theta*_t
     target: Tensor  # (P,) theta*_{t+M}
-    batches: tuple[Tensor, ...]  # N index tensors into the distilled images
+    batches: tuple[Tensor, ...]  # N index tensors into the distilled images, N >= 1
     draws: tuple[Draws, ...]  # N, for the augmentation
+
+    def require_fit(self, network: Network) -> None:
+        """Raise InputError unless it has steps, draws for each, and a start and a target of the network's parameters."""
+        if not self.batches:
+            raise InputError("batches: the segment has no student step; give one batch or more")
+        if len(self.draws) != len(self.batches):
+            raise InputError(
+                f"draws: the segment has {len(self.draws)} for {len(self.batches)} batches;"
+                " give one for each student step"
+            )
+        for name, theta in (("start", self.start), ("target", self.target)):
+            if theta.shape != (network.parameter_count,):
+                raise InputError(
+                    f"{name}: the segment's has shape {tuple(theta.shape)} and the network"
+                    f" ({network.parameter_count},); give parameters of this network"
+                )
+        for batch, draws in zip(self.batches, self.draws):
+            if len(draws.uniform) != len(batch):
+                raise InputError(
+                    f"draws: there are {len(draws.uniform)} for a batch of {len(batch)} images;"
+                    " give one for each image"
+                )
 
 
 def student_batches(images: int, batch_size: int, student_steps: int, random: torch.Generator) -> tuple[Tensor, ...]:
@@ -94,6 +117,7 @@ def matching_loss(network: Network, distilled: Distilled, run: Segment, augmenta
 
     This is the reference: it reads like the equations, and its memory grows with the student's steps.
     """
+    run.require_fit(network)
     theta = run.start.detach().requires_grad_()
     for batch, draws in zip(run.batches, run.draws):
         x = augment(distilled.images[batch], draws, augmentation)
@@ -136,10 +160,12 @@ def matching_gradient(
         tesla       exact but that lambda stays lambda_N: what later steps owe to earlier ones is left out (Cui et al., ICML 2023)
 
     Of the last `kept_steps` steps the activations are kept too, where `derivatives` can: time for memory, and the same result. A
-    difference keeps its steps' first derivatives and a bit for each ReLU, and no activations. Raises ValueError for another way.
+    difference keeps its steps' first derivatives and a bit for each ReLU, and no activations. Raises ValueError for another way, and
+    InputError for a segment that has no steps or does not fit the network.
     """
     if way not in get_args(Way):
         raise ValueError(f"way: {way!r} is not known; use one of {', '.join(get_args(Way))}")
+    run.require_fit(network)
     leaves, bfloat16 = distilled.leaves(), way == "bfloat16"
     alpha = distilled.step_size.detach()
     steps, kept = len(run.batches), []

@@ -69,7 +69,15 @@ class Network:
         return sum(self.sizes)
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
-        """theta (P,) as the module's named parameters: views, so that gradients reach theta."""
+        """theta (P,) as the module's named parameters: views, so that gradients reach theta.
+
+        Raises InputError for a theta of another shape.
+        """
+        if theta.shape != (self.parameter_count,):
+            raise InputError(
+                f"theta: has shape {tuple(theta.shape)} and the network ({self.parameter_count},);"
+                " give parameters of this network"
+            )
         return {name: part.view(shape) for name, part, shape in zip(self.names, theta.split(self.sizes), self.shapes)}
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:

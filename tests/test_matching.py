@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from medddist.augment import NO_AUGMENTATION, AugmentSettings, Draws, augment
+from medddist.errors import InputError
 from medddist.matching import (
     Distilled,
     Segment,
@@ -295,6 +297,41 @@ def test_kept_activations_change_no_bit(kept_steps):
         matching_gradient(network, distilled, run, EVERYTHING, kept_steps=k) for k in (kept_steps, 0)
     )
     assert loss == expected_loss and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (lambda run: {"draws": (), "batches": ()}, "batches: the segment has no student step; give one batch or more"),
+        (
+            lambda run: {"draws": ()},
+            "draws: the segment has 0 for 4 batches; give one for each student step",
+        ),
+        (
+            lambda run: {"batches": (*run.batches, run.batches[0])},
+            "draws: the segment has 4 for 5 batches; give one for each student step",
+        ),
+        (
+            lambda run: {"draws": (Draws(run.draws[0].uniform[:1]), *run.draws[1:])},
+            "draws: there are 1 for a batch of 4 images; give one for each image",
+        ),
+        (
+            lambda run: {"start": run.start[:-1]},
+            "start: the segment's has shape (254,) and the network (255,); give parameters of this network",
+        ),
+        (
+            lambda run: {"target": run.target[None]},
+            "target: the segment's has shape (1, 255) and the network (255,); give parameters of this network",
+        ),
+    ],
+    ids=["no steps", "no draws", "a batch too many", "an image too few", "start", "target"],
+)
+def test_a_segment_that_has_no_steps_or_does_not_fit_is_refused_in_one_line(way, changes, said):
+    network, distilled, run = tiny_case()
+    with pytest.raises(InputError) as refused:
+        way(network, distilled, replace(run, **changes(run)), EVERYTHING)
+    assert str(refused.value) == said
 
 
 def test_another_way_is_refused():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
+from medddist.derivatives import logits
 from medddist.errors import InputError
 from medddist.networks import NetworkSettings, convnet, initial_parameters
-from small import CLASSES, tiny_network
+from small import CLASSES, SIZE_PX, tiny_network
 
 
 def reference(width: int, depth: int, channels: int, classes: int, image_size_px: int) -> nn.Sequential:
@@ -114,3 +117,12 @@ def test_too_deep_for_the_image(size, depth, possible):
 
 def test_features_are_the_last_blocks_output():
     assert tiny_network().module.features(torch.zeros(2, 1, 8, 8)).shape == (2, 4, 2, 2)
+
+
+@pytest.mark.parametrize("shape", [(0,), (254,), (256,), (1, 255), ()])
+@pytest.mark.parametrize("of", [tiny_network().__call__, partial(logits, tiny_network())], ids=["network", "logits"])
+def test_parameters_of_another_number_are_refused_in_one_line(of, shape):
+    said = f"theta: has shape {shape} and the network (255,); give parameters of this network"
+    with pytest.raises(InputError) as refused:
+        of(torch.zeros(shape), torch.zeros(1, 1, SIZE_PX, SIZE_PX))
+    assert str(refused.value) == said
