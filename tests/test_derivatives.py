@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medddist import derivatives, kernels
 from medddist.derivatives import (
+    _Convolution,
     directional,
     directional_by_autograd,
     directional_by_difference,
@@ -72,19 +77,120 @@ def test_equal_autograds_in_double_precision(shape, targets):
     torch.testing.assert_close(logits(network, theta, x), network(theta, x), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_as_close_in_single_precision_as_autograd_is(shape):
-    """Against float64; a factor of four leaves room for the luck of one case."""
-    exact = case(shape)
-    single = [*(tensor.float() if torch.is_tensor(tensor) and tensor.is_floating_point() else tensor for tensor in exact)]
-    of_slope = (directional, directional_by_autograd)
-    of_loss = (gradient, plain_gradient)
-    for (ours, plain), arguments in ((of_slope, 5), (of_loss, 4)):
-        truth = plain(*exact[:arguments])
-        errors = [
-            max(distances([t if t is None else t.double() for t in of(*single[:arguments])], truth)) for of in (ours, plain)
-        ]
-        assert errors[0] < 4 * errors[1] + 1e-6
+# ---- single precision ------------------------------------------------------------------------------------------------
+# One case says nothing: a slope is a sum that can cancel to a thousandth of its terms, and then it is the luck of one
+# rounding, which differs from processor to processor, that is compared. So: many cases, each slope's error relative to
+# |g| |v|, and medians and quantiles of errors against autograd's own, both against float64. A ReLU that single precision
+# opens or closes is a jump and no error of rounding; such cases are left out, and there may be few.
+
+QUANTITIES = ("slope", "by_theta", "by_images", "by_targets", "loss", "gradient")
+SCALARS = ("slope", "loss")  # their errors spread most: a single number can be right by chance
+
+
+def in_single(arguments: list) -> list:
+    return [one.float() if torch.is_tensor(one) and one.is_floating_point() else one for one in arguments]
+
+
+def both_orders(second, first, network, theta, x, y, v) -> list[Tensor]:
+    return [one.double() for one in (*second(network, theta, x, y, v), *first(network, theta, x, y))]
+
+
+class Exact(NamedTuple):
+    """One case with its values in float64, and how far autograd is from them in float32."""
+
+    shape: tuple[int, ...]
+    arguments: list
+    truth: list[Tensor]
+    scale: float  # |g| |v|
+    by_autograd: list[float]
+
+    def errors(self, found: list[Tensor]) -> list[float]:
+        slope = abs((found[0] - self.truth[0]).item()) / self.scale
+        return [slope, *distances(found[1:], self.truth[1:])]
+
+
+@pytest.fixture(scope="module")
+def exact_cases() -> list[Exact]:
+    cases, jumped = [], 0
+    for shape in SHAPES:
+        for seed in range(12):
+            arguments = list(case(shape, "soft", seed=seed))
+            single, v = in_single(arguments), arguments[4]
+            same = [torch.equal(a, b) for a, b in zip(slopes(*arguments[:4]).open, slopes(*single[:4]).open)]
+            same += [
+                torch.equal(a, b)
+                for a, b in zip(slopes_by_autograd(*arguments[:4]).open, slopes_by_autograd(*single[:4]).open)
+            ]
+            if not all(same):
+                jumped += 1
+                continue
+            truth = both_orders(directional_by_autograd, plain_gradient, *arguments)
+            exact = Exact(shape, arguments, truth, (truth[-1].norm() * v.norm()).item(), [])
+            plain = exact.errors(both_orders(directional_by_autograd, plain_gradient, *single))
+            cases.append(exact._replace(by_autograd=plain))
+    assert jumped < 0.1 * (jumped + len(cases)), "too few cases are left"
+    return cases
+
+
+def where_less_precise(cases: list[Exact]) -> list[str]:
+    """What is too far from float64, compared with autograd; the bounds are twice what luck makes of them or more."""
+    ours = np.array([one.errors(both_orders(directional, gradient, *in_single(one.arguments))) for one in cases])
+    plain, found = np.array([one.by_autograd for one in cases]), []
+    for k, name in enumerate(QUANTITIES):
+        scalar = name in SCALARS
+        for share, bound in ((0.5, 3.0 if scalar else 1.5), (0.9, 3.0 if scalar else 2.0)):
+            ratio = np.quantile(ours[:, k], share) / np.quantile(plain[:, k], share)
+            if not ratio < bound:
+                found.append(f"{name}: {ratio:.2f} times autograd's error at the quantile {share}")
+        for shape in () if scalar else SHAPES:
+            of_shape = [number for number, one in enumerate(cases) if one.shape == shape]
+            ratio = np.median(ours[of_shape, k]) / np.median(plain[of_shape, k])
+            if not ratio < 3:
+                found.append(f"{name}: {ratio:.2f} times autograd's median error in the shape {shape}")
+    return found
+
+
+def test_as_close_in_single_precision_as_autograd_is(exact_cases):
+    assert where_less_precise(exact_cases) == []
+
+
+def bits_fewer(z: Tensor, bits: int) -> Tensor:
+    """Rounded to so many bits fewer than its type has (Veltkamp)."""
+    moved = z * (2.0**bits + 1)
+    return moved - (moved - z)
+
+
+def of_convolution(change):
+    """A convolution with its single-precision result changed."""
+    whole = _Convolution.__call__
+    changed = lambda self, a, w: change(z) if (z := whole(self, a, w)).dtype == torch.float32 else z
+    return _Convolution, "__call__", changed
+
+
+def of_images(change):
+    whole = derivatives._padded
+    return derivatives, "_padded", lambda x: whole(change(x) if x.dtype == torch.float32 else x)
+
+
+def without_the_tangents_weights():
+    whole = kernels.value_tangent
+    return kernels, "value_tangent", lambda z, zt, more, *rest: whole(z, zt, np.zeros_like(more), *rest)
+
+
+FAULTS = {
+    "float16": lambda: of_convolution(lambda z: z.half().float()),
+    "bfloat16": lambda: of_convolution(lambda z: z.bfloat16().float()),
+    "four bits fewer": lambda: of_convolution(lambda z: bits_fewer(z, 4)),
+    "six bits fewer in one shape": lambda: of_convolution(lambda z: bits_fewer(z, 6) if z.shape[-1] == 3 else z),
+    "images in float16": lambda: of_images(lambda x: x.half().float()),
+    "a dropped term": without_the_tangents_weights,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_whatever_is_really_less_precise_is_noticed(fault, exact_cases, monkeypatch):
+    monkeypatch.setattr(*fault())
+    assert where_less_precise(exact_cases)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
