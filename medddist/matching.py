@@ -159,7 +159,7 @@ def matching_gradient(
         bfloat16    exact but for convolutions, which are in that type
         tesla       exact but that lambda stays lambda_N: what later steps owe to earlier ones is left out (Cui et al., ICML 2023)
 
-    Of the last `kept_steps` steps the activations are kept too, where `derivatives` can: time for memory, and the same result. A
+    Of the last `kept_steps` steps the activations are kept too, where `derivatives` can: time for memory, the same result to rounding. A
     difference keeps its steps' first derivatives and a bit for each ReLU, and no activations. Raises ValueError for another way, and
     InputError for a segment that has no steps or does not fit the network.
     """

@@ -195,14 +195,15 @@ def test_whatever_is_really_less_precise_is_noticed(fault, exact_cases, monkeypa
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_the_gradient_keeps_saves_work_and_changes_no_bit(shape, dtype, monkeypatch):
+def test_what_the_gradient_keeps_saves_work_and_changes_nothing_but_rounding(shape, dtype, monkeypatch):
+    """Often no bit; but one kernel's code within two others may be compiled to two orders of its sums."""
     network, theta, x, y, v = case(shape, "soft", dtype)
     *_, kept = gradient_and_kept(network, theta, x, y)
     expected, convolved = directional(network, theta, x, y, v), []
     whole = F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda a, *rest, **named: convolved.append(len(a)) or whole(a, *rest, **named))
     found = directional(network, theta, x, y, v, kept=kept)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+    assert max(distances(found, expected)) < {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
     assert sum(convolved) == 2 * len(x) * (shape[1] - 1)  # the tangent's alone
 
 

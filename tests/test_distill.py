@@ -216,11 +216,13 @@ def test_the_gradient_is_the_one_that_was_named(tmp_path, monkeypatch, changes, 
     assert asked == [expected, expected]
 
 
-def test_kept_activations_change_no_bit_of_what_is_released(tmp_path):
+def test_kept_activations_change_nothing_of_what_is_released_but_rounding(tmp_path):
     network = tiny_network()
     trajectories = walks(tmp_path, network)
     without, kept = (run(tmp_path / str(k), trajectories, network=network, kept_steps=k) for k in (0, 100))
-    assert torch.equal(without.distilled.images, kept.distilled.images) and torch.equal(without.losses, kept.losses)
+    assert without.selected_iteration == kept.selected_iteration
+    torch.testing.assert_close(without.distilled.images, kept.distilled.images, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(without.losses, kept.losses, rtol=1e-4, atol=0)
 
 
 def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, monkeypatch):

@@ -291,12 +291,14 @@ def test_differences_give_the_gradient_to_half_of_the_digits(labels, channels):
 
 
 @pytest.mark.parametrize("kept_steps", [1, 5, 20, 1000])
-def test_kept_activations_change_no_bit(kept_steps):
+def test_kept_activations_change_nothing_but_rounding(kept_steps):
     network, distilled, run = tiny_case("soft", steps=20)
     (loss, found), (expected_loss, expected) = (
         matching_gradient(network, distilled, run, EVERYTHING, kept_steps=k) for k in (kept_steps, 0)
     )
-    assert loss == expected_loss and all(torch.equal(found[name], expected[name]) for name in expected)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    for name in expected:
+        assert (found[name] - expected[name]).norm() <= 1e-9 * expected[name].norm()
 
 
 @both_ways
