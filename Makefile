@@ -1,4 +1,5 @@
 # make book | test | test-all | results | sweep | publish | clean        PROFILE=smoke|demo|real|paper        DATA=phantom|path
+# make book         CORES=all
 # make test         WORKERS=auto: processes, as many as there are cores but 4 at most; 0: in this process
 # make sweep        SWEEP=images_per_class|smoke|path of a .yaml        DATA=phantom|path        CLUSTER=slurm        JOBS=1
 # Each target installs what it needs into .venv/ first. Runs write under build/ alone.
@@ -8,6 +9,7 @@ OUT ?=
 SWEEP ?= images_per_class
 CLUSTER ?=
 JOBS ?= 1
+CORES ?= all
 WORKERS ?= auto
 FOLDER ?=
 
@@ -70,7 +72,7 @@ book: $(INSTALLED)
 	@mkdir -p $(RUN)
 	@rm -rf $(RUN)/.snakemake/sources
 	@PROFILE=$(call quoted,$(PROFILE)) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) \
-	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores all --nolock \
+	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores $(CORES) --nolock \
 	  --rerun-incomplete --quiet all --runtime-source-cache-path $(call quoted,$(CURDIR)/$(RUN)/.snakemake/sources)
 	@echo 'the book: $(RUN)/html/index.html'
 

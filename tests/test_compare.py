@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medddist import compare, contenders, metrics
+from medddist import compare, contenders, metrics, probes
 from medddist.architectures import ArchitectureSettings
 from medddist.baselines.condensing import CondenseSettings
 from medddist.baselines.pretraining import PretrainSettings
@@ -197,6 +197,16 @@ def test_a_preparation_that_diverges_loses_and_where_all_do_it_is_said(tmp_path,
 
 def test_asked_again_it_is_read(out, rows, nothing_is_computed):
     assert json.dumps(tiny(out).rows()) == json.dumps(rows)
+
+
+def test_what_a_worker_measures_is_read_by_whoever_asked(tmp_path, monkeypatch):
+    compared, probe = Entry("released", "random_real"), Entry("probe", "random")
+    compare._measured_in_a_worker(tiny(tmp_path).study, compared)
+    probes._probed_in_a_worker(tiny(tmp_path).study, probe)
+    for computing in ((Comparison, "_measure"), (probes, "_probe")):
+        monkeypatch.setattr(*computing, lambda *given: pytest.fail("computed anew"))
+    assert tiny(tmp_path).measured(compared).probabilities.shape == (2, 18, CLASSES)
+    assert probes.probed(tiny(tmp_path), probe)[0].shape == (2, 18, CLASSES)
 
 
 def test_a_comparison_that_is_killed_between_methods_goes_on(tmp_path, monkeypatch):
