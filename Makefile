@@ -76,7 +76,7 @@ book: $(INSTALLED)
 	  --rerun-incomplete --quiet all --runtime-source-cache-path $(call quoted,$(CURDIR)/$(RUN)/.snakemake/sources)
 	@echo 'the book: $(RUN)/html/index.html'
 
-# Several processes, one thread each; tests/conftest.py says who begins with what.
+# Several processes, one thread each; tests/workers.py says who begins with what.
 IN_WORKERS := -n $(WORKERS) --dist worksteal
 test: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" $(IN_WORKERS)

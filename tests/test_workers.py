@@ -1,4 +1,4 @@
-"""How `make test` shares the tests among several processes (see conftest.py)."""
+"""How `make test` shares the tests among several processes (see workers.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import conftest
+import workers
 from medddist import kernels
 from test_book import make
 
@@ -26,7 +26,7 @@ def test_make_runs_the_tests_in_as_many_workers_as_asked(target):
 
 
 def test_a_worker_computes_with_one_thread_unless_told_otherwise():
-    script = "import conftest, torch, numba; print(torch.get_num_threads(), numba.get_num_threads())"
+    script = "import workers, torch, numba; print(torch.get_num_threads(), numba.get_num_threads())"
     plain = {name: text for name, text in os.environ.items() if not name.endswith("_NUM_THREADS")}
     plain |= {"PYTEST_XDIST_WORKER": "gw0", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
@@ -36,9 +36,9 @@ def test_a_worker_computes_with_one_thread_unless_told_otherwise():
 
 
 def test_auto_is_a_worker_per_core_but_no_more_than_memory_allows(monkeypatch):
-    for cores, workers in ((1, 1), (2, 2), (64, conftest.MOST_WORKERS)):
+    for cores, expected in ((1, 1), (2, 2), (64, workers.MOST_WORKERS)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
-        assert conftest.pytest_xdist_auto_num_workers() == workers
+        assert workers.number_of_workers() == expected
 
 
 class Item:
@@ -58,9 +58,9 @@ class Item:
 def test_the_smoke_study_comes_first_in_a_worker_and_last_in_one_process(
     monkeypatch, worker, order
 ):
-    monkeypatch.setattr(conftest, "WORKER", worker)
+    monkeypatch.setattr(workers, "WORKER", worker)
     items = [Item(name) for name in ("a", "study 1", "b", "study 2")]
-    conftest.pytest_collection_modifyitems(items)
+    workers.put_in_order(items)
     assert [item.name for item in items] == order
 
 
@@ -84,7 +84,7 @@ def test_what_could_not_be_made_is_tried_again(once):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_kernel_is_left_to_be_compiled_by_several_workers(dtype):
-    conftest.call_every_kernel(dtype)
+    workers.call_every_kernel(dtype)
     compiled = {
         name: one
         for name, one in vars(kernels).items()
