@@ -46,7 +46,7 @@ class _InSections(click.Group):
 )
 @click.version_option(package_name="medddist")
 def app() -> None:
-    r"""Dataset distillation for sharing medical images.
+    """Dataset distillation for sharing medical images.
 
     Distil a data set into a few synthetic images, and measure how well networks learn from them and
     what they give away. Each command computes what it needs, says first how long that takes, and
