@@ -54,22 +54,22 @@ study = open_study(given)
 import pandas as pd
 
 from medddist import figures
-from medddist.sharing.hospitals import (
-    by_packages,
-    compare,
-    hospitals,
-    inbox_folder,
-    scored,
-    sent_packages,
-    study_of,
-)
 from medddist.sharing.reading import open_package
 from medddist.sharing.signature import make_keys
+from medddist.sharing.studies import (
+    contents_of,
+    hospital_study,
+    inbox_folder,
+    sent_packages,
+    setup_of,
+)
+from medddist.sharing.ways import by_packages, compare, scored
 from medddist.sharing.writing import write_package
 
 figures.set_style()
 metric = study.profile.distill.selection_metric
-own = hospitals(study.data)
+setup = setup_of(study)
+own = setup.hospitals
 counts = {
     hospital: {
         f"{part_name} {class_name}": count
@@ -122,7 +122,7 @@ figures.show(
 # their own.
 
 # %%
-rows = compare(study, packages)
+rows = compare(setup, packages)
 
 
 def score_text(score):
@@ -171,22 +171,21 @@ stated = {
     "description": f"Distilled by {hospital}, second version",
     "creator": hospital,
 }
-sender = study_of(study, own[hospital])
-write_package(sender, packages[hospital], stated, measure=False)
+contents = contents_of(hospital_study(study, own[hospital]))
+write_package(packages[hospital], contents, stated=stated)
 after = open_package(packages[hospital]).id
 print(f"{hospital}: first {before[:12]}, then {after[:12]}")
 
 # %%
 sent_bytes = sum(packages[other].stat().st_size for other in others)
 remaining = by_packages(
-    study,
-    own,
+    setup,
     [opened[other] for other in others],
     f"without {hospital}",
     sent_bytes,
 )
 everyone = next(row for row in rows if row["way"] == "all packages")
-without = scored(study, own, remaining)
+without = scored(setup, remaining)
 print(f"all packages: {score_text(everyone['all'][metric])}")
 print(f"{remaining.way}: {score_text(without['all'][metric])}")
 
@@ -201,8 +200,6 @@ keys = inbox / "keys"
 if not (keys / "public.pem").exists():
     make_keys(keys)
 private, public = keys / "private.pem", keys / "public.pem"
-write_package(
-    sender, packages[hospital], stated, sign_with=private, measure=False
-)
+write_package(packages[hospital], contents, stated=stated, sign_with=private)
 signed = open_package(packages[hospital], key=public).signed
 print(f"signature valid for the key that the receiver has: {signed}")

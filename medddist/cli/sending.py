@@ -57,10 +57,24 @@ def package(study, out, sign_with, measure, audit, allow_copies, **stated) -> Ou
 
     It holds images, labels, step size, manifest and card.
     """
-    from medddist.sharing.writing import write_package
+    from medddist.leaks.audit import audit as audited
+    from medddist.leaks.audit import broken
+    from medddist.sharing.archive import require_zip_name
+    from medddist.sharing.studies import contents_of, measured
+    from medddist.sharing.writing import require_no_copies, require_no_exact_figures, write_package
 
+    require_zip_name(out)
+    require_no_exact_figures(study.profile.teachers.privacy, measure, audit)
+    contents = contents_of(study)
+    if not allow_copies:
+        require_no_copies(contents)  # before minutes are spent on measuring
+    figures: dict[str, Any] = {"measured": measured(study)} if measure else {}
+    if audit:
+        result = audited(study)
+        figures["audit"] = result | {"broken": broken(result)}
     stated = {name: text for name, text in stated.items() if text is not None}
-    write_package(study, out, stated, sign_with, measure, audit, allow_copies)
+    given = {"stated": stated, "sign_with": sign_with, "allow_copies": allow_copies}
+    write_package(out, contents, **given, **figures)
     return _verified(out)
 
 
@@ -137,7 +151,7 @@ def train(package, data, out, key, expect, networks, device, changes) -> Output:
     keep_freed_memory()
     opened = open_package(package, key, expect)
     with Bar() as progress:
-        mine = own_data(opened, data, _data_changes(changes), progress)
+        mine = own_data(opened.manifest, data, _data_changes(changes), progress)
         trained = opened.train(networks, device, progress)
     files = [str(path) for path in trained.save(out)]
     about = {"package": opened.id, "files": files, "networks": len(trained.parameters)}

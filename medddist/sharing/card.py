@@ -1,254 +1,147 @@
-"""README.md of a package:
+"""README.md of a package: a datasheet (Gebru et al. 2021), filled in from the manifest alone.
 
-a datasheet (Gebru et al. 2021) filled in from the manifest and from nothing else.
+Its text is in card.md, and the sentences that depend on the manifest are in card.yaml.
 """
 
 from __future__ import annotations
 
 import html
+import string
 from importlib import resources
-from string import Template
+from typing import Any
+
+import yaml
 
 from medddist.sharing.manifest import COPY_LEVELS, NOT_COMPARED, NOT_MEASURED, Manifest, Score
 
+CONTROL = "real images that networks were trained on (positive control)"
 GROUPS = {
     "starting": "those it started from",
     "others": "other training images",
-    "unseen": "unseen ones (negative control)",
+    "unseen": "unseen images (negative control)",
 }
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 
 
+class _Texts(string.Formatter):
+    """Fills in texts: `{manifest.step_size:.4g}`, and `{manifest.creator!p}` for plain words."""
+
+    def convert_field(self, value: Any, conversion: str | None) -> Any:
+        return plain(str(value)) if conversion == "p" else super().convert_field(value, conversion)
+
+
 def card(manifest: Manifest) -> str:
-    """Markdown. Depends on everything in the manifest but `files`, of which the card is one."""
-    template = Template(
-        resources.files("medddist.sharing").joinpath("card.md").read_text(encoding="utf-8")
+    """Return README.md. It depends on all of the manifest but the files' sizes and digests."""
+    text, sentences = (
+        resources.files("medddist.sharing").joinpath(name).read_text(encoding="utf-8")
+        for name in ("card.md", "card.yaml")
     )
-    return template.substitute(_texts(manifest) | _tables(manifest))
+    sentences, values, fill = yaml.safe_load(sentences), _values(manifest), _Texts().vformat
+    for subject, case in _cases(manifest).items():
+        values[subject] = fill(sentences[subject][case], (), values)
+    return fill(text, (), values)
 
 
-def _texts(manifest: Manifest) -> dict[str, str]:
-    pixels, recipe = manifest.pixels, manifest.settings.evaluation.recipe
-    scaling = (
-        f"mean {mean:.4f}, standard deviation {std:.4f}"
-        for mean, std in zip(pixels.mean, pixels.std)
-    )
-    said = {
-        name: plain(getattr(manifest, name))
-        for name in ("description", "creator", "licence", "intended_use")
-    }
-    return (
-        said
-        | _origin(manifest)
-        | _source(manifest)
-        | {
-            "total": str(sum(manifest.images)),
-            "classes": str(len(manifest.class_names)),
-            "size": (
-                f"{pixels.image_size_px} x {pixels.image_size_px} pixels in "
-                f"{'grey' if pixels.channels == 1 else 'colour'}"
-            ),
-            "label_kind": "one class"
-            if manifest.labels == "hard"
-            else "a probability for each class",
-            "test_images": _test_images(manifest),
-            "collection": (
-                "The images that it came from were calculated by a simulation, and are of no "
-                "patient."
-            )
-            if manifest.simulated
-            else "How the real images were collected is not part of this package; ask the creator.",
-            "scaling": "; ".join(scaling),
-            "depth": str(manifest.settings.network.depth),
-            "width": str(manifest.settings.network.width),
-            "epochs": str(recipe.epochs),
-            "step_size": f"{manifest.step_size:.4g}",
-            "balance": "equally large"
-            if len(set(manifest.images)) == 1
-            else "as large as the table says",
-            "first_preview": min(name for name in manifest.files if name.endswith(".png")),
-            "made_with": ", ".join(
-                f"{plain(name)} {plain(version or 'of no version')}"
-                for name, version in manifest.made_with.items()
-            ),
-        }
-    )
-
-
-def _origin(manifest: Manifest) -> dict[str, str]:
-    """What the images are, how near to real ones they began, and how near they are."""
-    total, compared = sum(manifest.images), manifest.copies != NOT_COMPARED
-    copies = manifest.copies.images if compared else 0
-    within = (
-        f"unchanged or nearly so (within {COPY_LEVELS}/255 of one of them, root mean square "
-        "over pixels)"
-    )
-    if manifest.simulated:
-        nature = (
-            f"Simulated images, {copies} of {total} {within}"
-            if copies
-            else "Images that were learned from simulated ones"
-        )
-        return {
-            "nature": nature,
-            "confidential": (
-                f"No: it came from simulated images, of no patient.{_near(manifest, 'simulated')}"
-            ),
-        }
-    if copies:
-        return {
-            "nature": f"**{copies} of {total} are real images, {within}**",
-            "confidential": (
-                f"Yes: those are images of the data set it came from.{_near(manifest, 'real')}"
-            ),
-        }
-    if manifest.copies_real_images:
-        return {
-            "nature": (
-                "**Real images, unchanged**: the distillation's start was the best on validation"
-            ),
-            "confidential": "Yes: the images are those of the data set it came from.",
-        }
-    start = {
-        "noise": "They started from noise",
-        "real": "Each started as a copy of a real image",
-        "average": "Each started as an average of real images",
-    }
-    known = start.get(
-        str(manifest.settings.distillation.get("initial_images")), "How they started is not stated"
-    )
+def _cases(manifest: Manifest) -> dict[str, Any]:
+    """Which of the sentences about each subject is true."""
+    made, origin = manifest.settings.distillation, "simulated" if manifest.simulated else "real"
+    is_compared, is_balanced = manifest.copies != NOT_COMPARED, len(set(manifest.images)) == 1
+    if is_compared and manifest.copies.images:
+        nature = f"{origin} copies"
+    elif manifest.simulated:
+        nature = "simulated"
+    else:
+        unchanged = manifest.selected_iteration == 0 or made.get("learning_rate_images") == 0
+        nature = "initial" if unchanged else "learned"
+    is_open = manifest.simulated or nature == "real copies"
+    source = "withheld" if manifest.privacy else "stated"
     return {
-        "nature": "The images that distillation started from, unchanged"
-        if manifest.unchanged
-        else "Images that were learned",
-        "confidential": (
-            f"{known}, were calculated from real images, and may resemble "
-            f"them.{_near(manifest, 'real')}"
-        ),
+        "nature": nature,
+        "confidential": origin if is_open else f"from {made['initial_images']}",
+        "nearness": "withheld" if manifest.privacy else "measured" if is_compared else "unknown",
+        "collection": origin,
+        "colour": manifest.pixels.channels,
+        "label": manifest.labels,
+        "balance": "equal" if is_balanced else "unequal",
+        **dict.fromkeys(("sample", "identity", "guarantee", "tests"), source),
     }
 
 
-def _near(manifest: Manifest, kind: str) -> str:
-    """How many are nearer to a training image than unseen ones are; nothing of older packages."""
-    if manifest.privacy:
-        return " How near they are to real images is not told: no guarantee covers exact figures."
-    if manifest.copies == NOT_COMPARED:
-        return ""
-    near, compared = manifest.copies.nearer_to_training, manifest.copies.compared
-    return (
-        f" Of {compared} compared, {near} are nearer to a {kind} image that they may have "
-        "been learned from than to any of as many"
-        " unseen ones of the class; by chance it would be half."
-    )
-
-
-def _test_images(manifest: Manifest) -> str:
-    if manifest.privacy:
-        return "the test images"
-    return f"the {sum(manifest.source.images.get('test', ()))} test images"
-
-
-def _source(manifest: Manifest) -> dict[str, str]:
-    """The data set that it came from, as far as that is told, and what is guaranteed for its
-    images.
-    """
-    source, told = manifest.source, manifest.privacy
-    if told is None:
-        total = sum(map(sum, source.images.values()))
-        return {
-            "sample": (
-                f"It stands for a data set of {total} images, whose number by part and class is "
-                "in the table."
-            ),
-            "identity": f"`source.fingerprint` is a digest (`{source.fingerprint}`). No image can be calculated from it, but it is not\n"
-            "  salted: whoever has the same data set, prepared in the same way, can "
-            "recognise it.",
-            "guarantee": "No: nothing bounds what can be learned of a real image.",
-        }
-    composed = ", ".join(f"{count} {plain(name)}" for name, count in told.composed.items())
+def _values(manifest: Manifest) -> dict[str, Any]:
+    """The manifest, and what the texts say of it in words, sums and tables."""
+    pixels, privacy, source = manifest.pixels, manifest.privacy, manifest.source.images
+    scaling = (f"mean {m:.4f}, standard deviation {s:.4f}" for m, s in zip(pixels.mean, pixels.std))
+    versions = (f"{name} {version or '?'}" for name, version in manifest.made_with.items())
+    composed = privacy.composed.items() if privacy else ()
     return {
-        "sample": (
-            "It stands for a larger data set, whose size is withheld: the guarantee below does "
-            "not cover exact numbers."
-        ),
-        "identity": "It does not: the data set's digest is withheld.",
-        "guarantee": f"Differential privacy for one {plain(told.unit)}, with epsilon {told.epsilon:.3g} and delta {told.delta:.3g}, of everything\n"
-        f"  in this package: composed over {composed} of DP-SGD (noise multiplier "
-        f"{told.noise_multiplier:g}, {plain(told.sampling)} sampling at\n"
-        f"  {told.sample_rate:g}; {plain(told.accountant)}). For n images of one patient "
-        "epsilon is n times as large. Other sets made from the same\n"
-        "  images, and settings that were tried on them, are not counted.",
-    }
-
-
-def _tables(manifest: Manifest) -> dict[str, str]:
-    parts = manifest.source.images
-    counts = [
-        [plain(name), str(manifest.images[k]), *(str(of_part[k]) for of_part in parts.values())]
-        for k, name in enumerate(manifest.class_names)
-    ]
-    measured = manifest.measured
-    if measured != NOT_MEASURED:
-        scores = [
-            [plain(row.label), *(_interval(getattr(row, name)) for name in METRICS)]
-            for row in measured
-        ]
-        measured = table(["trained on", *(name.replace("_", " ") for name in METRICS)], scores)
-    return {
-        "class_table": table(
-            ["class", "images here", *(f"{part} images it stands for" for part in parts)], counts
-        ),
-        "measured": measured,
+        "manifest": manifest,
+        "total": sum(manifest.images),
+        "classes": len(manifest.class_names),
+        "size": f"{pixels.image_size_px} x {pixels.image_size_px} pixels",
+        "class_table": _class_table(manifest),
+        "scaling": "; ".join(scaling),
+        "first_preview": min(name for name in manifest.files if name.endswith(".png")),
+        "made_with": ", ".join(versions),
+        "measured": _measured(manifest),
         "audit": "Not measured." if manifest.audit == NOT_MEASURED else _audit(manifest.audit),
+        "source_total": sum(map(sum, source.values())),
+        "test_total": sum(source.get("test", ())),
+        "composed": ", ".join(f"{count} {name}" for name, count in composed),
+        "levels": COPY_LEVELS,
+        "kind": "simulated" if manifest.simulated else "real",
     }
 
 
-def _audit(audit: dict) -> str:
-    """`audit.audit`'s figures, and whether its controls let them be believed."""
-    rows = []
-    for attack, of in audit["membership"].items():
-        groups = {
-            "real ones, networks trained on them (positive control)": of["positive_control"][
-                "control"
-            ]
-        } | {GROUPS[group]: row for group, row in of["released"].items()}
-        rows += [[attack, group, *_found(row)] for group, row in groups.items()]
-    head = table(
-        ["attack", "images", "found", "of them, interval", "by chance", "area under the curve"],
-        rows,
+def _class_table(manifest: Manifest) -> str:
+    parts = manifest.source.images
+    head = ["class", "images here", *(f"{part} images it stands for" for part in parts)]
+    columns = map(plain, manifest.class_names), manifest.images, *parts.values()
+    return _table(head, zip(*columns))
+
+
+def _measured(manifest: Manifest) -> str:
+    if manifest.measured == NOT_MEASURED:
+        return "Not measured."
+    rows = (
+        [plain(row.label), *(_interval(getattr(row, name)) for name in METRICS)]
+        for row in manifest.measured
     )
-    verdict = "; ".join(audit["broken"]) or "Both controls are as they have to be"
-    share = audit["settings"]["false_positives"]
-    return (
-        f"{plain(verdict)}. Membership in the training images, {share:.2g} false "
-        f"positives:\n\n{head}"
-    )
-
-
-def _found(row: dict) -> list[str]:
-    hits, area = row["true_positives"], row["auc"]
-    between = lambda of: f"[{of['low']:.3f}, {of['high']:.3f}]"
-    return [
-        f"{hits['count']} of {hits['of']}",
-        between(hits),
-        "{} to {}".format(*row["by_chance"]),
-        f"{area['auc']:.3f} {between(area)}",
-    ]
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return _table(["trained on", *(name.replace("_", " ") for name in METRICS)], rows)
 
 
 def _interval(score: Score) -> str:
     if score.mean is None:
         return "not defined"
-    return f"{score.mean:.3f}" + (
-        "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
-    )
+    interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
+    return f"{score.mean:.3f}{interval}"
+
+
+def _audit(audit: dict) -> str:
+    """The figures of an audit, and whether its controls let them be believed."""
+    rows = []
+    for attack, results in audit["membership"].items():
+        control = {CONTROL: results["positive_control"]["control"]}
+        released = {GROUPS[group]: figures for group, figures in results["released"].items()}
+        rows += [[attack, *_found(*item)] for item in (control | released).items()]
+    head = ["attack", "images", "found", "of them, interval", "by chance", "area under the curve"]
+    verdict = plain("; ".join(audit["broken"]) or "Both controls behaved as expected")
+    share = audit["settings"]["false_positives"]
+    about = f"{verdict}. Membership in the training images, at {share:.2g} false positives:"
+    return f"{about}\n\n{_table(head, rows)}"
+
+
+def _found(group: str, figures: dict) -> list[str]:
+    hits, area, (low, high) = figures["true_positives"], figures["auc"], figures["by_chance"]
+    between = lambda interval: f"[{interval['low']:.3f}, {interval['high']:.3f}]"
+    share = f"{hits['count']} of {hits['of']}"
+    return [group, share, between(hits), f"{low} to {high}", f"{area['auc']:.3f} {between(area)}"]
+
+
+def _table(head, rows) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def plain(text: str) -> str:
-    """Text that cannot become a tag, a table's border or a link of its own."""
+    """Return text that cannot become a tag, a table's border or a link of its own."""
     return html.escape(text, quote=False).translate(str.maketrans({c: f"\\{c}" for c in "|[]`*_"}))

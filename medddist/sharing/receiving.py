@@ -1,11 +1,13 @@
-"""The receiver's side: networks trained on a package, scored on data of one's own, and kept."""
+"""The receiver's side: networks trained on a package, scored on your own data, and kept."""
 
 from __future__ import annotations
 
 import importlib.util
+import io
+import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,107 +16,80 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from medddist.base.compute import device_named, use_full_precision
 from medddist.base.errors import InputError, shown
-from medddist.base.files import replaced_atomically, write_bytes, write_json
+from medddist.base.files import write_bytes, write_json
 from medddist.base.progress import Progress, silent
 from medddist.base.settings import parsed
 from medddist.data import Data, DataSettings, Scaling, load_data
 from medddist.measure import metrics
-from medddist.method.evaluate import probabilities, trained_networks
+from medddist.method.evaluate import probabilities
 from medddist.method.networks import Network
-from medddist.method.training import Diverged
-from medddist.sharing.reading import Package
+from medddist.sharing.manifest import Manifest
 
 OPSET = 17  # of ONNX: what runtimes of 2022 and later know
-
-
-def trained(package: Package, networks: int | None, device: str, progress: Progress) -> Trained:
-    """As the sender trained its own to measure the set: on one kind of machine, to the same bits."""
-    use_full_precision()
-    place, network = device_named(device), package.network()
-    network.module.to(place)
-    evaluation = package.manifest.settings.evaluation
-    sets = package.images.to(place), package.targets.to(place)
-    count = networks or evaluation.networks
-    try:
-        found = trained_networks(
-            network, *sets, package.recipe, count, package.manifest.training_seed, progress
-        )
-    except Diverged:
-        raise InputError(
-            f"package {package.id[:12]}",
-            f"training on it diverges at its step size {package.step_size:.3g}",
-            "ask the sender",
-        ) from None
-    return Trained(package, network, found)
 
 
 @dataclass(frozen=True)
 class Trained:
     """Networks trained on a package."""
 
-    package: Package
-    network: Network
-    parameters: list[Tensor]  # (P,) each
+    manifest: Manifest = field(repr=False)
+    package_id: str
+    network: Network = field(repr=False)
+    parameters: list[Tensor] = field(repr=False)  # (P,) each
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """(R, N, K) class probabilities of R networks for images (N, C, S, S) uint8."""
-        images = torch.from_numpy(self.package.manifest.pixels.scaling.apply(pixels))
+        """Return (R, N, K) class probabilities of R networks for images (N, C, S, S) uint8."""
+        images = torch.from_numpy(self.manifest.pixels.scaling.apply(pixels))
         return probabilities(self.network, self.parameters, images.to(self.parameters[0].device))
 
     def scores(self, data: Data, resamples: int = 1000) -> dict[str, Any]:
-        """`metrics.score` on the test part of data made by `own_data`."""
-        test = data.test
-        return metrics.score(
-            self.probabilities(test.images),
-            test.labels,
-            test.groups,
-            data.class_names,
-            resamples=resamples,
-        )
+        """Score on the test part of data made by `own_data`, by `metrics.score`."""
+        test, answers = data.test, self.probabilities(data.test.images)
+        given = answers, test.labels, test.groups, data.class_names
+        return metrics.score(*given, resamples=resamples)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Each network as network_K.safetensors, and network_K.onnx where the package onnx is
-        installed; about.json beside.
+        """Write each network as network_K.safetensors, with about.json beside; return the files.
+
+        Where the package onnx is installed, each network is also written as network_K.onnx.
         """
         folder, paths = Path(folder), []
         about = {
-            "package": self.package.id,
-            "class_names": list(self.package.class_names),
-            "network": self._settings(),
-            "pixels": self.package.manifest.pixels.model_dump(mode="json"),
+            "package": self.package_id,
+            "class_names": list(self.manifest.class_names),
+            "network": self.manifest.settings.network.as_json(),
+            "pixels": self.manifest.pixels.as_json(),
         }
         write_json(folder / "about.json", about)
         for k, theta in enumerate(self.parameters):
-            named = {
-                name: value.cpu().contiguous() for name, value in self.network.named(theta).items()
-            }
+            named = self.network.named(theta).items()
+            weights = {name: value.cpu().contiguous() for name, value in named}
             paths.append(folder / f"network_{k}.safetensors")
-            write_bytes(paths[-1], save(named, metadata={"package": self.package.id}))
+            write_bytes(paths[-1], save(weights, metadata={"package": self.package_id}))
             if importlib.util.find_spec("onnx"):
                 paths.append(folder / f"network_{k}.onnx")
-                self._export(theta, paths[-1])
+                write_bytes(paths[-1], self._as_onnx(theta))
         return [*paths, folder / "about.json"]
 
-    def _settings(self) -> dict[str, Any]:
-        return self.package.manifest.settings.network.model_dump(mode="json")
+    def _as_onnx(self, theta: Tensor) -> bytes:
+        """Pixels (N, C, S, S) float32 in [0, 1] -> probabilities (N, K), scaling included.
 
-    def _export(self, theta: Tensor, path: Path) -> None:
-        """Pixels (N, C, S, S) float32 in [0, 1] -> probabilities (N, K): the scaling is in it, so
-        that nobody forgets it.
+        The metadata names the classes, a JSON list in the order of the probabilities.
         """
-        pixel = self.package.manifest.pixels
-        module = _FromPixels(self.network.loaded(theta), pixel.scaling).cpu().eval()
-        example = torch.zeros(1, pixel.channels, pixel.image_size_px, pixel.image_size_px)
-        with replaced_atomically(path) as temporary, warnings.catch_warnings():
-            # The exporter by tracing is the small one: the other needs two packages more, and
-            # seconds a network.
+        import onnx  # an optional extra
+
+        scaling, exported = self.manifest.pixels.scaling, io.BytesIO()
+        module = _FromPixels(self.network.loaded(theta), scaling).cpu().eval()
+        example = torch.zeros(1, *self.manifest.shape[1:])
+        with warnings.catch_warnings():
+            # The exporter by tracing is deprecated; the new one needs two more packages, and
+            # seconds per network.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
                 (example,),
-                str(temporary),
+                exported,
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["pixels"],
@@ -122,6 +97,11 @@ class Trained:
                 dynamic_axes={"pixels": {0: "images"}, "probabilities": {0: "images"}},
             )
         self.network.module.to(theta.device)
+        model = onnx.load_model_from_string(exported.getvalue())
+        class_names = json.dumps(self.manifest.class_names, ensure_ascii=False)
+        about = {"package": self.package_id, "class_names": class_names}
+        onnx.helper.set_model_props(model, about)
+        return model.SerializeToString()
 
 
 class _FromPixels(nn.Module):
@@ -134,32 +114,32 @@ class _FromPixels(nn.Module):
 
 
 def own_data(
-    package: Package,
+    manifest: Manifest,
     source: str | Path,
     changes: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Data:
-    """A receiver's data at the package's size and channels, its classes in the package's order.
+    """Read a receiver's data at the package's size and channels, with its order of classes.
 
-    Raises InputError for data that `load_data` refuses, and unless its classes are the package's.
+    Args:
+        manifest: the package's.
+        source: the data, as `load_data` takes it.
+        changes: further settings of how the data are read, by name.
+        progress: called while images are read.
+
+    Raises:
+        InputError: for data that `load_data` refuses, and unless the classes are the package's.
     """
-    pixels = package.manifest.pixels
-    for name in sorted({"image_size_px", "channels"} & (changes or {}).keys()):
-        raise InputError(
-            f"data.{name}", f"is the package's, {getattr(pixels, name)}", "leave it out"
-        )
-    values = dict(changes or {}) | {
-        "image_size_px": pixels.image_size_px,
-        "channels": pixels.channels,
-    }
-    data = load_data(source, parsed(DataSettings, values, "data"), progress=progress)
-    if set(data.class_names) != set(package.class_names):
-        theirs, mine = (
-            shown(", ".join(names))[:200] for names in (package.class_names, data.class_names)
-        )
-        raise InputError(
-            shown(source), f"its classes are {mine}, the package's are {theirs}", "name them alike"
-        )
-    order = np.array([package.class_names.index(name) for name in data.class_names])
+    package = manifest.pixels.model_dump(include={"image_size_px", "channels"})
+    for name in sorted(package.keys() & (changes or {}).keys()):
+        raise InputError(f"data.{name}", f"is the package's, {package[name]}", "leave it out")
+    settings = parsed(DataSettings, {**(changes or {}), **package}, "data")
+    data = load_data(source, settings, progress=progress)
+    if set(data.class_names) != set(manifest.class_names):
+        names = (manifest.class_names, data.class_names)
+        theirs, own = (shown(", ".join(each))[:200] for each in names)
+        reason = f"its classes are {own}, the package's are {theirs}"
+        raise InputError(shown(source), reason, "give both the same names")
+    order = np.array([manifest.class_names.index(name) for name in data.class_names])
     parts = {name: replace(part, labels=order[part.labels]) for name, part in data.parts().items()}
-    return replace(data, **parts, class_names=package.class_names)
+    return replace(data, **parts, class_names=manifest.class_names)

@@ -1,8 +1,8 @@
-"""Who made a package: an Ed25519 signature (RFC 8032) over the manifest, checked by a key that the
-receiver already has.
+"""Who made a package: an Ed25519 signature (RFC 8032) over the manifest.
 
 A hash says that a package is what somebody sent; only a signature says who. A set that was made to
-mislead the networks trained on it looks like any other.
+mislead the networks trained on it looks like any other. It is checked with a key that the receiver
+already has.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -25,74 +27,67 @@ from cryptography.hazmat.primitives.serialization import (
 
 from medddist.base.errors import InputError, shown
 from medddist.base.files import write_bytes
+from medddist.sharing.manifest import SIGNATURE
 
 PRIVATE, PUBLIC = "private.pem", "public.pem"
 MAX_KEY_BYTES = 10_000
 
 
-def make_keys(folder: Path) -> str:
-    """A new pair, private.pem (readable by its owner alone) and public.pem; the public key's
-    fingerprint.
+def make_keys(folder: str | Path) -> str:
+    """Write a new pair, private.pem (for its owner alone) and public.pem; return its fingerprint.
 
-    Raises InputError where either is there already: a lost private key cannot be made again.
+    Raises InputError where either already exists: a lost private key cannot be made again.
     """
     folder = Path(folder)
     for name in (PRIVATE, PUBLIC):
         if (folder / name).exists():
-            raise InputError(
-                shown(folder / name), "is there already, and is not replaced", "give another folder"
-            )
-    key = Ed25519PrivateKey.generate()
+            reason = "already exists, and is not replaced"
+            raise InputError(shown(folder / name), reason, "give another folder")
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key()
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / PRIVATE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(handle, "wb") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    write_bytes(
-        folder / PUBLIC,
-        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-    )
-    return fingerprint(key.public_key())
+        file.write(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    content = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write_bytes(folder / PUBLIC, content)
+    return fingerprint(public)
 
 
 def signed(manifest: bytes, key_file: Path) -> bytes:
-    """The signature (64 bytes) of a manifest by the private key in a file."""
+    """Return the signature (64 bytes) of a manifest by the private key in a file."""
     load = functools.partial(load_pem_private_key, password=None)
-    return _loaded(key_file, load, Ed25519PrivateKey, f"{PRIVATE} of `medddist package-key`").sign(
-        manifest
-    )
+    key = _loaded(key_file, load, Ed25519PrivateKey, f"{PRIVATE} of `medddist package-key`")
+    return key.sign(manifest)
 
 
 def require_signature(signature: bytes, manifest: bytes, key_file: Path) -> str:
-    """The fingerprint of the public key in a file, if the signature is by it; InputError otherwise."""
-    key = _loaded(key_file, load_pem_public_key, Ed25519PublicKey, f"{PUBLIC} of the sender's")
+    """Return the fingerprint of the public key in a file.
+
+    Raises InputError unless the manifest is signed by it.
+    """
+    key = _loaded(key_file, load_pem_public_key, Ed25519PublicKey, f"{PUBLIC} of the sender")
     try:
         key.verify(signature, manifest)
     except InvalidSignature:
-        raise InputError(
-            f"its signature is not by the key in {shown(key_file)}; ask the sender, and do "
-            "not use it"
-        ) from None
+        reason = f"is not by the key in {shown(key_file)}"
+        raise InputError(SIGNATURE, reason, "do not use the package, and ask the sender") from None
     return fingerprint(key)
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
-    """SHA-256 of the key's 32 bytes: what two people compare by telephone."""
+    """Return the SHA-256 of the key's 32 bytes, which two people can compare by telephone."""
     return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
 
 
-def _loaded(path: Path, load, kind: type, wanted: str):
+def _loaded(path: Path, load: Callable[[bytes], Any], kind: type, wanted: str) -> Any:
     try:
         with open(path, "rb") as file:
             key = load(file.read(MAX_KEY_BYTES))
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as problem:
-        reason = (
-            problem.strerror
-            if isinstance(problem, OSError)
-            else "it is no key in PEM without a password"
-        )
-        raise InputError(
-            shown(path), f"cannot be read as a key ({reason})", f"give {wanted}"
-        ) from None
+        cause = getattr(problem, "strerror", "not in PEM without a password")
+        reason = f"cannot be read as a key ({cause})"
+        raise InputError(shown(path), reason, f"give {wanted}") from None
     if not isinstance(key, kind):
         raise InputError(shown(path), "is another kind of key", f"give {wanted}")
     return key

@@ -1,45 +1,51 @@
-"""From a study to a package: the released set of one seed, with all that a receiver has to know."""
+"""Write a package: a released set, with all that a receiver has to know."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.base.settings import parsed
+from medddist.base.version import version
 from medddist.data import Data
 from medddist.measure.neighbours import nearness
 from medddist.method.distill import Distillation
 from medddist.method.matching import Distilled
-from medddist.sharing import archive as container
-from medddist.sharing import tensors
-from medddist.sharing.card import METRICS, card
+from medddist.sharing import archive
+from medddist.sharing.card import card
 from medddist.sharing.manifest import (
     CARD,
     COPY_LEVELS,
     DATA,
+    FORMAT,
     MANIFEST,
     NOT_COMPARED,
     NOT_MEASURED,
     SIGNATURE,
+    VERSION,
     WITHHELD,
     Copies,
     File,
+    Guarantee,
+    Made,
     Manifest,
-    shortened,
 )
-
-if TYPE_CHECKING:
-    from medddist.study.study import Study
+from medddist.sharing.signature import signed
+from medddist.sharing.tensors import tensors_of, unpacked
 
 STATED = {
     "description": "A distilled data set",
@@ -47,158 +53,158 @@ STATED = {
     "licence": "not stated; ask the creator before using it",
     "intended_use": "training of image classifiers in research",
 }
-MEASURED = ("distilled", "random_balanced", "full_good", "majority")
 MAX_PREVIEWS, PREVIEW_COLUMNS = 50, 10
-PACKAGES = ("medddist", "torch", "numpy", "safetensors", "pillow")
+MADE_WITH = ("medddist", "torch", "numpy", "safetensors", "pillow")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a package is made of.
+
+    Args:
+        distillation: the released set, and how it was made.
+        data: the real images that it was distilled from.
+        seed: of the distillation.
+        settings: that it was made with, and is to be trained with.
+        guarantee: what differential privacy holds for the set; None where nothing is guaranteed.
+    """
+
+    distillation: Distillation
+    data: Data
+    seed: int
+    settings: Made
+    guarantee: Guarantee | None = None
+
+    @functools.cached_property
+    def copies(self) -> Copies | str:
+        """Compare the images with the training images, by pixels.
+
+        With a guarantee nothing is compared: a number would be an exact figure of the real images,
+        and so would be whether a package is written. The guarantee itself makes it unlikely that an
+        image from noise is near to a real one.
+        """
+        if self.guarantee:
+            return NOT_COMPARED
+        data, released = self.data, tensors_of(self.distillation.distilled)
+        pixels = torch.from_numpy(data.pixels(released["images"].numpy()))
+        start, random = self.distillation.initial_indices, generator("package", "nearness")
+        given = pixels, _classes(released["targets"]), data.train, data.test, start, random
+        near = nearness(*given)
+        return Copies(
+            images=int((near.to_training <= COPY_LEVELS / 255).sum()),
+            nearer_to_training=int(near.nearer.sum()),
+            compared=int(near.compared.sum()),
+        )
+
+
+def require_no_exact_figures(guarantee: object, *figures: object) -> None:
+    """Check that no exact figures of the real images go beside a guarantee.
+
+    Raises InputError where there is a guarantee, or will be, and any of the figures is there.
+    """
+    if guarantee and any(figures):
+        reason = (
+            "scores and the audit are exact figures of the real images, which teachers.privacy"
+            " does not cover"
+        )
+        raise InputError("package", reason, "say --no-measure, and not --audit")
+
+
+def require_no_copies(contents: Contents) -> None:
+    """Check that no image is a patient's, unchanged or nearly so. Raises InputError otherwise.
+
+    Images of the phantom are of no patient, and may be copied.
+    """
+    copies = contents.copies
+    if copies == NOT_COMPARED or not copies.images or contents.data.is_phantom:
+        return
+    count = len(contents.distillation.distilled.images)
+    reason = (
+        f"{copies.images} of {count} images are real ones, unchanged or nearly so (within"
+        f" {COPY_LEVELS}/255 of a training image)"
+    )
+    remedy = "distil longer (distill.iterations, distill.learning_rate_images)"
+    raise InputError("package", reason, f"{remedy}, or say --allow-copies if they may be sent")
 
 
 def write_package(
-    study: Study,
     path: str | Path,
+    contents: Contents,
+    *,
     stated: Mapping[str, str] | None = None,
     sign_with: str | Path | None = None,
-    measure: bool = True,
-    audit: bool = False,
+    measured: Sequence[Mapping[str, Any]] | None = None,
+    audit: Mapping[str, Any] | None = None,
     allow_copies: bool = False,
 ) -> str:
-    """The first seed's set of a study as a folder or, by the name's ending, a .zip; the package's
-    ID.
+    """Write a package, and return its ID. Equal contents give equal bytes.
 
-    stated: any of STATED, in the creator's words. sign_with: a private key's file. measure, audit:
-        whether to say what the set is worth and what it gives away. The same study, the same bytes.
-        Of a set with differential privacy the exact figures of the real images are withheld, which
-        it does not cover. Raises InputError for what cannot be stated, a key that is none, a place
-        that cannot be written to, and, unless `allow_copies`, for images that are a patient's,
-        unchanged or nearly so (those of the phantom are of none).
+    With a guarantee, the exact figures of the real images that it does not cover are withheld.
+
+    Args:
+        path: of the .zip file; one that exists is replaced.
+        contents: what it is made of.
+        stated: any of STATED, in the creator's words.
+        sign_with: a private key's file.
+        measured: rows {label, metrics} of what the set is worth on the test part.
+        audit: what the set gives away, and `broken`, why the measurement shows nothing.
+        allow_copies: whether images of patients may be sent unchanged.
+
+    Raises:
+        InputError: for a text that cannot be stated, a file that is not a private key, a place that
+            cannot be written to, exact figures beside a guarantee, and images of patients.
     """
-    if study.profile.teachers.privacy and (measure or audit):
-        raise InputError(
-            "package",
-            "scores and the audit are exact figures of the real images, which "
-            "teachers.privacy does not cover",
-            "say --no-measure, and not --audit",
-        )
-    result = study.distillation()
-    simulated = study.data.is_phantom
-    copies = copied(study, result)
-    if copies != NOT_COMPARED and copies["images"] and not (simulated or allow_copies):
-        raise InputError(
-            "package",
-            f"{copies['images']} of {len(result.distilled.images)} images are real ones, "
-            f"unchanged or nearly so (within {COPY_LEVELS}/255 of a training image)",
-            "distil longer (distill.iterations, distill.learning_rate_images), or say "
-            "--allow-copies if they may be sent",
-        )
-    about = settings_of(study) | {
-        "selected_iteration": result.selected_iteration,
-        "copies": copies,
-        "simulated": simulated,
+    require_no_exact_figures(contents.guarantee, measured, audit)
+    if not allow_copies:
+        require_no_copies(contents)
+    values = {
+        **STATED,
+        **(stated or {}),
+        "seed": contents.seed,
+        "settings": contents.settings,
+        "selected_iteration": contents.distillation.selected_iteration,
+        "copies": contents.copies,
+        "simulated": contents.data.is_phantom,
+        "measured": NOT_MEASURED if measured is None else measured,
+        "audit": NOT_MEASURED if audit is None else audit,
     }
-    about |= {
-        "measured": measured(study) if measure else NOT_MEASURED,
-        "audit": audited(study) if audit else NOT_MEASURED,
-    }
-    about |= guaranteed(study)
-    files = packed(result.distilled, study.data, about | STATED | dict(stated or {}), sign_with)
-    container.write(Path(path), files)
-    return package_id(files)
-
-
-def copied(study: Study, result: Distillation) -> dict[str, int] | str:
-    """A manifest's `copies`: how near the images are to the training images, by pixels.
-
-    Under `teachers.privacy` nothing is compared: a number would be an exact figure of the real
-    images, and so would be whether a package is written. That an image from noise is near to a real
-    one, the guarantee itself makes unlikely.
-    """
-    if study.profile.teachers.privacy:
-        return NOT_COMPARED
-    data, released = study.data, result.distilled
-    pixels = torch.from_numpy(data.pixels(released.images.detach().cpu().numpy()))
-    classes = released.targets.detach().cpu()
-    classes = classes if classes.ndim == 1 else classes.argmax(1)
-    found = nearness(
-        pixels,
-        classes,
-        data.train,
-        data.test,
-        result.initial_indices,
-        generator("package", "nearness"),
-    )
-    near = {"nearer_to_training": int(found.nearer.sum()), "compared": int(found.compared.sum())}
-    return Copies(images=int((found.to_training <= COPY_LEVELS / 255).sum()), **near).model_dump()
-
-
-def guaranteed(study: Study) -> dict[str, Any]:
-    """What the teachers' files say is guaranteed for what is made of them alone, and the source
-    without exact figures.
-    """
-    if not study.profile.teachers.privacy:
-        return {}
-    told = [
-        one.about["privacy"] for one in study.teachers()
-    ]  # the same in all, but for another accountant's version
-    return {
-        "privacy": max(told, key=lambda one: one["epsilon"]),
-        "source": {"fingerprint": WITHHELD, "images": {}},
-    }
-
-
-def package_id(files: Mapping[str, bytes]) -> str:
+    if contents.guarantee:
+        source = {"fingerprint": WITHHELD, "images": {}}
+        values |= {"privacy": contents.guarantee, "source": source}
+    files = packed(contents.distillation.distilled, contents.data, values, sign_with)
+    archive.write(Path(path), files)
     return hashlib.sha256(files[MANIFEST]).hexdigest()
 
 
-def settings_of(study: Study) -> dict[str, Any]:
-    """What a manifest holds of the study's settings."""
-    profile = study.profile
-    plain = lambda settings: settings.model_dump(mode="json")
-    return {
-        "seed": profile.seeds[0],
-        "settings": {
-            "network": plain(profile.network),
-            "evaluation": plain(profile.evaluate),
-            "distillation": plain(profile.distill),
-            "teachers": plain(profile.teachers),
-        },
-    }
-
-
-def measured(study: Study) -> list[dict[str, Any]]:
-    """The released set and its references on the study's test part; of several seeds, what the
-    first's set is worth.
-    """
-    alone = study.with_(study.profile.model_copy(update={"seeds": study.profile.seeds[:1]}))
-    rows = alone.table(MEASURED)
-    return [{"label": row["label"]} | {metric: row[metric] for metric in METRICS} for row in rows]
-
-
-def audited(study: Study) -> dict[str, Any]:
-    """What the set gives away, as far as it was measured, and what is wrong with the measurement if
-    something is.
-    """
-    from medddist.leaks.audit import audit, broken
-
-    told = audit(study)
-    return told | {"broken": broken(told)}
-
-
 def packed(
-    released: Distilled, data: Data, about: Mapping[str, Any], sign_with: str | Path | None = None
+    distilled: Distilled,
+    data: Data,
+    values: Mapping[str, Any],
+    sign_with: str | Path | None = None,
 ) -> dict[str, bytes]:
-    """The package's files by name, manifest first."""
-    step_size = released.step_size.detach().cpu().float()
-    contents = tensors.Contents(
-        released.images.detach().cpu().float(), _targets(released), step_size
-    )
-    classes = contents.targets if contents.targets.ndim == 1 else contents.targets.argmax(1)
-    files = {DATA: tensors.packed(contents)}
+    """Return the package's files by name, the manifest first.
+
+    Args:
+        distilled: the released set.
+        data: the real images that it was distilled from; a guarantee's `values` withhold their
+            counts and fingerprint.
+        values: of the manifest, those that neither the set nor the data decide.
+        sign_with: a private key's file.
+
+    Raises:
+        InputError: for what no receiver would accept.
+    """
+    released = tensors_of(distilled)
+    classes = _classes(released["targets"])
+    counts = {name: part.class_counts(data.classes) for name, part in data.parts().items()}
+    files = {DATA: save(released)}
     values = {
-        "format": "medddist package",
-        "version": 1,
+        "format": FORMAT,
+        "version": VERSION,
         "class_names": data.class_names,
         "images": np.bincount(classes, minlength=data.classes).tolist(),
-        "labels": "hard" if contents.targets.ndim == 1 else "soft",
-        "step_size": step_size.item(),
+        "labels": "hard" if released["targets"].ndim == 1 else "soft",
+        "step_size": released["step_size"].item(),
         "pixels": {
             "image_size_px": data.image_size_px,
             "channels": data.channels,
@@ -207,75 +213,52 @@ def packed(
         },
         "source": {
             "fingerprint": data.fingerprint,
-            "images": {
-                name: part.class_counts(data.classes).tolist()
-                for name, part in data.parts().items()
-            },
+            "images": {name: count.tolist() for name, count in counts.items()},
         },
-        "made_with": versions(),
-        **about,
+        "made_with": {"python": platform.python_version()}
+        | {name: version(name) for name in MADE_WITH},
+        **values,
     }
-    made = lambda: _manifest(values | {"files": _listed({CARD: b""} | files)})
-    tensors.unpacked(files[DATA], made())  # what no receiver would accept is not sent
-    files |= previews(data, contents.images.numpy(), classes.numpy())
+    made = lambda: parsed(Manifest, values | {"files": _listed({CARD: b""} | files)}, "package")
+    unpacked(files[DATA], made())  # what no receiver would accept is not sent
+    files |= previews(data, released["images"].numpy(), classes.numpy())
     files[CARD] = card(made()).encode()
     manifest = made().to_bytes()
-    signature = {}
-    if sign_with is not None:
-        from medddist.sharing.signature import signed
-
-        signature = {SIGNATURE: signed(manifest, Path(sign_with))}
+    signature = {SIGNATURE: signed(manifest, Path(sign_with))} if sign_with is not None else {}
     return {MANIFEST: manifest} | signature | dict(sorted(files.items()))
 
 
-def _targets(released: Distilled):
-    targets = released.targets.detach().cpu()
-    return targets.float() if targets.is_floating_point() else targets.long()
+def _classes(targets: torch.Tensor) -> torch.Tensor:
+    """(N,) of classes or probabilities."""
+    return targets if targets.ndim == 1 else targets.argmax(1)
 
 
-def _manifest(values: dict[str, Any]) -> Manifest:
-    try:
-        return parsed(Manifest, values, "package")
-    except InputError as mistake:
-        raise InputError(shortened(str(mistake))) from None
-
-
-def _listed(files: Mapping[str, bytes]) -> dict[str, dict]:
+def _listed(files: Mapping[str, bytes]) -> dict[str, File]:
+    digest = lambda content: hashlib.sha256(content).hexdigest()
     return {
-        name: File(bytes=len(content), sha256=hashlib.sha256(content).hexdigest()).model_dump()
+        name: File(bytes=len(content), sha256=digest(content))
         for name, content in sorted(files.items())
     }
 
 
 def previews(data: Data, images: np.ndarray, classes: np.ndarray) -> dict[str, bytes]:
-    """A PNG of each of the first classes: its images (C, S, S) in rows of ten."""
-    found = {}
-    for k in [k for k in range(data.classes) if (classes == k).any()][:MAX_PREVIEWS]:
-        pixels = np.rint(data.pixels(images[classes == k]) * 255).astype(np.uint8)
-        found[f"preview_{k:02d}.png"] = _png(_sheet(pixels))
-    return found
+    """Draw a PNG for each of the first classes: its images (C, S, S) in rows of ten."""
+    pixels = np.rint(data.pixels(images) * 255).astype(np.uint8)
+    # without the channel where it is one, otherwise behind height and width
+    pixels = pixels[:, 0] if data.channels == 1 else pixels.transpose(0, 2, 3, 1)
+    drawn = {}
+    for k in np.unique(classes)[:MAX_PREVIEWS].tolist():
+        drawn[f"preview_{k:02d}.png"] = _png(pixels[classes == k])
+    return drawn
 
 
-def _sheet(pixels: np.ndarray) -> np.ndarray:
-    """(N, C, S, S) -> (rows S, columns S, C), black where there are no more."""
-    columns = min(PREVIEW_COLUMNS, len(pixels))
-    padded = np.concatenate([pixels, np.zeros_like(pixels[:1]).repeat(-len(pixels) % columns, 0)])
-    count, channels, height, width = padded.shape
-    grid = padded.reshape(count // columns, columns, channels, height, width).transpose(
-        0, 3, 1, 4, 2
-    )
-    return grid.reshape(count // columns * height, columns * width, channels)
-
-
-def _png(picture: np.ndarray) -> bytes:
-    drawn = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(
-        drawn, format="PNG"
-    )
-    return drawn.getvalue()
-
-
-def versions() -> dict[str, str | None]:
-    from medddist.base.version import version
-
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+def _png(pixels: np.ndarray) -> bytes:
+    size_px, columns = pixels.shape[1], min(PREVIEW_COLUMNS, len(pixels))
+    pictures = [Image.fromarray(image) for image in pixels]
+    rows = math.ceil(len(pictures) / columns)
+    sheet = Image.new(pictures[0].mode, (columns * size_px, rows * size_px))
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (number % columns * size_px, number // columns * size_px))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()

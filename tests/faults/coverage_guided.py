@@ -57,7 +57,7 @@ def _write_seeds(name: str, folder: Path) -> None:
 def _packages() -> list[bytes]:
     import damage
 
-    return [damage.packages.container.zipped(files) for files in damage.FILES.values()]
+    return [damage.packages.archive.zipped(files) for files in damage.FILES.values()]
 
 
 def _profiles() -> list[bytes]:

@@ -76,9 +76,11 @@ def hospitals(study) -> Output:
     """Do what the hospitals' notebook does: a package from each, and what a receiver gains from
     them beside the other ways to share.
     """
-    from medddist.sharing.hospitals import compare, sent_packages
+    from medddist.sharing.studies import sent_packages, setup_of
+    from medddist.sharing.ways import compare
 
-    return Output(compare(study, sent_packages(study, f"{study.out}/sent")), [])
+    rows = compare(setup_of(study), sent_packages(study, f"{study.out}/sent"))
+    return Output(rows, [])
 
 
 cli.app.add_command(hospitals)

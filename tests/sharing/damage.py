@@ -141,7 +141,7 @@ def zips_directory(r, files, folder) -> Path:
 def files_bytes(r, files, folder) -> Path:
     """A file is damaged and the manifest is as it was."""
     name = r.choice(sorted(files))
-    return _written(r, files | {name: _bytes(r, files[name])}, folder)
+    return _written(files | {name: _bytes(r, files[name])}, folder)
 
 
 def files_mixed(r, files, folder) -> Path:
@@ -158,12 +158,12 @@ def files_mixed(r, files, folder) -> Path:
             found[r.choice(["more.txt", "manifest.sig", "preview_77.png"])] = bytes(r.randrange(80))
         elif a in other:
             found[a] = other[a]
-    return _written(r, found, folder)
+    return _written(found, folder)
 
 
 def tensors_bytes(r, files, folder) -> Path:
     """The numbers are damaged by somebody who lists them anew."""
-    return _written(r, with_manifest(files | {DATA: _bytes(r, files[DATA])}), folder)
+    return _written(with_manifest(files | {DATA: _bytes(r, files[DATA])}), folder)
 
 
 def tensors_header(r, files, folder) -> Path:
@@ -178,7 +178,7 @@ def tensors_header(r, files, folder) -> Path:
         + text
         + content[8 + length :]
     )
-    return _written(r, with_manifest(files | {DATA: made}), folder)
+    return _written(with_manifest(files | {DATA: made}), folder)
 
 
 def tensors_values(r, files, folder) -> Path:
@@ -196,7 +196,7 @@ def tensors_values(r, files, folder) -> Path:
             b"\xff\xff\x7f\x7f",
         ]
     )
-    return _written(r, with_manifest(files | {DATA: bytes(content)}), folder)
+    return _written(with_manifest(files | {DATA: bytes(content)}), folder)
 
 
 def manifests_values(r, files, folder) -> Path:
@@ -205,12 +205,12 @@ def manifests_values(r, files, folder) -> Path:
     for _ in range(r.choice([1, 1, 1, 2])):
         values = _changed(r, values)
     return _written(
-        r, files | {MANIFEST: json.dumps(values, indent=1).encode("utf-8", "surrogatepass")}, folder
+        files | {MANIFEST: json.dumps(values, indent=1).encode("utf-8", "surrogatepass")}, folder
     )
 
 
 def manifests_bytes(r, files, folder) -> Path:
-    return _written(r, files | {MANIFEST: _bytes(r, files[MANIFEST])}, folder)
+    return _written(files | {MANIFEST: _bytes(r, files[MANIFEST])}, folder)
 
 
 def entries(r, files, folder) -> Path:
@@ -233,19 +233,6 @@ def entries(r, files, folder) -> Path:
         )
         found += [(info, content)] * (2 if name == hit and r.random() < 0.2 else 1)
     return zip_of(folder / "x.zip", found)
-
-
-def folders(r, files, folder) -> Path:
-    """A folder with links, pipes and folders where files should be."""
-    path = packages.as_folder(folder / "x", files)
-    name = r.choice(sorted(files))
-    spoil = r.randrange(4)
-    if spoil < 3:
-        (path / name).unlink()
-        [lambda p: p.symlink_to(folder), lambda p: p.mkdir(), os.mkfifo][spoil](path / name)
-    else:
-        (path / r.choice(["link", "again"])).symlink_to(name)
-    return path
 
 
 def bombs(r, files, folder) -> Path:
@@ -276,17 +263,12 @@ KINDS = [
     manifests_values,
     manifests_bytes,
     entries,
-    folders,
     bombs,
 ]
 
 
-def _written(r: random.Random, files: dict[str, bytes], folder: Path) -> Path:
-    return (
-        packages.as_zip(folder / "x.zip", files)
-        if r.random() < 0.7
-        else packages.as_folder(folder / "x", files)
-    )
+def _written(files: dict[str, bytes], folder: Path) -> Path:
+    return packages.as_zip(folder / "x.zip", files)
 
 
 def _changed(r: random.Random, value, depth: int = 0):
@@ -357,7 +339,7 @@ sys.addaudithook(_watch)
 
 @contextmanager
 def watched():
-    """Fails if anything was written, run or connected to inside, or more allocated than it should."""
+    """Fail if anything was written, run or connected to, or more allocated than it should be."""
     global _seen, most_bytes
     if tracemalloc.is_tracing():
         tracemalloc.reset_peak()
@@ -404,13 +386,9 @@ def outcome(path: Path, files: dict[str, bytes]) -> str:
 
 
 def _manifest_of(path: Path) -> bytes:
-    """What a plain reader finds there: an independent one for folders, Python's for a .zip."""
+    """What Python's reader finds there."""
     try:
-        return (
-            (path / MANIFEST).read_bytes()
-            if path.is_dir() and not (path / MANIFEST).is_fifo()
-            else zipfile.ZipFile(path).read(MANIFEST)
-        )
+        return zipfile.ZipFile(path).read(MANIFEST)
     except Exception:
         return b""
 

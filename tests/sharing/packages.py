@@ -20,7 +20,7 @@ from small import CLASSES, SIZE_PX, labelled, tiny_distill, tiny_evaluation, tin
 from medddist.data.parts import Data, Part
 from medddist.data.scaling import Scaling
 from medddist.method.matching import Distilled
-from medddist.sharing import archive as container
+from medddist.sharing import archive
 from medddist.sharing.manifest import DATA, MANIFEST
 from medddist.sharing.writing import STATED, packed
 
@@ -114,14 +114,7 @@ def with_header(header: dict, body: bytes) -> dict[str, bytes]:
 
 
 def as_zip(path: Path, found: dict[str, bytes]) -> Path:
-    path.write_bytes(container.zipped(found))
-    return path
-
-
-def as_folder(path: Path, found: dict[str, bytes]) -> Path:
-    path.mkdir()
-    for name, content in found.items():
-        (path / name).write_bytes(content)
+    path.write_bytes(archive.zipped(found))
     return path
 
 
@@ -130,9 +123,9 @@ def zip_of(
 ) -> Path:
     """A .zip with any entries in it."""
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", method) as archive:
+    with zipfile.ZipFile(made, "w", method) as opened:
         for name, content in entries:
-            archive.writestr(name, content)
+            opened.writestr(name, content)
     path.write_bytes(made.getvalue())
     return path
 
@@ -141,6 +134,7 @@ PIXELS = 4 * SIZE_PX**2  # bytes of one image
 
 
 if __name__ == "__main__":
+    from medddist.sharing.studies import contents_of, measured
     from medddist.sharing.writing import write_package
     from medddist.study.profile import load_profile
     from medddist.study.study import Study
@@ -161,6 +155,5 @@ if __name__ == "__main__":
         "creator": "medddist's tests",
         "licence": "CC0-1.0",
     }
-    write_package(
-        Study(load_profile("smoke", changes), "phantom", "build/kept", "cpu"), KEPT, stated
-    )
+    study = Study(load_profile("smoke", changes), "phantom", "build/kept", "cpu")
+    write_package(KEPT, contents_of(study), stated=stated, measured=measured(study))

@@ -19,17 +19,11 @@ from medddist.data.scaling import Scaling
 from medddist.measure import metrics
 from medddist.method.networks import initial_parameters
 from medddist.method.training import train
-from medddist.sharing import hospitals as sharing
-from medddist.sharing.hospitals import (
-    by_federated_averaging,
-    by_packages,
-    compare,
-    hospitals,
-    scored,
-    sent_packages,
-    union,
-)
+from medddist.sharing import ways
+from medddist.sharing.hospitals import hospitals, union
 from medddist.sharing.reading import open_package
+from medddist.sharing.studies import inbox_folder, sent_packages, setup_of
+from medddist.sharing.ways import by_federated_averaging, by_packages, compare, scored
 from medddist.study.settings import HospitalSettings
 
 NAMES = ("north", "south")
@@ -66,10 +60,8 @@ def study(out, **changes):
         local_epochs=1,
         changes={"distill.iterations": 2, "teachers.teachers": 1},
     )
-    data = dataclasses.replace(of_two(), source="phantom")
-    one = tiny_study(out, data, hospitals=settings.model_dump(mode="json"), **changes)
-    one.source = "phantom"  # whose images may be sent as they are
-    return one
+    data = dataclasses.replace(of_two(), is_phantom=True)  # whose images may be sent as they are
+    return tiny_study(out, data, hospitals=settings.model_dump(mode="json"), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -187,18 +179,18 @@ def test_packages_that_do_not_go_together_are_refused(packages):
     )
     with pytest.raises(InputError, match=f"^package {second.id[:12]}: its classes or the shape"):
         union([first, other])
-    with pytest.raises(InputError, match="there is none"):
+    with pytest.raises(InputError, match="there are none"):
         union([])
 
 
 def test_a_withdrawn_package_leaves_nothing_behind(one, packages, tmp_path):
-    own, (first, second) = hospitals(one.data), (open_package(path) for path in packages.values())
-    without = by_packages(one, own, [second], "without", 1)
+    setup, (first, second) = setup_of(one), (open_package(path) for path in packages.values())
+    without = by_packages(setup, [second], "without", 1)
     disturbed = dataclasses.replace(first, images=first.images + 1, id="0" * 64)
-    again = by_packages(study(tmp_path), own, [second], "never had it", 1)
+    again = by_packages(setup_of(study(tmp_path)), [second], "never had it", 1)
     assert np.array_equal(without.probabilities, again.probabilities)
     both, other = (
-        by_packages(one, own, [a, second], "both", 2).probabilities for a in (first, disturbed)
+        by_packages(setup, [a, second], "both", 2).probabilities for a in (first, disturbed)
     )
     assert not np.array_equal(both, other) and not np.array_equal(both, without.probabilities)
 
@@ -210,8 +202,9 @@ def test_whatever_an_origin_is_called_its_package_stays_in_the_folder_and_is_its
     one = study(tmp_path / "artifacts")
     one.data = of_two((90, 36, 54), origins=names)
     written = []
+    monkeypatch.setattr("medddist.sharing.studies.contents_of", lambda study: None)
     monkeypatch.setattr(
-        "medddist.sharing.writing.write_package", lambda study, path, *_, **__: written.append(path)
+        "medddist.sharing.studies.write_package", lambda path, *_, **__: written.append(path)
     )
     paths = sent_packages(one, tmp_path / "inbox" / "here")
     assert (
@@ -233,41 +226,32 @@ def test_the_inbox_is_one_for_each_study(tmp_path):
         one.with_(one.profile.changed({"distill.iterations": 9})),
         one.with_(data=dataclasses.replace(of_two(), fingerprint="of others")),
     ]
-    assert sharing.inbox_folder(one) == sharing.inbox_folder(study(tmp_path))
-    found = [sharing.inbox_folder(each) for each in (one, *others)]
+    assert inbox_folder(one) == inbox_folder(study(tmp_path))
+    found = [inbox_folder(each) for each in (one, *others)]
     assert len(set(found)) == 3 and {folder.parent for folder in found} == {tmp_path / "inbox"}
     odd = one.with_(one.profile.model_copy(update={"name": "../../x"}))
-    assert sharing.inbox_folder(odd).parent == tmp_path / "inbox"
+    assert inbox_folder(odd).parent == tmp_path / "inbox"
 
 
 # ---- ways to share -------------------------------------------------------------------------------
 
 
 def test_federated_averaging_of_one_hospital_is_training(tmp_path, monkeypatch):
-    one = study(tmp_path)
-    own = {"north": hospitals(one.data)["north"]}
-    settings, network = one.profile.hospitals, one.network()
-    recipe = one.profile.references.good_recipe.model_copy(
-        update={"epochs": 1, "schedule": "constant"}
-    )
-    theta = initial_parameters(network, 0, "federated", 1)
-    for number in range(settings.rounds):
-        theta = train(
-            network,
-            theta,
-            *sharing._tensors(one, own["north"].train),
-            recipe,
-            (0, "federated", 1, "round", number, "north"),
-        )
-    expected = sharing._said(one, own, [theta])[0]
-    np.testing.assert_allclose(
-        by_federated_averaging(one, own).probabilities[1], expected, atol=1e-6
-    )
+    setup = setup_of(study(tmp_path))
+    north = setup.hospitals["north"]
+    setup = dataclasses.replace(setup, hospitals={"north": north})
+    recipe = setup.recipe.model_copy(update={"epochs": 1, "schedule": "constant"})
+    theta = initial_parameters(setup.network, 0, "federated", 1)
+    for number in range(setup.settings.rounds):
+        seed = (0, "federated", 1, "round", number, "north")
+        theta = train(setup.network, theta, *setup.tensors(north.train), recipe, seed)
+    expected = setup.answers([theta])[0]
+    np.testing.assert_allclose(by_federated_averaging(setup).probabilities[1], expected, atol=1e-6)
 
 
 def test_federated_averaging_weighs_hospitals_by_their_images(tmp_path, monkeypatch):
-    one = study(tmp_path)
-    own = hospitals(one.data)
+    setup = setup_of(study(tmp_path))
+    own = dict(setup.hospitals)
     few = dataclasses.replace(
         own["south"].train,
         **{name: getattr(own["south"].train, name)[:10] for name in ("images", "labels", "groups")},
@@ -275,17 +259,17 @@ def test_federated_averaging_weighs_hospitals_by_their_images(tmp_path, monkeypa
     own["south"] = dataclasses.replace(own["south"], train=few)
     many, seen = len(own["north"].train), []
     monkeypatch.setattr(
-        sharing, "train", lambda network, theta, images, *_: theta * 0 + float(len(images))
+        ways, "train", lambda network, theta, images, *_: theta * 0 + float(len(images))
     )
     monkeypatch.setattr(
-        sharing, "_said", lambda study, own, trained: seen.append(trained) or np.zeros((2, 1, 3))
+        ways.Setup, "answers", lambda _, trained: seen.append(trained) or np.zeros((2, 1, 3))
     )
-    by_federated_averaging(one, own)
+    by_federated_averaging(dataclasses.replace(setup, hospitals=own))
     torch.testing.assert_close(seen[0][0][:3], torch.full((3,), (many**2 + 100) / (many + 10)))
 
 
 def test_a_row_for_each_way_with_its_cost(one, packages):
-    rows = {row["way"]: row for row in compare(one, packages)}
+    rows = {row["way"]: row for row in compare(setup_of(one), packages)}
     own, parameters = hospitals(one.data), one.network().parameter_count
     assert list(rows) == [
         "north alone",
@@ -313,20 +297,20 @@ def test_a_row_for_each_way_with_its_cost(one, packages):
 
 
 def test_what_was_trained_is_read_when_asked_again(one, packages, monkeypatch):
-    rows = compare(one, packages)
+    rows = compare(setup_of(one), packages)
 
     def refuse(*given):
         raise AssertionError("trained anew")
 
-    monkeypatch.setattr(sharing, "train", refuse)
-    monkeypatch.setattr(sharing, "trained_networks", refuse)
-    assert json.dumps(compare(one, packages)) == json.dumps(rows)
+    monkeypatch.setattr(ways, "train", refuse)
+    monkeypatch.setattr(ways, "trained_networks", refuse)
+    assert json.dumps(compare(setup_of(one), packages)) == json.dumps(rows)
 
 
 def test_each_hospitals_scores_are_of_its_own_test_images(one):
     own = hospitals(one.data)
     said = np.random.default_rng(0).dirichlet(np.ones(CLASSES), (2, 36))
-    row = scored(one, own, sharing.Shared("made up", 5, 1, said))
+    row = scored(setup_of(one), ways.Shared("made up", 5, 1, said))
     north, south = own["north"].test, own["south"].test
     direct = metrics.score(
         said[:, len(north) :], south.labels, south.groups, "abc", resamples=one.profile.resamples
@@ -341,4 +325,4 @@ def test_a_signed_package_is_asked_for_by_its_key(one, packages, tmp_path):
 
     make_keys(tmp_path)
     with pytest.raises(InputError, match="is not signed"):
-        compare(one, packages, {"north": tmp_path / "public.pem"})
+        compare(setup_of(one), packages, {"north": tmp_path / "public.pem"})

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import stat
 import struct
 import zipfile
@@ -17,7 +18,6 @@ import torch
 from packages import (
     KEPT,
     PIXELS,
-    as_folder,
     as_zip,
     files,
     with_header,
@@ -28,7 +28,7 @@ from packages import (
 from small import CLASSES, SIZE_PX
 
 from medddist.base.errors import InputError
-from medddist.sharing import archive as container
+from medddist.sharing import archive
 from medddist.sharing.manifest import CARD, DATA, MANIFEST, MAX_FILES, SIGNATURE
 from medddist.sharing.reading import open_package
 from medddist.sharing.signature import make_keys
@@ -57,10 +57,9 @@ def refused(path: Path, *texts: str, **asked) -> str:
 # ---- as it was written ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [as_zip, as_folder])
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_what_is_opened_is_what_was_written(tmp_path, kind, soft):
-    one, package = packages.released(soft), open_package(kind(tmp_path / "x.zip", files(soft)))
+def test_what_is_opened_is_what_was_written(zipped, soft):
+    one, package = packages.released(soft), open_package(zipped(files(soft)))
     assert torch.equal(package.images, one.images) and torch.equal(package.targets, one.targets)
     assert package.step_size == one.step_size.item() == package.recipe.learning_rate
     assert package.class_names == ("a", "b", "c") and not package.signed
@@ -77,23 +76,23 @@ def test_it_is_a_torch_data_set(zipped):
     assert [tuple(images.shape) for images, _ in batches] == [(4, 1, 8, 8), (2, 1, 8, 8)]
 
 
-def test_a_folder_and_a_zip_are_one_package(tmp_path):
-    found = files()
-    container.write(tmp_path / "x.zip", found)
-    container.write(tmp_path / "x", found)
-    assert open_package(tmp_path / "x.zip").id == open_package(tmp_path / "x").id
-    assert (
-        {path.name for path in (tmp_path / "x").iterdir()}
-        == set(found)
-        == set(zipfile.ZipFile(tmp_path / "x.zip").namelist())
+def test_its_representation_is_one_short_line(zipped):
+    text = repr(open_package(zipped(files())))
+    assert re.fullmatch(
+        r"<Package [0-9a-f]{12}: 6 images of 1 x 8 x 8 in 3 classes, hard labels>", text
     )
+
+
+def test_a_zip_holds_the_files_and_nothing_else(tmp_path):
+    archive.write(tmp_path / "x.zip", files())
+    assert set(files()) == set(zipfile.ZipFile(tmp_path / "x.zip").namelist())
 
 
 def test_equal_sets_are_equal_bytes():
     made = [
         packages.packed(packages.released(), packages.data(), packages.about()) for _ in range(2)
     ]
-    assert container.zipped(made[0]) == container.zipped(made[1])
+    assert archive.zipped(made[0]) == archive.zipped(made[1])
     assert files() != files(creator="somebody else")
 
 
@@ -118,59 +117,47 @@ def test_a_package_written_today_stays_readable():
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
-    (tmp_path / "x").mkdir()
-    container.write(tmp_path / "x", files())
-    before = (tmp_path / "x" / MANIFEST).read_bytes()
-    with pytest.raises(InputError, match="x: is there already"):
-        container.write(tmp_path / "x", files(creator="other"))
-    assert (tmp_path / "x" / MANIFEST).read_bytes() == before
-    container.write(tmp_path / "x.zip", files())
-    container.write(tmp_path / "x.zip", files(creator="other"))  # a new version replaces the old
+def test_a_new_version_replaces_the_old(tmp_path):
+    archive.write(tmp_path / "x.zip", files())
+    archive.write(tmp_path / "x.zip", files(creator="other"))
     assert open_package(tmp_path / "x.zip").manifest.creator == "other"
 
 
-@pytest.mark.parametrize("name", ["x", "x.zip"])
-def test_a_package_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, name):
-    calls = []
-
-    def full(handle):
-        calls.append(handle)
-        if len(calls) == (1 if name.endswith("zip") else 3):
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=f"{name}: cannot be written .*No space left"):
-        container.write(tmp_path / name, files())
+@pytest.mark.parametrize("name", ["x", "x.tar", "zip"])
+def test_a_package_of_another_ending_is_not_written(tmp_path, name):
+    with pytest.raises(InputError, match=f"{name}: is not the name of a .zip file; let it end in"):
+        archive.write(tmp_path / name, files())
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "mask, of_files, of_folders", [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)]
-)
-def test_a_package_is_made_to_be_sent_and_has_the_modes_of_the_umask(
-    tmp_path, mask, of_files, of_folders
-):
+def test_a_package_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="x.zip: cannot be written .*No space left"):
+        archive.write(tmp_path / "x.zip", files())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o027, 0o640)])
+def test_a_package_is_made_to_be_sent_and_has_the_mode_of_the_umask(tmp_path, mask, mode):
     before = os.umask(mask)
     try:
-        container.write(tmp_path / "x", files())
-        container.write(tmp_path / "x.zip", files())
+        archive.write(tmp_path / "x.zip", files())
     finally:
         os.umask(before)
-    mode = lambda path: path.stat().st_mode & 0o777
-    assert {mode(path) for path in [tmp_path / "x.zip", *(tmp_path / "x").iterdir()]} == {of_files}
-    assert mode(tmp_path / "x") == of_folders
+    assert (tmp_path / "x.zip").stat().st_mode & 0o777 == mode
 
 
-@pytest.mark.parametrize("name", ["x", "x.zip"])
-def test_a_killed_writer_leaves_no_package_by_that_name(tmp_path, monkeypatch, name):
+def test_a_killed_writer_leaves_no_package_by_that_name(tmp_path, monkeypatch):
     def killed(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "rename" if name == "x" else "replace", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        container.write(tmp_path / name, files())
-    assert not (tmp_path / name).exists()
+        archive.write(tmp_path / "x.zip", files())
+    assert not (tmp_path / "x.zip").exists()
 
 
 def test_what_no_receiver_would_accept_is_not_written():
@@ -184,23 +171,22 @@ def test_what_no_receiver_would_accept_is_not_written():
 
 
 def test_what_is_not_there_or_nothing_of_the_kind(tmp_path):
-    refused(tmp_path / "none.zip", "is not there")
+    refused(tmp_path / "none.zip", "does not exist; give a package's .zip file")
     (tmp_path / "text.zip").write_text("no zip at all, but a text")
     refused(tmp_path / "text.zip", "is not a .zip file")
     (tmp_path / "empty.zip").write_bytes(b"")
     refused(tmp_path / "empty.zip", "is not a .zip file")
     (tmp_path / "folder").mkdir()
-    refused(tmp_path / "folder", "manifest.json: is missing")
-    refused(Path("/dev/null"), "neither a folder nor a file")
+    refused(tmp_path / "folder", "is not a file; give a package's .zip file")
+    refused(Path("/dev/null"), "is not a file")
     refused(zip_of(tmp_path / "none.zip", []), "manifest.json: is missing")
 
 
-@pytest.mark.parametrize("kind", [as_zip, as_folder])
 @pytest.mark.parametrize("name", [DATA, CARD, "preview_00.png"])
-def test_a_flipped_byte(tmp_path, kind, name):
+def test_a_flipped_byte(zipped, name):
     found = files()
     found[name] = found[name][:-9] + bytes([found[name][-9] ^ 1]) + found[name][-8:]
-    refused(kind(tmp_path / "x.zip", found), f"{name}: is not the file that the manifest describes")
+    refused(zipped(found), f"{name}: is not the file that the manifest lists")
 
 
 def test_a_flipped_byte_of_the_manifest_is_another_package(tmp_path):
@@ -213,29 +199,21 @@ def test_a_flipped_byte_of_the_manifest_is_another_package(tmp_path):
     assert open_package(as_zip(path, files()), expect=name.upper()).id == name
 
 
-@pytest.mark.parametrize("kind", [as_zip, as_folder])
 @pytest.mark.parametrize("name", [MANIFEST, DATA, CARD])
-def test_a_missing_file(tmp_path, kind, name):
-    refused(
-        kind(tmp_path / "x.zip", {n: c for n, c in files().items() if n != name}),
-        f"{name}: is missing",
-    )
+def test_a_missing_file(zipped, name):
+    others = {n: c for n, c in files().items() if n != name}
+    refused(zipped(others), f"{name}: is missing")
 
 
-@pytest.mark.parametrize("kind", [as_zip, as_folder])
-def test_a_stranger(tmp_path, kind):
-    refused(
-        kind(tmp_path / "x.zip", files() | {"run.sh": b"#!/bin/sh"}),
-        "run.sh: is not in the manifest",
-    )
+def test_a_stranger(zipped):
+    refused(zipped(files() | {"run.sh": b"#!/bin/sh"}), "run.sh: is not in the manifest")
 
 
-@pytest.mark.parametrize("kind", [as_zip, as_folder])
 @pytest.mark.parametrize("length", [0, -1, 1])
-def test_a_file_of_another_length(tmp_path, kind, length):
+def test_a_file_of_another_length(zipped, length):
     found = files()
     found[DATA] = {0: b"", -1: found[DATA][:-1], 1: found[DATA] + b"\0"}[length]
-    refused(kind(tmp_path / "x.zip", found), f"{DATA}: has {len(found[DATA])} bytes")
+    refused(zipped(found), f"{DATA}: has {len(found[DATA])} bytes")
 
 
 @pytest.mark.parametrize(
@@ -244,14 +222,14 @@ def test_a_file_of_another_length(tmp_path, kind, length):
 )
 def test_a_path_that_climbs_out_or_leads_anywhere(tmp_path, name):
     said = refused(zip_of(tmp_path / "x.zip", [*files().items(), (name, b"x")]))
-    assert "no name of a file in a package" in said or "is no plain file" in said
+    assert "is not in the manifest" in said or "is not a plain file" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.zip"]
 
 
 def test_a_name_that_is_there_twice(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate"):
         path = zip_of(tmp_path / "x.zip", [*files().items(), (DATA, b"other")])
-    refused(path, f"{DATA}: is there twice")
+    refused(path, f"{DATA}: is in the .zip twice")
 
 
 @pytest.mark.parametrize(
@@ -262,33 +240,8 @@ def test_an_entry_that_is_no_plain_file(tmp_path, kind):
     entry.create_system, entry.external_attr = 3, (kind | 0o777) << 16
     refused(
         zip_of(tmp_path / "x.zip", [*files().items(), (entry, b"/etc/passwd")]),
-        "link: is no plain file",
+        "link: is not a plain file",
     )
-
-
-def test_links_pipes_and_folders_in_a_folder(tmp_path):
-    secret = tmp_path / "secret"
-    secret.write_bytes(files()[CARD])
-    spoils = (
-        lambda path: path.symlink_to(secret),
-        lambda path: path.symlink_to("nowhere"),
-        lambda path: path.mkdir(),
-        os.mkfifo,
-    )
-    for number, spoil in enumerate(spoils):
-        folder = as_folder(tmp_path / str(number), files())
-        (folder / CARD).unlink()
-        spoil(folder / CARD)
-        refused(folder, f"{CARD}: is no plain file")
-
-
-def test_a_link_that_took_a_files_place_is_not_followed(tmp_path):
-    folder = as_folder(tmp_path / "x", files())
-    with container.opened(folder) as box:
-        (folder / CARD).rename(tmp_path / "elsewhere")
-        (folder / CARD).symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(InputError, match=f"^{CARD}: cannot be read"):
-            container.read(box, CARD, 10**6)
 
 
 def test_an_encrypted_entry(tmp_path):
@@ -332,11 +285,7 @@ def test_a_bomb_that_lies_about_its_size(tmp_path):
 def test_more_files_than_a_package_has(tmp_path):
     refused(
         zip_of(tmp_path / "x.zip", [(f"f{k}", b"") for k in range(MAX_FILES + 1)]),
-        f"{MAX_FILES} files are the most",
-    )
-    refused(
-        as_folder(tmp_path / "x", {f"f{k}": b"" for k in range(MAX_FILES + 1)}),
-        f"holds more than {MAX_FILES} files",
+        f"{MAX_FILES} files are read",
     )
 
 
@@ -350,24 +299,22 @@ def test_a_long_list_is_refused_before_it_is_read(tmp_path, monkeypatch, entries
     """
     path = tmp_path / "x.zip"
     path.write_bytes(
-        bytes(200) + before + container.END.pack(b"PK\5\6", 0, 0, entries, entries, length, 100, 0)
+        bytes(200)
+        + before
+        + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, entries, entries, length, 100, 0)
     )
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("the list was read"))
-    refused(path, "files are the most")
+    refused(path, "files are read")
 
 
 def test_sizes_are_bounded_before_anything_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(container, "MAX_BYTES", 1000)
-    path = as_folder(tmp_path / "x", files())
-    monkeypatch.setattr(container.Folder, "read", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(archive, "MAX_BYTES", 1000)
+    path = zip_of(tmp_path / "x.zip", list(files().items()), zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(archive.Archive, "read", lambda *_: pytest.fail("it was read"))
     refused(path, "1000 bytes")
 
 
 def test_a_sparse_file_of_a_terabyte(tmp_path):
-    folder = as_folder(tmp_path / "x", files())
-    with open(folder / DATA, "r+b") as file:
-        file.truncate(2**40)
-    refused(folder, "holds more than")
     with open(tmp_path / "x.zip", "wb") as file:
         file.truncate(2**40)
     refused(tmp_path / "x.zip", f"has {2**40} bytes")
@@ -375,8 +322,8 @@ def test_a_sparse_file_of_a_terabyte(tmp_path):
 
 def test_a_comment_and_a_tail(tmp_path):
     path = as_zip(tmp_path / "x.zip", files())
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.comment = b"hello"
+    with zipfile.ZipFile(path, "a") as opened:
+        opened.comment = b"hello"
     refused(path, "without a comment")
     path.write_bytes(as_zip(path, files()).read_bytes() + b"tail")
     refused(path, "is not a .zip file that ends")
@@ -430,18 +377,18 @@ def test_pixels_that_are_none(zipped, value, told):
     [
         ({"targets": torch.tensor([0, 0, 1, 1, 2, 3])}, "not classes from 0 to 2"),
         ({"targets": torch.tensor([0, 0, 1, 1, 2, -1])}, "not classes from 0 to 2"),
-        ({"targets": torch.tensor([0, 0, 0, 1, 2, 2])}, "number of images of each class"),
-        ({"targets": torch.zeros(6, dtype=torch.int32)}, "targets is I32 of shape [6]"),
-        ({"targets": torch.full((6, 3), 1 / 3)}, "targets is F32 of shape [6, 3]"),
-        ({"targets": None}, "does not hold just"),
-        ({"more": torch.zeros(1)}, "does not hold just"),
-        ({"images": torch.zeros(6, 1, 8, 9)}, "images is F32 of shape [6, 1, 8, 9]"),
-        ({"images": torch.zeros(5, 1, 8, 8)}, "images is F32 of shape [5, 1, 8, 8]"),
-        ({"images": torch.zeros(6, 1, 8, 8).double()}, "images is F64"),
-        ({"images": torch.zeros(6, 1, 8, 8).half()}, "images is F16"),
+        ({"targets": torch.tensor([0, 0, 0, 1, 2, 2])}, "number of images per class"),
+        ({"targets": torch.zeros(6, dtype=torch.int32)}, "targets is int32 of shape [6]"),
+        ({"targets": torch.full((6, 3), 1 / 3)}, "targets is float32 of shape [6, 3]"),
+        ({"targets": None}, "does not hold exactly"),
+        ({"more": torch.zeros(1)}, "does not hold exactly"),
+        ({"images": torch.zeros(6, 1, 8, 9)}, "images is float32 of shape [6, 1, 8, 9]"),
+        ({"images": torch.zeros(5, 1, 8, 8)}, "images is float32 of shape [5, 1, 8, 8]"),
+        ({"images": torch.zeros(6, 1, 8, 8).double()}, "images is float64"),
+        ({"images": torch.zeros(6, 1, 8, 8).half()}, "images is float16"),
         ({"step_size": torch.tensor(0.06)}, "step_size is not the manifest's"),
         ({"step_size": torch.tensor(float("nan"))}, "step_size is not the manifest's"),
-        ({"step_size": torch.tensor([0.05])}, "step_size is F32 of shape [1]"),
+        ({"step_size": torch.tensor([0.05])}, "step_size is float32 of shape [1]"),
     ],
 )
 def test_tensors_that_do_not_fit(zipped, changes, told):
@@ -472,60 +419,36 @@ BODY = bytes(6 * PIXELS + 52)
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes",
     [
-        ({"__metadata__": {"a": "b"}}, "does not hold just"),
-        (
-            {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [0, 2**62]}},
-            "images does not lie where",
-        ),
-        (
-            {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [-4, 1532]}},
-            "images does not lie where",
-        ),
-        (
-            {"images": {"dtype": "F32", "shape": [2**40, 1, 8, 8], "data_offsets": [0, 2**48]}},
-            "images is F32 of shape",
-        ),
-        ({"images": {"dtype": "F32", "shape": [6, 1, 8, 8]}}, "images has no place"),
-        (
-            {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": "ab"}},
-            "images has no place",
-        ),
-        (
-            {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [False, 1536]}},
-            "images has no place",
-        ),
-        ({"images": 5}, "images has no place"),
-        (
-            {"targets": {"dtype": "I64", "shape": [6], "data_offsets": [0, 48]}},
-            "does not lie where",
-        ),
+        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [0, 2**62]}},
+        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [-4, 1532]}},
+        {"images": {"dtype": "F32", "shape": [2**40, 1, 8, 8], "data_offsets": [0, 2**48]}},
+        {"images": {"dtype": "F32", "shape": [2**62, 4, 8, 8], "data_offsets": [0, 1536]}},
+        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8]}},
+        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": "ab"}},
+        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [False, 1536]}},
+        {"images": {"dtype": "F4", "shape": [6, 1, 8, 8], "data_offsets": [0, 192]}},
+        {"images": 5},
+        {"targets": {"dtype": "I64", "shape": [6], "data_offsets": [0, 48]}},
     ],
 )
-def test_a_header_that_lies(zipped, changes, told):
-    refused(zipped(with_header(header(**changes), BODY)), DATA, told)
+def test_a_header_that_lies(zipped, changes):
+    refused(zipped(with_header(header(**changes), BODY)), f"{DATA}: cannot be read")
 
 
 def test_the_header_by_hand_is_the_librarys(zipped):
     """What the tests above change is otherwise right: it fails later, at the values."""
-    refused(zipped(with_header(header(), BODY)), "number of images of each class")
-    refused(
-        zipped(with_header(header(), BODY + b"\0")),
-        "its tensors take 1588 bytes and 1589 are there",
-    )
-    refused(
-        zipped(with_header(header(), BODY[:-1])), "its tensors take 1588 bytes and 1587 are there"
-    )
+    refused(zipped(with_header(header(), BODY)), "number of images per class")
+    refused(zipped(with_header(header(), BODY + b"\0")), f"{DATA}: cannot be read")
+    refused(zipped(with_header(header(), BODY[:-1])), f"{DATA}: cannot be read")
 
 
 @pytest.mark.parametrize("length", [0, 1, MAX_HEADER_BYTES + 1, 2**32, 2**63, 2**64 - 1])
 def test_a_headers_length_is_bounded(zipped, length):
     body = length.to_bytes(8, "little") + b" " * (2 * MAX_HEADER_BYTES)
-    refused(
-        zipped(with_manifest(files() | {DATA: body})),
-        "is not a safetensors file with a header of 2 to",
-    )
+    told = "cannot be read" if length < 2 else "is not a safetensors file with a header of at most"
+    refused(zipped(with_manifest(files() | {DATA: body})), f"{DATA}: {told}")
 
 
 @pytest.mark.parametrize(
@@ -542,7 +465,7 @@ def test_a_header_that_is_no_plain_json(zipped, text):
         (lambda m: m.pop("files"), "files: field required"),
         (
             lambda m: m.update(version=2),
-            "has version 2, and 1 is known here; install a newer medddist",
+            "has version 2, and only 1 is known; install a newer medddist",
         ),
         (lambda m: m["files"].update({"../x": {"bytes": 1, "sha256": "0" * 64}}), "files"),
         (lambda m: m["files"].update({"y": {"bytes": 1, "sha256": "0" * 64}}), "y: is missing"),
@@ -560,11 +483,8 @@ def test_a_manifest_that_does_not_fit(zipped, change, told):
 def test_a_huge_manifest(tmp_path):
     found = files()
     found[MANIFEST] += b" " * 2**20
-    refused(
-        as_folder(tmp_path / "x", found),
-        "manifest.json: has",
-        f"{2**20} were announced or are the most",
-    )
+    path = zip_of(tmp_path / "x.zip", list(found.items()))
+    refused(path, "manifest.json: has", f"at most {2**20} are expected")
 
 
 # ---- signatures ----------------------------------------------------------------------------------
@@ -583,7 +503,7 @@ def test_a_signed_package_is_by_its_key_and_no_other(keys, zipped):
     package = open_package(path, key=keys / "mine" / "public.pem")
     assert package.signed and len(package.signed_by) == 64
     assert open_package(path).signed and open_package(path).signed_by is None
-    refused(path, "its signature is not by the key in", key=keys / "other" / "public.pem")
+    refused(path, "manifest.sig: is not by the key in", key=keys / "other" / "public.pem")
 
 
 def test_an_unsigned_package_is_refused_where_a_key_is_given(keys, zipped):
@@ -601,7 +521,7 @@ def test_an_unsigned_package_is_refused_where_a_key_is_given(keys, zipped):
 )
 def test_a_signature_is_over_every_byte_of_the_manifest(keys, zipped, spoil):
     path = zipped(spoil(files(sign_with=keys / "mine" / "private.pem")))
-    refused(path, "its signature is not by the key in", key=keys / "mine" / "public.pem")
+    refused(path, "manifest.sig: is not by the key in", key=keys / "mine" / "public.pem")
 
 
 def test_a_long_signature_is_not_read(keys, zipped):
@@ -612,7 +532,7 @@ def test_a_long_signature_is_not_read(keys, zipped):
 def test_keys_are_the_owners_and_are_not_replaced(keys):
     assert stat.S_IMODE((keys / "mine" / "private.pem").stat().st_mode) == 0o600
     before = (keys / "mine" / "private.pem").read_bytes()
-    with pytest.raises(InputError, match="private.pem: is there already"):
+    with pytest.raises(InputError, match="private.pem: already exists"):
         make_keys(keys / "mine")
     assert (keys / "mine" / "private.pem").read_bytes() == before
 
@@ -620,9 +540,9 @@ def test_keys_are_the_owners_and_are_not_replaced(keys):
 @pytest.mark.parametrize(
     "name, told",
     [
-        ("none.pem", ("cannot be read as a key (No such file or directory)")),
-        ("text.pem", "no key in PEM"),
-        ("mine/private.pem", "no key in PEM"),
+        ("none.pem", "cannot be read as a key (No such file or directory)"),
+        ("text.pem", "not in PEM"),
+        ("mine/private.pem", "not in PEM"),
         ("rsa.pem", "is another kind of key"),
     ],
 )
@@ -636,7 +556,7 @@ def test_what_is_no_public_key(keys, zipped, name, told):
         rsa_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
     said = refused(zipped(files(sign_with=keys / "mine" / "private.pem")), key=keys / name)
-    assert told in said and "give public.pem of the sender's" in said
+    assert told in said and "give public.pem of the sender" in said
 
 
 def test_a_public_key_signs_nothing(keys):

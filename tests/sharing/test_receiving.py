@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from medddist.measure import metrics
 from medddist.sharing import receiving
 from medddist.sharing.reading import open_package
 from medddist.sharing.receiving import own_data
+from medddist.sharing.studies import contents_of, measured
 from medddist.sharing.writing import write_package
 from medddist.study.profile import changes_from, load_profile
 from medddist.study.study import Study
@@ -40,7 +42,8 @@ def study(tmp_path_factory) -> Study:
 @pytest.fixture(scope="module")
 def sent(study) -> Path:
     path = study.out / "sent.zip"
-    write_package(study, path, {"creator": "A hospital"})
+    stated = {"creator": "A hospital"}
+    write_package(path, contents_of(study), stated=stated, measured=measured(study))
     return path
 
 
@@ -82,7 +85,9 @@ def test_of_several_seeds_the_firsts_set_is_sent_and_measured(study, sent):
     both = Study(
         load_profile("smoke", changes_from([*TINY, "seeds=[0,1]"])), "phantom", study.out, "cpu"
     )
-    write_package(both, study.out / "both.zip", {"creator": "A hospital"})
+    stated = {"creator": "A hospital"}
+    path = study.out / "both.zip"
+    write_package(path, contents_of(both), stated=stated, measured=measured(both))
     assert (study.out / "both.zip").read_bytes() == sent.read_bytes()
 
 
@@ -101,7 +106,7 @@ def test_another_seed_is_another_package(study, sent, tmp_path):
     other = Study(
         load_profile("smoke", changes_from([*TINY, "seeds=[1]"])), "phantom", study.out, "cpu"
     )
-    write_package(other, tmp_path / "x.zip", {"creator": "A hospital"}, measure=False)
+    write_package(tmp_path / "x.zip", contents_of(other), stated={"creator": "A hospital"})
     assert (
         open_package(tmp_path / "x.zip").manifest.seed == 1
         and open_package(tmp_path / "x.zip").manifest.measured == "not measured"
@@ -167,6 +172,9 @@ def test_onnx_gives_torchs_answers(sent, tmp_path, study):
     for pixels in (study.data.test.images[:1], study.data.test.images[:9]):
         (said,) = session.run(None, {"pixels": pixels.astype(np.float32) / 255})
         np.testing.assert_allclose(said, trained.probabilities(pixels)[0], atol=1e-5)
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["class_names"]) == list(study.data.class_names)
+    assert about["package"] == open_package(sent).id
 
 
 def test_without_onnx_the_weights_are_kept_alone(sent, tmp_path, monkeypatch):
@@ -192,16 +200,14 @@ def small(tmp_path):
 
 def test_classes_that_are_others_are_refused(small, monkeypatch):
     named(monkeypatch, "a", "b", "d")
-    with pytest.raises(
-        InputError,
-        match="^mine: its classes are a, b, d, the package's are a, b, c; name them alike$",
-    ):
-        own_data(small, "mine")
+    reason = "its classes are a, b, d, the package's are a, b, c"
+    with pytest.raises(InputError, match=f"^mine: {reason}; give both the same names$"):
+        own_data(small.manifest, "mine")
 
 
 def test_classes_in_another_order_are_put_in_the_packages(small, monkeypatch):
     theirs = named(monkeypatch, "c", "a", "b")
-    mine = own_data(small, "mine")
+    mine = own_data(small.manifest, "mine")
     assert mine.class_names == ("a", "b", "c")
     assert [mine.class_names[k] for k in mine.test.labels] == [
         theirs.class_names[k] for k in theirs.test.labels
@@ -228,13 +234,13 @@ def test_pixels_are_scaled_as_the_package_says_and_not_as_the_receivers(small):
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["verify", "none.zip"], "none.zip: is not there"),
+        (["verify", "none.zip"], "none.zip: does not exist"),
         (["verify", "{sent}", "--expect", "0" * 64], "not the expected"),
         (["verify", "{sent}", "--key", "none.pem"], "is not signed"),
         (["train", "{sent}", "--data", "no/such/folder"], "no/such/folder"),
         (
             ["train", "{sent}", "--data", "phantom", "--set", "evaluate.networks=1"],
-            "evaluate.networks comes from the package; ",
+            "only how the data are read can be set here",
         ),
         (
             ["train", "{sent}", "--data", "phantom", "--set", "data.colour=1"],
@@ -247,6 +253,7 @@ def test_pixels_are_scaled_as_the_package_says_and_not_as_the_receivers(small):
         (["train", "{sent}"], "--data"),
         (["train", "{sent}", "--data", "phantom", "--device", "abacus"], "abacus"),
         (["package"], "--out"),
+        (["package", "--out", "x.tar"], "x.tar: is not the name of a .zip file"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(capsys, sent, words, told):
@@ -273,6 +280,12 @@ NAME = "0123456789abcdef" * 2
 
 # ---- copies of real images -----------------------------------------------------------------------
 
+
+def opened(path: Path):
+    """A package's manifest, and the text of its card."""
+    return open_package(path).manifest, zipfile.ZipFile(path).read("README.md").decode()
+
+
 LEARNS_NOTHING = {
     "distill.learning_rate_images": 0.0,
     "distill.selection": "last",
@@ -289,54 +302,47 @@ def test_real_images_are_not_sent_by_mistake_whatever_the_iteration(tmp_path):
         InputError,
         match="^package: 6 of 6 images are real ones, unchanged or nearly so .*--allow-copies",
     ):
-        write_package(one, tmp_path / "x.zip", measure=False)
+        write_package(tmp_path / "x.zip", contents_of(one))
     assert not (tmp_path / "x.zip").exists()
-    write_package(one, tmp_path / "x", measure=False, allow_copies=True)
-    manifest, text = (
-        open_package(tmp_path / "x").manifest,
-        (tmp_path / "x" / "README.md").read_text(),
-    )
-    assert (
-        manifest.selected_iteration == 2
-        and manifest.copies.images == 6
-        and manifest.copies_real_images
-    )
+    write_package(tmp_path / "x.zip", contents_of(one), allow_copies=True)
+    manifest, text = opened(tmp_path / "x.zip")
+    assert manifest.selected_iteration == 2 and manifest.copies.images == 6
     assert "6 of 6 are real images, unchanged or nearly so" in text and "Yes: " in text
-    assert "Images that were learned" not in text and "as many unseen ones" in text
+    assert "Images that were learned" not in text and "an equal number of unseen images" in text
 
 
 def moved(one, levels: float, first: int = 0):
-    """The distillation's result as if each image from `first` on were a training image with every
-    pixel changed by so many of 255 levels.
+    """A package's contents as if each image from `first` on were a training image with every pixel
+    changed by so many of 255 levels.
     """
-    result, data = one.distillation(), one.data
+    contents = contents_of(one)
+    result, data = contents.distillation, contents.data
     real = data.train.images[:6].astype(np.float32)
     others = np.where(real > 127, real - levels, real + levels)
     images = torch.from_numpy((others / 255 - data.scaling.mean[0]) / data.scaling.std[0]).float()
     images[:first] = torch.randn(images[:first].shape, generator=torch.Generator().manual_seed(0))
     labels = torch.from_numpy(data.train.labels[:6])
     released = dataclasses.replace(result.distilled, images=images, labels=labels)
-    return dataclasses.replace(result, distilled=released, selected_iteration=4)
+    result = dataclasses.replace(result, distilled=released, selected_iteration=4)
+    return dataclasses.replace(contents, distillation=result)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory) -> Study:
+    return tiny_study(tmp_path_factory.mktemp("copied"), made_up(fingerprint=NAME))
 
 
 @pytest.mark.parametrize(
     "levels, first, count", [(0, 0, 6), (1.9, 0, 6), (2.1, 0, 0), (1.9, 5, 1), (30, 0, 0)]
 )
-def test_an_image_within_two_levels_of_a_real_one_is_a_copy(
-    tmp_path, monkeypatch, levels, first, count
-):
-    one = tiny_study(tmp_path / "artifacts", made_up(fingerprint=NAME))
-    result = moved(one, levels, first)
-    monkeypatch.setattr(one, "distillation", lambda *_: result)
+def test_an_image_within_two_levels_of_a_real_one_is_a_copy(copied, tmp_path, levels, first, count):
+    contents = moved(copied, levels, first)
     if count:
         with pytest.raises(InputError, match=f"^package: {count} of 6 images are real ones"):
-            write_package(one, tmp_path / "x.zip", measure=False)
-    write_package(one, tmp_path / "x", measure=False, allow_copies=bool(count))
-    manifest, text = (
-        open_package(tmp_path / "x").manifest,
-        (tmp_path / "x" / "README.md").read_text(),
-    )
-    assert manifest.copies.images == count and manifest.copies_real_images == bool(count)
+            write_package(tmp_path / "x.zip", contents)
+    write_package(tmp_path / "x.zip", contents, allow_copies=bool(count))
+    manifest, text = opened(tmp_path / "x.zip")
+    assert manifest.copies.images == count
     assert ("Images that were learned" in text) == (not count) and (
         f"{count} of 6 are real" in text
     ) == bool(count)
@@ -348,24 +354,15 @@ def test_the_phantom_is_of_no_patient_and_its_card_says_so(tmp_path):
     """Its images may be sent as they are."""
     data = dataclasses.replace(made_up(fingerprint=NAME), source="phantom")
     one = tiny_study(tmp_path / "artifacts", data, **LEARNS_NOTHING)
+    contents = contents_of(one)
     with pytest.raises(InputError, match="--allow-copies"):
-        write_package(one, tmp_path / "x", measure=False)  # a folder of that name is no phantom
-    one.source = "phantom"
-    with pytest.raises(
-        InputError, match="--allow-copies"
-    ):  # nor are data that were handed over to its study
-        write_package(one.with_(data=made_up(fingerprint=NAME)), tmp_path / "x", measure=False)
-    write_package(one, tmp_path / "x", measure=False)
-    manifest, text = (
-        open_package(tmp_path / "x").manifest,
-        (tmp_path / "x" / "README.md").read_text(),
-    )
-    assert manifest.simulated and manifest.copies.images == 6 and not manifest.copies_real_images
-    assert (
-        "of no patient" in text
-        and "Simulated images, 6 of 6 unchanged" in text
-        and "real images" not in text
-    )
+        write_package(tmp_path / "x.zip", contents)  # a folder of that name is not the phantom
+    simulated = dataclasses.replace(contents, data=dataclasses.replace(data, is_phantom=True))
+    write_package(tmp_path / "x.zip", simulated)
+    manifest, text = opened(tmp_path / "x.zip")
+    assert manifest.simulated and manifest.copies.images == 6
+    assert "no patient data" in text and "Simulated images, 6 of 6 unchanged" in text
+    assert "real images" not in text
 
 
 def test_under_a_guarantee_nothing_is_compared(tmp_path, monkeypatch):
@@ -377,24 +374,16 @@ def test_under_a_guarantee_nothing_is_compared(tmp_path, monkeypatch):
 
     as_if_told_by_equal_trajectories(monkeypatch)
     one = tiny_study(tmp_path / "artifacts", **PROTECTED)
-    result = moved(one, 0)
-    monkeypatch.setattr(one, "distillation", lambda *_: result)
-    write_package(one, tmp_path / "x", measure=False)
-    manifest, text = (
-        open_package(tmp_path / "x").manifest,
-        (tmp_path / "x" / "README.md").read_text(),
-    )
-    assert manifest.copies == "not compared" and not manifest.copies_real_images
-    assert (
-        "is not told" in text
-        and "as many unseen ones" not in text
-        and "the 0 test images" not in text
-    )
+    write_package(tmp_path / "x.zip", moved(one, 0))
+    manifest, text = opened(tmp_path / "x.zip")
+    assert manifest.copies == "not compared"
+    assert "How near they are to real images is withheld" in text
+    assert "unseen images" not in text and "the 0 test images" not in text
 
 
 def test_what_cannot_be_stated_is_refused(study, tmp_path):
     with pytest.raises(InputError, match="^package: creator: holds characters that do not print"):
-        write_package(study, tmp_path / "x.zip", {"creator": "two\nlines"}, measure=False)
+        write_package(tmp_path / "x.zip", contents_of(study), stated={"creator": "two\nlines"})
 
 
 def test_keys_from_the_command_line(capsys, study, tmp_path):
@@ -416,10 +405,10 @@ def test_keys_from_the_command_line(capsys, study, tmp_path):
     code, _, err = run(
         capsys, "verify", str(tmp_path / "x.zip"), "--key", str(tmp_path / "more" / "public.pem")
     )
-    assert code == 2 and "its signature is not by the key" in err
+    assert code == 2 and "manifest.sig: is not by the key" in err
 
 
-def test_an_audit_is_told_as_it_was_measured(sent, study, tmp_path, monkeypatch):
+def test_an_audit_is_told_as_it_was_measured(study, tmp_path):
     low, high = {"low": 0.1, "high": 0.4, "level": 0.95}, {"low": 0.4, "high": 0.7, "level": 0.95}
     row = {
         "true_positives": {"count": 2, "of": 8, "share": 0.25, **low},
@@ -437,14 +426,11 @@ def test_an_audit_is_told_as_it_was_measured(sent, study, tmp_path, monkeypatch)
             }
         },
     }
-    monkeypatch.setattr("medddist.leaks.audit.audit", lambda *_: told)
-    write_package(study, tmp_path / "x", measure=False, audit=True)
-    manifest, text = (
-        open_package(tmp_path / "x").manifest,
-        (tmp_path / "x" / "README.md").read_text(),
-    )
-    assert manifest.audit["membership"] == told["membership"] and len(manifest.audit["broken"]) == 1
+    told["broken"] = ["the loss attack is too weak"]
+    write_package(tmp_path / "x.zip", contents_of(study), audit=told)
+    manifest, text = opened(tmp_path / "x.zip")
+    assert manifest.audit == told
     assert (
-        "the loss attack is broken: of 8 real images" in text
+        "the loss attack is too weak. Membership" in text
         and "| loss | those it started from | 2 of 8 | [0.100, 0.400] | 0 to 3 |" in text
     )

@@ -654,7 +654,7 @@ STEPS = {
     "pretrain": ["comparison.tables"],
     "compare": ["comparison.tables", "comparison.probes", "comparison.origins"],
     "audit": ["leaks.audit"],
-    "hospitals": ["sharing.hospitals"],
+    "hospitals": ["sharing.ways"],
 }
 # What they hold decides nothing that is computed: messages, names of files, choice of device.
 NO_RESULTS = {

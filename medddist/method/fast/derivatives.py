@@ -331,7 +331,7 @@ def _directional(
         *_arrays(padded, w, wt, scale, shift, scale_t, shift_t, *pair, stats)
     )
     passed = [(pair, None, stats)]
-    for k, ((w, scale, shift), (wt, scale_t, shift_t)) in enumerate(zip(p.later, t.later)):
+    for (w, scale, shift), (wt, scale_t, shift_t) in zip(p.later, t.later):
         z = _convolved(pair.flatten(0, 1), w).unflatten(0, (2, n))
         more = _convolved(pair[0], wt)
         pair, stats = pair.new_empty(2, *_halved(z[0]).shape), pair.new_empty(4, n, len(w))

@@ -39,9 +39,9 @@ from medddist.method.private.dp_sgd import (
 from medddist.method.teachers import TeacherSettings
 from medddist.method.training import Diverged, TrainingState
 from medddist.sharing.hospitals import hospitals as of_hospitals
-from medddist.sharing.hospitals import sent_packages, study_of
 from medddist.sharing.manifest import CARD, DATA, MANIFEST
 from medddist.sharing.reading import open_package
+from medddist.sharing.studies import contents_of, hospital_study, measured, sent_packages
 from medddist.sharing.writing import write_package
 from medddist.study.profile import load_profile
 
@@ -318,8 +318,8 @@ def test_a_package_states_it_and_withholds_what_it_does_not_cover(tmp_path):
     with pytest.raises(
         InputError, match="^package: scores and the audit are exact figures .* --no-measure"
     ):
-        write_package(one, tmp_path / "refused.zip")
-    write_package(one, tmp_path / "x.zip", measure=False)
+        write_package(tmp_path / "refused.zip", contents_of(one), measured=measured(one))
+    write_package(tmp_path / "x.zip", contents_of(one))
     manifest = open_package(tmp_path / "x.zip").manifest
     assert manifest.privacy.model_dump() == one.teachers()[0].about["privacy"]
     assert (manifest.source.fingerprint, manifest.source.images) == (
@@ -336,12 +336,8 @@ def test_a_package_states_it_and_withholds_what_it_does_not_cover(tmp_path):
 
 
 def test_a_package_without_it_claims_nothing(tmp_path):
-    write_package(
-        tiny_study(tmp_path / "artifacts", made_up(fingerprint=NAME)),
-        tmp_path / "x.zip",
-        measure=False,
-        allow_copies=True,
-    )
+    one = tiny_study(tmp_path / "artifacts", made_up(fingerprint=NAME))
+    write_package(tmp_path / "x.zip", contents_of(one), allow_copies=True)
     assert open_package(tmp_path / "x.zip").manifest.privacy is None
 
 
@@ -400,9 +396,8 @@ def as_if_told_by_equal_trajectories(monkeypatch) -> None:
 
 
 def package_of(out, data, **changes) -> dict[str, bytes]:
-    write_package(
-        tiny_study(out, data, **PROTECTED | changes), out / "sent" / "x.zip", measure=False
-    )
+    one = tiny_study(out, data, **PROTECTED | changes)
+    write_package(out / "sent" / "x.zip", contents_of(one))
     return contents(out / "sent")
 
 
@@ -571,7 +566,7 @@ def test_whoever_derives_a_study_gets_the_public_scaling(tmp_path):
         == scaling(one.with_(one.profile))
         == public
     )
-    assert scaling(study_of(one, of_hospitals(private_set())["north"])) == public
+    assert scaling(hospital_study(one, of_hospitals(private_set())["north"])) == public
     assert all(own.scaling == public for own in of_hospitals(one.data).values()), (
         "pictures are drawn by it"
     )

@@ -1,0 +1,247 @@
+"""Ways for hospitals to share, compared by what a receiver reaches with each.
+
+They are compared by the scores of networks of one kind on every hospital's test part, by the bytes
+that are sent, and by the rounds of communication: packages of distilled images (one round), weights
+whose answers are averaged (one round), federated averaging (McMahan et al., AISTATS 2017; several
+rounds), and the data themselves, which may not be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medddist.base.progress import Progress, silent
+from medddist.data import Data, Part
+from medddist.measure.metrics import score
+from medddist.method.evaluate import probabilities, trained_networks
+from medddist.method.networks import Network, initial_parameters
+from medddist.method.training import Labelled, Recipe, train
+from medddist.sharing.hospitals import COLUMNS, union
+from medddist.sharing.reading import Package, open_package
+from medddist.study.settings import HospitalSettings
+from medddist.study.store import Store
+
+FLOAT_BYTES, LABEL_BYTES = 4, 1
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What ways to share are compared with.
+
+    Args:
+        data: of all hospitals together; all ways with real images share its scaling.
+        hospitals: each hospital's own data, by its name.
+        network: whose parameters are trained, on the device.
+        recipe: of networks on real images.
+        settings: how many networks are trained, and how federated averaging goes.
+        resamples: of the test groups behind every interval.
+        store: where trained networks are cached.
+        device: where networks are trained.
+        progress: called while they are trained.
+    """
+
+    data: Data
+    hospitals: Mapping[str, Data]
+    network: Network
+    recipe: Recipe
+    settings: HospitalSettings
+    resamples: int
+    store: Store
+    device: torch.device
+    progress: Progress = silent
+
+    @cached_property
+    def test(self) -> Part:
+        """Join the test parts of all hospitals, one after the other."""
+        tests = [own.test for own in self.hospitals.values()]
+        columns = ([getattr(test, name) for test in tests] for name in COLUMNS)
+        return Part(*map(np.concatenate, columns))
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """The names of the hospitals' data, by their pixels and labels."""
+        return [own.fingerprint for own in self.hospitals.values()]
+
+    def tensors(self, part: Part) -> Labelled:
+        """Return a part's images in the scaling of all real images, and labels, on the device."""
+        images = torch.from_numpy(self.data.standardised(part.images))
+        labels = torch.from_numpy(np.asarray(part.labels, np.int64))
+        return images.to(self.device), labels.to(self.device)
+
+    def answers(self, trained: list[Tensor]) -> np.ndarray:
+        """Return (R, N, K) of networks on real images, for all hospitals' test images."""
+        return probabilities(self.network, trained, self.tensors(self.test)[0])
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a receiver has in the end: its networks' answers for all hospitals' test images."""
+
+    way: str
+    sent_bytes: int
+    rounds: int
+    probabilities: np.ndarray  # (R, N, K)
+
+
+def compare(
+    setup: Setup, packages: Mapping[str, Path], keys: Mapping[str, Path] | None = None
+) -> list[dict[str, Any]]:
+    """Return a row per way to share; see `scored`.
+
+    Args:
+        setup: what the ways are compared with.
+        packages: the .zip file of each hospital, by its name.
+        keys: the public key's file of hospitals whose packages must be signed, by their names.
+    """
+    opened = {name: open_package(path, (keys or {}).get(name)) for name, path in packages.items()}
+    sizes = {name: Path(path).stat().st_size for name, path in packages.items()}
+    shared = [each_alone(setup, name) for name in setup.hospitals]
+    shared += [
+        by_packages(setup, [package], f"the package of {name} alone", sizes[name])
+        for name, package in opened.items()
+    ]
+    shared += [
+        by_packages(setup, list(opened.values()), "all packages", sum(sizes.values())),
+        by_weights(setup),
+        by_federated_averaging(setup),
+        by_data(setup),
+    ]
+    return [scored(setup, each) for each in shared]
+
+
+def scored(setup: Setup, shared: Shared) -> dict[str, Any]:
+    """Return a row: the way, its cost, and its scores on each hospital's test part and on all."""
+    ends = np.cumsum([len(own.test) for own in setup.hospitals.values()])[:-1]
+    split = np.split(shared.probabilities, ends, axis=1)
+    scores = lambda answers, test: score(
+        answers, test.labels, test.groups, setup.data.class_names, resamples=setup.resamples
+    )
+    pairs = zip(split, setup.hospitals.items())
+    return {
+        "way": shared.way,
+        "sent_bytes": shared.sent_bytes,
+        "rounds": shared.rounds,
+        "all": scores(shared.probabilities, setup.test),
+        "hospitals": {name: scores(answers, own.test) for answers, (name, own) in pairs},
+    }
+
+
+def by_packages(setup: Setup, packages: Sequence[Package], way: str, sent_bytes: int) -> Shared:
+    """Train networks on several packages together.
+
+    Args:
+        setup: what the ways are compared with.
+        packages: one or more, of the setup's network.
+        way: the row's name.
+        sent_bytes: the size of the packages' files.
+    """
+    joint, ids = union(packages), [package.id for package in packages]
+    labelled = lambda: (joint.images.to(setup.device), joint.targets.to(setup.device))
+    trained = _trained(setup, labelled, joint.recipe, ids, way, packages=ids)
+    test = joint.standardised(setup.test.images).to(setup.device)
+    return Shared(way, sent_bytes, 1, probabilities(setup.network, trained, test))
+
+
+def each_alone(setup: Setup, name: str) -> Shared:
+    """Train a hospital's networks on its own data: nothing is sent."""
+    return Shared(f"{name} alone", 0, 0, setup.answers(_on_own_data(setup, name)))
+
+
+def by_weights(setup: Setup) -> Shared:
+    """Send a trained network of each hospital; the receiver averages their answers."""
+    answers = [setup.answers(_on_own_data(setup, name)) for name in setup.hospitals]
+    sent = len(setup.hospitals) * setup.network.parameter_count * FLOAT_BYTES
+    return Shared("weights, answers averaged", sent, 1, np.mean(answers, axis=0))
+
+
+def by_data(setup: Setup) -> Shared:
+    """Send all real data to one place, and train networks there."""
+    parts = [own.train for own in setup.hospitals.values()]
+    pooled = lambda: map(torch.cat, zip(*map(setup.tensors, parts)))
+    trained = _on_real_images(setup, pooled, "pooled data", setup.fingerprints)
+    sent = sum(part.images.size + LABEL_BYTES * len(part) for part in parts)
+    return Shared("pooled real data", sent, 1, setup.answers(trained))
+
+
+def by_federated_averaging(setup: Setup) -> Shared:
+    """Send networks there and back in rounds.
+
+    In every round each hospital goes on from the mean network for some epochs on its data. Means
+    are weighted by the number of images.
+    """
+    settings = setup.settings
+    changes = {"epochs": settings.local_epochs, "schedule": "constant"}
+    recipe = setup.recipe.model_copy(update=changes)
+    depends_on = {"recipe": recipe.as_json(), "hospitals": setup.fingerprints}
+    train_all = lambda: _averaged_in_rounds(setup, recipe)
+    trained = _cached(setup, train_all, rounds=settings.rounds, **depends_on)
+    messages = 2 * settings.rounds * len(setup.hospitals)
+    sent = messages * setup.network.parameter_count * FLOAT_BYTES
+    way = f"federated averaging, {settings.rounds} rounds"
+    return Shared(way, sent, settings.rounds, setup.answers(trained))
+
+
+def _averaged_in_rounds(setup: Setup, recipe: Recipe) -> list[Tensor]:
+    settings, network, trained = setup.settings, setup.network, []
+    parts = {name: setup.tensors(own.train) for name, own in setup.hospitals.items()}
+    total = sum(len(labels) for _, labels in parts.values())
+    for run in range(settings.networks):
+        theta = initial_parameters(network, settings.seed, "federated", run).to(setup.device)
+        for number in range(settings.rounds):
+            local = []
+            for name, (images, labels) in parts.items():
+                seed = (settings.seed, "federated", run, "round", number, name)
+                after = train(network, theta, images, labels, recipe, seed)
+                local.append(after * (len(labels) / total))
+            theta = torch.stack(local).sum(0)
+            done, rounds = run * settings.rounds + number + 1, settings.networks * settings.rounds
+            setup.progress("federated averaging", done, rounds)
+        trained.append(theta)
+    return trained
+
+
+def _on_own_data(setup: Setup, name: str) -> list[Tensor]:
+    own = setup.hospitals[name]
+    return _on_real_images(setup, lambda: setup.tensors(own.train), name, [own.fingerprint])
+
+
+def _on_real_images(
+    setup: Setup, labelled: Callable[[], Labelled], name: str, fingerprints: list[str]
+) -> list[Tensor]:
+    depends_on = {"trained_on": name, "hospitals": fingerprints}
+    return _trained(setup, labelled, setup.recipe, [name], name, **depends_on)
+
+
+def _trained(
+    setup: Setup,
+    labelled: Callable[[], Labelled],
+    recipe: Recipe,
+    names: list[str],
+    what: str,
+    **depends_on,
+) -> list[Tensor]:
+    """Networks on images and labels; `names` name their random numbers."""
+    settings = setup.settings
+
+    def train_all() -> list[Tensor]:
+        seed = (settings.seed, "hospitals", *names)
+        given = setup.network, *labelled(), recipe, settings.networks, seed
+        return trained_networks(*given, setup.progress, f"training: {what}")
+
+    return _cached(setup, train_all, recipe=recipe.as_json(), **depends_on)
+
+
+def _cached(setup: Setup, train_all: Callable[[], list[Tensor]], **depends_on) -> list[Tensor]:
+    """Networks, theta (P,) each: those alone are the ones whose weights are sent."""
+    depends_on |= {"networks": setup.settings.networks, "seed": setup.settings.seed}
+    compute = lambda: ({"thetas": torch.stack(train_all())}, {})
+    tensors, _ = setup.store.tensors("hospitals", compute, **depends_on)
+    return list(tensors["thetas"].to(setup.device))
