@@ -21,6 +21,7 @@ from medddist.base.settings import Settings
 from medddist.baselines.vision import import_torchvision
 from medddist.method.networks import ConvNet, Network, NetworkSettings
 
+Shape = tuple[int, int, int]  # channels C of images (N, C, H, H), classes K, and H in pixels
 ARCHITECTURES = {
     "convnet": "ConvNet",
     "convnet_wide": "ConvNet, twice the width",
@@ -48,12 +49,7 @@ class ArchitectureSettings(Settings):
 
 
 def architecture(
-    name: str,
-    own: NetworkSettings,
-    sizes: ArchitectureSettings,
-    channels: int,
-    classes: int,
-    image_size_px: int,
+    name: str, own: NetworkSettings, sizes: ArchitectureSettings, shape: Shape
 ) -> Network:
     """Make one of ARCHITECTURES.
 
@@ -61,26 +57,22 @@ def architecture(
         name: a key of ARCHITECTURES.
         own: the study's own ConvNet, of which those called convnet are changes.
         sizes: of the other networks.
-        channels: C of the images (N, C, H, H).
-        classes: K of the logits (N, K).
-        image_size_px: H.
+        shape: of the images, and the number of classes.
 
     Raises:
         InputError: for an unknown name, and where the image is too small for the network.
     """
-    convnet = lambda width, depth: ConvNet(width, depth, channels, classes, image_size_px)
-    shape = channels, classes, image_size_px
     makers = {
-        "convnet": lambda: convnet(own.width, own.depth),
-        "convnet_wide": lambda: convnet(2 * own.width, own.depth),
-        "convnet_narrow": lambda: convnet(max(1, own.width // 2), own.depth),
-        "convnet_shallow": lambda: convnet(own.width, max(1, own.depth - 1)),
-        "convnet_deep": lambda: convnet(own.width, own.depth + 1),
-        "resnet18": lambda: resnet18(sizes.width, channels, classes),
-        "vgg11": lambda: vgg11(sizes.width, *shape),
-        "alexnet": lambda: alexnet(sizes.width, *shape),
-        "vit": lambda: ViT(sizes, *shape),
-        "mlp": lambda: mlp(sizes.mlp_width, *shape),
+        "convnet": lambda: ConvNet(own.width, own.depth, *shape),
+        "convnet_wide": lambda: ConvNet(2 * own.width, own.depth, *shape),
+        "convnet_narrow": lambda: ConvNet(max(1, own.width // 2), own.depth, *shape),
+        "convnet_shallow": lambda: ConvNet(own.width, max(1, own.depth - 1), *shape),
+        "convnet_deep": lambda: ConvNet(own.width, own.depth + 1, *shape),
+        "resnet18": lambda: resnet18(sizes.width, shape),
+        "vgg11": lambda: vgg11(sizes.width, shape),
+        "alexnet": lambda: alexnet(sizes.width, shape),
+        "vit": lambda: ViT(sizes, shape),
+        "mlp": lambda: mlp(sizes.mlp_width, shape),
     }
     if name not in makers:
         known = ", ".join(ARCHITECTURES)
@@ -105,7 +97,7 @@ class Classifier(nn.Module):
         return self.linear(self.features(x))
 
 
-def resnet18(width: int, channels: int, classes: int) -> Classifier:
+def resnet18(width: int, shape: Shape) -> Classifier:
     """Make a ResNet-18 (He et al., CVPR 2016) of torchvision's blocks, with a 3x3 stem.
 
     Group norm stands for batch norm. The stem halves twice, as the original's does, so the last
@@ -114,6 +106,7 @@ def resnet18(width: int, channels: int, classes: int) -> Classifier:
     import_torchvision()  # mends it, and has to come before the import
     from torchvision.models.resnet import BasicBlock
 
+    channels, classes, _ = shape
     first = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
     layers, inputs = [first, group_norm(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1)], width
     for outputs in (width, 2 * width, 4 * width, 8 * width):
@@ -127,49 +120,33 @@ def resnet18(width: int, channels: int, classes: int) -> Classifier:
     return Classifier([*layers, nn.AdaptiveAvgPool2d(1)], inputs, classes)
 
 
-def vgg11(width: int, channels: int, classes: int, image_size_px: int) -> Classifier:
+def vgg11(width: int, shape: Shape) -> Classifier:
     """Make a VGG-11 (Simonyan & Zisserman, ICLR 2015) as distillation's literature uses it.
 
-    It has group norm and one linear layer.
-
-    Args:
-        width: channels of the first layer.
-        channels: C of the images (N, C, H, H).
-        classes: K of the logits.
-        image_size_px: H.
+    It has `width` channels in its first layer, group norm, and one linear layer.
     """
     a, b, c, d = ((width * factor, 3) for factor in (1, 2, 4, 8))
     plan = [a, "pool", b, "pool", c, c, "pool", d, d, "pool", d, d, "pool"]
-    return _plain(plan, group_norm, channels, classes, image_size_px)
+    return _plain(plan, group_norm, shape)
 
 
-def alexnet(width: int, channels: int, classes: int, image_size_px: int) -> Classifier:
+def alexnet(width: int, shape: Shape) -> Classifier:
     """Make an AlexNet as DC's code has it for small images, with instance norm added.
 
     It has 128, 192, 256, 192 and 192 channels at width 64.
-
-    Args:
-        width: half the channels of the first layer.
-        channels: C of the images (N, C, H, H).
-        classes: K of the logits.
-        image_size_px: H.
     """
     first, second, third = (width * factor // 2 for factor in (4, 6, 8))
     plan = [(first, 5), "pool", (second, 5), "pool", (third, 3), (second, 3), (second, 3), "pool"]
-    return _plain(plan, lambda c: nn.GroupNorm(c, c), channels, classes, image_size_px)
+    return _plain(plan, lambda c: nn.GroupNorm(c, c), shape)
 
 
 def _plain(
-    plan: Sequence[tuple[int, int] | str],
-    norm: Callable[[int], nn.Module],
-    channels: int,
-    classes: int,
-    image_size_px: int,
+    plan: Sequence[tuple[int, int] | str], norm: Callable[[int], nn.Module], shape: Shape
 ) -> Classifier:
     """Convolution, norm and ReLU for each (outputs, kernel side) of the plan; "pool" takes maxima
     where the map is still larger than 1 px.
     """
-    layers, side_px = [], image_size_px
+    layers, (channels, classes, side_px) = [], shape
     for step in plan:
         if step != "pool":
             outputs, kernel = step
@@ -183,15 +160,9 @@ def _plain(
     return Classifier([*layers, nn.AdaptiveAvgPool2d(side_px)], channels * side_px**2, classes)
 
 
-def mlp(width: int, channels: int, classes: int, image_size_px: int) -> Classifier:
-    """Make two hidden layers of ReLUs on the pixels.
-
-    Args:
-        width: of both hidden layers.
-        channels: C of the images (N, C, H, H).
-        classes: K of the logits.
-        image_size_px: H.
-    """
+def mlp(width: int, shape: Shape) -> Classifier:
+    """Make two hidden layers of ReLUs on the pixels, each of that width."""
+    channels, classes, image_size_px = shape
     first, second = nn.Linear(channels * image_size_px**2, width), nn.Linear(width, width)
     return Classifier([nn.Flatten(), first, nn.ReLU(), second, nn.ReLU()], width, classes)
 
@@ -226,10 +197,9 @@ class ViT(nn.Module):
     It has fixed sine positions, no class token, and takes the mean of the tokens.
     """
 
-    def __init__(
-        self, sizes: ArchitectureSettings, channels: int, classes: int, image_size_px: int
-    ):
+    def __init__(self, sizes: ArchitectureSettings, shape: Shape):
         super().__init__()
+        channels, classes, image_size_px = shape
         side, width, heads = sizes.vit_patches_per_side, sizes.vit_width, sizes.vit_heads
         if image_size_px % side or width % heads or width % 4:
             reason = f"{side} does not divide {image_size_px} px, or vit_width {width}"

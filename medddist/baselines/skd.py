@@ -30,8 +30,8 @@ class SKD(BYOL):
             features = embedded(self.target_encoder, other)
             target = self.target_projector(features)
             knowledge = ensembled(features, target)
-        ensembling = distillation_loss(prediction, knowledge)
-        return regression_loss(prediction, target) + WEIGHT * ensembling
+        loss = regression_loss(prediction, target)
+        return loss + WEIGHT * distillation_loss(prediction, knowledge)
 
 
 def ensembled(

@@ -70,7 +70,7 @@ def _distilled(study: Study, entry: Entry) -> Prepared:
 
     def ready(network: Network, factor: None, k: int) -> Ready:
         chosen = study.distillation(seeds[k % len(seeds)]).distilled
-        rates = (chosen.step_size.item(),) if k == 0 else ()
+        rates = (chosen.step_size.item(),)
         return Ready(chosen.images, chosen.targets, fresh(study, network, k), rates)
 
     about = lambda factor: cost(sum(sum(study.seconds(seed).values()) for seed in seeds))
@@ -134,14 +134,18 @@ def _condensed(study: Study, entry: Entry) -> Prepared:
 # ---- features learned elsewhere, from which networks start ---------------------------------------
 
 
+def _fine_tuned(study: Study, network: Network, k: int, source: Network, theta: Tensor) -> Ready:
+    """Random real images, and the features of `source` at theta (P,) under a fresh last layer."""
+    return Ready(*drawn(study, k), transplanted(source, theta, network, fresh(study, network, k)))
+
+
 def _self_supervised(study: Study, entry: Entry) -> Prepared:
     compare, pretrainings = study.profile.compare, {}
 
     def ready(network: Network, factor: float, k: int) -> Ready:
         number = 0 if entry.table == "inside" else k
         theta, pretrainings[factor, number] = pretrained(study, entry, factor, number)
-        start = transplanted(network, theta, network, fresh(study, network, k))
-        return Ready(*drawn(study, k), start)
+        return _fine_tuned(study, network, k, network, theta)
 
     def about(factor: float) -> dict:
         seconds = sum(each["seconds"] for each in pretrainings.values())
@@ -199,9 +203,7 @@ def _from_imagenet(study: Study, entry: Entry) -> Prepared:
     weights = imagenet_weights(study.profile.compare.imagenet_weights)
 
     def ready(network: Network, factor: None, k: int) -> Ready:
-        theta = flat(network.module).to(study.device)
-        start = transplanted(network, theta, network, fresh(study, network, k))
-        return Ready(*drawn(study, k), start)
+        return _fine_tuned(study, network, k, network, flat(network.module).to(study.device))
 
     return Prepared({"weights": file_digest(weights)}, ready)
 
@@ -253,8 +255,7 @@ def _transferred(
             return network, train(network, start, images, labels, recipe, seed)
 
     def ready(network: Network, factor: float, k: int) -> Ready:
-        start = transplanted(*learned(factor), network, fresh(study, network, k))
-        return Ready(*drawn(study, k), start)
+        return _fine_tuned(study, network, k, *learned(factor))
 
     def about(factor: float) -> dict:
         images, _, name = loaded()

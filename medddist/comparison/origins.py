@@ -163,7 +163,7 @@ def confounding(study: Study) -> list[dict]:
     compute = lambda: (_trained_where_confounded(study, versions), {})
     tensors, _ = study.store.tensors("compare", compute, **depends_on)
     answers = {name: tensor.numpy() for name, tensor in tensors.items()}
-    return [_version_row(study, versions, answers, *pair) for pair in product(versions, versions)]
+    return [_version_row(study, versions, answers, pair) for pair in product(versions, versions)]
 
 
 def _trained_where_confounded(study: Study, versions: dict[str, Data]) -> dict[str, Tensor]:
@@ -182,24 +182,18 @@ def _trained_where_confounded(study: Study, versions: dict[str, Data]) -> dict[s
 
 
 def _version_row(
-    study: Study,
-    versions: dict[str, Data],
-    answers: dict[str, np.ndarray],
-    trained_on: str,
-    tested_on: str,
+    study: Study, versions: dict[str, Data], answers: dict[str, np.ndarray], pair: tuple[str, str]
 ) -> dict:
+    trained_on, tested_on = pair
     data, own = versions[tested_on], versions[trained_on].test
-    test, ours = data.test, answers[f"{trained_on}/{tested_on}"]
-    truth, resamples = (test.labels, test.groups), study.profile.resamples
-    scores = metrics.score(ours, *truth, data.class_names, resamples=resamples)
+    ours, truth = answers[f"{trained_on}/{tested_on}"], (data.test.labels, data.test.groups)
+    scores = metrics.score(ours, *truth, data.class_names, resamples=study.profile.resamples)
     row = {"trained_on": trained_on, "tested_on": tested_on}
     row |= {"class_from_site_alone": class_from_origin(data)}
     row |= {metric: scores[metric] for metric in ("accuracy", "balanced_accuracy")}
     same = all(map(np.array_equal, truth, (own.labels, own.groups)))
     if tested_on != trained_on and same:
-        pair = answers[f"{trained_on}/{trained_on}"], ours
-        resamples = study.profile.compare.resamples
-        row["lost"] = {
-            "balanced_accuracy": metrics.paired_difference(*pair, *truth, resamples=resamples)
-        }
+        given = answers[f"{trained_on}/{trained_on}"], ours, *truth
+        lost = metrics.paired_difference(*given, resamples=study.profile.compare.resamples)
+        row["lost"] = {"balanced_accuracy": lost}
     return row

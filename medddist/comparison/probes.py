@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,14 @@ def probe_rows(study: Study, workers: int = 1) -> list[dict]:
         parameters.
     """
     learned = [
-        (entry.network, entry.method)
+        (entry.method, entry.network)
         for entry in entries(study.profile.compare)
         if entry.table == "inside" and entry.method in SELF_SUPERVISED
     ]
-    rows, answers = {}, {}
-    for network in dict.fromkeys(network for network, _ in learned):
-        own = [method for name, method in learned if name == network]
-        rows |= {Entry("probe", method, network): {} for method in ("random", *own)}
+    networks, answers = list(dict.fromkeys(network for _, network in learned)), {}
+    pairs = [*product(("random",), networks), *learned]
+    pairs.sort(key=lambda pair: networks.index(pair[1]))
+    rows = {Entry("probe", *pair): {} for pair in pairs}
     missing = [e for e in rows if not study.store.path("compare", **_depends_on(study, e)).exists()]
     ahead(study, probed, missing, workers, "probing, several at once")
     for done, (entry, row) in enumerate(rows.items()):

@@ -112,7 +112,7 @@ def network_named(
     if name == "imagenet_resnet18":
         network = imagenet_network(imagenet_weights(settings.imagenet_weights), shape[1])
     else:
-        network = architecture(name, profile.network, settings.architectures, *shape)
+        network = architecture(name, profile.network, settings.architectures, shape)
     network.module.to(device)
     return network
 

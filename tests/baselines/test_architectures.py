@@ -30,7 +30,7 @@ every = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
 def made(name: str, channels: int = 1, image_size_px: int = 32):
-    return architecture(name, OWN, SMALL, channels, 3, image_size_px)
+    return architecture(name, OWN, SMALL, (channels, 3, image_size_px))
 
 
 def images(count: int, channels: int = 1, image_size_px: int = 32) -> torch.Tensor:
@@ -101,7 +101,7 @@ def test_resnet18_is_torchvisions_with_other_norms_and_stem():
         weights=None, num_classes=4, norm_layer=lambda c: nn.GroupNorm(8, c)
     )
     theirs.conv1 = nn.Conv2d(1, 64, 3, stride=2, padding=1, bias=False)
-    ours = resnet18(64, 1, 4)
+    ours = resnet18(64, (1, 4, 32))
     assert [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
     with torch.no_grad():
         for mine, its in zip(ours.parameters(), theirs.parameters()):

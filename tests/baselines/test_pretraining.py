@@ -35,14 +35,8 @@ every = pytest.mark.parametrize("name", METHODS)
 
 def network_for(name: str):
     sizes = ArchitectureSettings(vit_width=8, vit_depth=1, vit_heads=2, vit_patches_per_side=4)
-    return architecture(
-        "vit" if name == "mae" else "convnet",
-        NetworkSettings(width=4, depth=2),
-        sizes,
-        1,
-        CLASSES,
-        SIZE_PX,
-    )
+    kind, own = "vit" if name == "mae" else "convnet", NetworkSettings(width=4, depth=2)
+    return architecture(kind, own, sizes, (1, CLASSES, SIZE_PX))
 
 
 def method_of(name: str, seed: int = 0, settings: PretrainSettings = TINY):
