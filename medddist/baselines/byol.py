@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +13,6 @@ from medddist.baselines.pretraining import (
     PretrainSettings,
     ema_step,
     embedded,
-    feature_width,
-    frozen_copy,
     mlp_head,
     rising_momentum,
     seeded,
@@ -26,10 +26,11 @@ class BYOL(Method):
         super().__init__()
         hidden, width = settings.hidden_width, settings.output_width
         self.encoder, self.momentum = encoder, settings.momentum
-        self.projector = seeded(mlp_head(feature_width(encoder), hidden, width), *seed, "projector")
+        projector = mlp_head(encoder.linear.in_features, hidden, width)
+        self.projector = seeded(projector, *seed, "projector")
         self.predictor = seeded(mlp_head(width, hidden, width), *seed, "predictor")
-        self.target_encoder = frozen_copy(encoder)
-        self.target_projector = frozen_copy(self.projector)
+        self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.target_projector = copy.deepcopy(self.projector).requires_grad_(False)
 
     def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
         """Add the losses of both directions: each view predicts the target's projection of the

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medddist.baselines.architectures import Attention, ViT, sine_positions
-from medddist.baselines.pretraining import Method, PretrainSettings, embedded, feature_width, seeded
+from medddist.baselines.pretraining import Method, PretrainSettings, embedded, seeded
 
 
 class Decoder(nn.Module):
@@ -48,7 +48,8 @@ class MAE(Method):
         self.encoder, self.mask_ratio = encoder, settings.mask_ratio
         heads, side = encoder.blocks[0].heads, round(len(encoder.positions) ** 0.5)
         outputs = encoder.embed.in_channels * encoder.patch_px**2
-        decoder = Decoder(feature_width(encoder), settings.decoder_width, heads, side, outputs)
+        inputs, width = encoder.linear.in_features, settings.decoder_width
+        decoder = Decoder(inputs, width, heads, side, outputs)
         self.decoder = seeded(decoder, *seed, "decoder")
 
     def loss(self, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
@@ -67,7 +68,7 @@ class MAE(Method):
 
 def rows(tokens: Tensor, places: Tensor) -> Tensor:
     """Pick tokens (N, T, D) at places (N, k): (N, k, D)."""
-    return tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[2]))
+    return tokens.take_along_dim(places[:, :, None], 1)
 
 
 def random_masking(

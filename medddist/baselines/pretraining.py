@@ -215,19 +215,9 @@ def mlp_head(
     return nn.Sequential(*layers)
 
 
-def feature_width(encoder: nn.Module) -> int:
-    """Give the width D of the features."""
-    return encoder.linear.in_features
-
-
 def embedded(encoder: nn.Module, images: Tensor) -> Tensor:
     """Compute the features (N, D) of images (N, C, H, W)."""
     return encoder.features(images).flatten(1)
-
-
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """Copy a module as a target network, which is moved by averaging alone."""
-    return copy.deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from medddist.baselines.pretraining import (
     Method,
     PretrainSettings,
     embedded,
-    feature_width,
     mlp_head,
     seeded,
 )
@@ -25,7 +24,8 @@ class SimSiam(Method):
     def __init__(self, encoder: nn.Module, settings: PretrainSettings, seed: tuple[int | str, ...]):
         super().__init__()
         self.encoder, width = encoder, settings.output_width
-        projector = mlp_head(feature_width(encoder), settings.hidden_width, width, True)
+        inputs, hidden = encoder.linear.in_features, settings.hidden_width
+        projector = mlp_head(inputs, hidden, width, batch_norm_last=True)
         self.projector = seeded(projector, *seed, "projector")
         self.predictor = seeded(mlp_head(width, max(1, width // 4), width), *seed, "predictor")
 

@@ -15,7 +15,6 @@ from types import ModuleType
 
 import torch
 
-_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _declared: list[torch.library.Library] = []  # a library that is collected takes its operators along
 
 
@@ -25,7 +24,7 @@ def import_torchvision() -> ModuleType:
     if not _compiled_part_loads():
         library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
-            library.define(f"{name}{_SCHEMA}")
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _declared.append(library)
     import torchvision  # after it is mended
 

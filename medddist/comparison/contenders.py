@@ -117,11 +117,9 @@ def _condensed(study: Study, entry: Entry) -> Prepared:
     @functools.cache
     def condensed(network: Network, factor: float) -> Tensor:
         given = study.tensors("train"), drawn(study, 0), settings, iterations, factor * rate, every
-        seed = study.profile.evaluate.seed, method
+        seed, what = (study.profile.evaluate.seed, method), LABELS[method]
         with timed(spent):
-            return condense(
-                CONDENSED[method], network, *given, seed, study.progress, LABELS[method]
-            )
+            return condense(CONDENSED[method], network, *given, seed, study.progress, what)
 
     def ready(network: Network, factor: float, k: int) -> Ready:
         return Ready(condensed(network, factor), drawn(study, 0)[1], fresh(study, network, k))
@@ -150,10 +148,7 @@ def _self_supervised(study: Study, entry: Entry) -> Prepared:
     def about(factor: float) -> dict:
         seconds = sum(each["seconds"] for each in pretrainings.values())
         chosen = [each for (tried, _), each in pretrainings.items() if tried == factor]
-        spread = {
-            when: float(np.mean([each["spread"][when] for each in chosen]))
-            for when in ("start", "end")
-        }
+        spread = {at: float(np.mean([e["spread"][at] for e in chosen])) for at in ("start", "end")}
         watched = {"spread_of_outputs": spread, "collapsed": any(e["collapsed"] for e in chosen)}
         return cost(seconds, image_budget(compare, entry.table), **watched)
 

@@ -60,24 +60,19 @@ def sensitivity_by_origin(
         left out; none are left where origins are unknown.
     """
     test, rows = data.test, []
+    if test.origins is None:
+        return rows
     for k, name in enumerate(data.class_names):
-        for origin in _origins_of(test, k):
-            at = np.flatnonzero((test.labels == k) & (test.origins == origin))
+        own = (test.labels == k) & (test.origins >= 0)
+        several = np.flatnonzero(np.bincount(test.origins[own]) >= FEWEST)
+        for origin in several if len(several) > 1 else ():
+            at = np.flatnonzero(own & (test.origins == origin))
             if len(np.unique(test.groups[at])) > 1:
                 given = answers[:, at], test.labels[at], test.groups[at], data.class_names
                 share = metrics.score(*given, resamples=resamples, sets=sets)["accuracy"]
                 row = {"class": name, "origin": data.origin_names[origin]}
                 rows.append(row | {"images": len(at), "sensitivity": share})
     return rows
-
-
-def _origins_of(part: Part, label: int) -> list[int]:
-    """The origins that have enough images of a class, where there are several."""
-    if part.origins is None:
-        return []
-    counts = np.bincount(part.origins[(part.labels == label) & (part.origins >= 0)])
-    several = np.flatnonzero(counts >= FEWEST).tolist()
-    return several if len(several) > 1 else []
 
 
 def origin_probe(data: Data, label: int | None, resamples: int) -> dict | None:

@@ -16,6 +16,7 @@ corrected by Holm over a table's comparisons.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -128,16 +129,13 @@ def missing(study: Study, wanted: Sequence[Entry] | None = None) -> list[Entry]:
     Rows of the study's own scores are not among them.
     """
     wanted = entries(study.profile.compare) if wanted is None else wanted
-    own = dict.fromkeys(shared_row(e) for e in wanted if e.method not in OF_THE_STUDY)
-    return [entry for entry in own if _is_missing(study, entry)]
-
-
-def _is_missing(study: Study, entry: Entry) -> bool:
-    try:
-        depends_on = _depends_on(study, entry, prepare(study, entry))
-    except NotApplicable:
-        return False
-    return not study.store.path("compare", **depends_on).exists()
+    without = []
+    for entry in dict.fromkeys(shared_row(e) for e in wanted if e.method not in OF_THE_STUDY):
+        with contextlib.suppress(NotApplicable):
+            depends_on = _depends_on(study, entry, prepare(study, entry))
+            if not study.store.path("compare", **depends_on).exists():
+                without.append(entry)
+    return without
 
 
 def _released(study: Study, entry: Entry) -> dict:
