@@ -39,7 +39,7 @@ def weighted_auroc(probabilities, labels, weights):
 
 
 def made_up(networks=3, images=60, classes=4, seed=0, decimals=1, signal=1.0):
-    """Probabilities with many ties (rounded), labels with every class, groups of about two images."""
+    """Rounded probabilities with many ties, labels of every class, groups of about two images."""
     draw = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), draw.integers(classes, size=images - classes)])
     logits = draw.normal(size=(networks, images, classes)) + signal * np.eye(classes)[labels]
@@ -466,7 +466,7 @@ def test_majority_class():
 
 
 def test_a_paired_difference_is_narrower_than_either_interval():
-    """b is a with 10 of 300 images spoilt: what both find hard cancels, and the difference is sure."""
+    """b is a with 10 of 300 images spoilt: what is hard for both cancels in the difference."""
     right = np.random.default_rng(0).random((1, 300)) < 0.7
     worse = right.copy()
     worse[0, np.flatnonzero(right[0])[:10]] = False
@@ -527,7 +527,7 @@ def test_a_difference_that_is_sure_has_a_p_that_json_can_hold():
 
 
 def test_networks_of_one_set_are_not_independent_of_each_other():
-    """Three sets of five alike networks are three; without being told, they would pass for fifteen."""
+    """Three sets of five equal networks are three units, and fifteen where sets are not given."""
     apart = [made_up(networks=1, images=400, signal=signal) for signal in (0.5, 1.0, 2.0)]
     p, (_, labels, groups) = np.concatenate([one[0] for one in apart]), apart[0]
     copies, sets = np.repeat(p, 5, axis=0), np.repeat([7, 1, 4], 5)

@@ -100,7 +100,7 @@ def test_every_candidate_gets_the_same_networks_to_start_from(monkeypatch):
     monkeypatch.setattr(
         evaluate,
         "trained_networks",
-        lambda n, images, labels, recipe, count, seed: seeds.append((seed, count)) or [],
+        lambda network, images, labels, recipe, count, seed: seeds.append((seed, count)) or [],
     )
     monkeypatch.setattr(evaluate, "mean_validation_scores", lambda *a: {"accuracy": 0.5})
     tuned_learning_rate(None, None, None, tiny_recipe(), (0.1, 0.2), None, "accuracy", 4, ("s",))

@@ -747,8 +747,10 @@ def test_the_reminder_knows_every_step_and_its_modules():
     found = sources()
     assert found["teacher"]["modules"].keys() == {
         "method.augment",
+        "method.fast.convnet",
         "method.fast.derivatives",
         "method.fast.kernels",
+        "method.fast.planes",
         "method.networks",
         "method.private.dp_sgd",
         "base.seeds",

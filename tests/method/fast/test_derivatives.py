@@ -4,6 +4,8 @@ memory layout.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +16,9 @@ from small import softmax_network
 from torch import Tensor
 
 from medddist.base.seeds import generator
-from medddist.method.fast import derivatives, kernels
+from medddist.method.fast import convnet as written_convnet
+from medddist.method.fast import kernels, planes
 from medddist.method.fast.derivatives import (
-    _Convolution,
     directional,
     directional_by_autograd,
     directional_by_difference,
@@ -189,14 +191,15 @@ def bits_fewer(z: Tensor, bits: int) -> Tensor:
 
 def of_convolution(change):
     """A convolution with its single-precision result changed."""
-    whole = _Convolution.__call__
-    changed = lambda self, a, w: change(z) if (z := whole(self, a, w)).dtype == torch.float32 else z
-    return _Convolution, "__call__", changed
+    whole = written_convnet._convolved
+    changed = lambda a, w: change(z) if (z := whole(a, w)).dtype == torch.float32 else z
+    return written_convnet, "_convolved", changed
 
 
 def of_images(change):
-    whole = derivatives._padded
-    return derivatives, "_padded", lambda x: whole(change(x) if x.dtype == torch.float32 else x)
+    whole = written_convnet._padded
+    changed = lambda x: whole(change(x) if x.dtype == torch.float32 else x)
+    return written_convnet, "_padded", changed
 
 
 def without_the_tangents_weights():
@@ -407,3 +410,9 @@ def test_other_networks_and_types_take_autograds_way():
     _, slope = gradient(plain, theta, x, y)
     assert found.slope.item() == pytest.approx((slope @ direction).item(), rel=1e-12)
     assert found.by_images.shape == x.shape and found.by_targets is None
+
+
+def test_a_change_of_the_planes_reaches_numbas_cache():
+    """Numba reads a kernel from its cache until the kernel's own file changes."""
+    digest = hashlib.sha256(Path(planes.__file__).read_bytes()).hexdigest()[:16]
+    assert digest == kernels.PLANES, "planes.py changed: write its digest to kernels.PLANES"

@@ -428,7 +428,7 @@ def sent_of_the_first_set(tmp_path_factory) -> dict[str, dict[str, bytes]]:
 def test_no_byte_of_a_package_depends_on_the_private_images_but_through_the_trajectories(
     sent_by, other, sent_of_the_first_set, tmp_path, monkeypatch
 ):
-    """Whatever the sizes and contents of two private sets with equal class names and image format."""
+    """For any sizes and contents of two private sets with equal class names and image format."""
     as_if_told_by_equal_trajectories(monkeypatch)
     ours, theirs = sent_of_the_first_set[sent_by], WAYS[sent_by](tmp_path, SETS[other])
     assert (
