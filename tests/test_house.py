@@ -52,9 +52,11 @@ def test_the_contract_fails_when_an_arrow_is_turned(tmp_path):
 
 def test_nobody_below_the_study_knows_of_it_and_no_import_hides_in_a_function():
     for path in MODULES:
-        room = path.relative_to(LIBRARY).parts[0]
-        if room in ("cli", "__init__.py", "__main__.py"):
+        place = path.relative_to(LIBRARY)
+        if place.parts[0] in ("cli", "__init__.py", "__main__.py"):
             continue  # commands import when they run, so that --help need not wait for torch
+        if place.as_posix() == "study/notebooks.py":
+            continue  # a wrong parameter is refused before torch is imported
         hidden = [
             node.lineno
             for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

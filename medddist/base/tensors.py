@@ -85,7 +85,7 @@ def save_checked(
             raise OSError(*reason) from None
 
 
-def open_checked(path: Path):
+def open_checked(path: Path) -> safetensors.safe_open:
     """Open a safetensors file, reading its header alone.
 
     Raises:

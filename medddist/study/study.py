@@ -220,12 +220,16 @@ class Study:
         given = self.network(), *initial, validation, teachers, settings, self.profile.evaluate
         return distill(*given, _unfinished(path), progress=self.progress)
 
-    def distillation_path(self, seed: int | None = None, images_per_class: int | None = None):
+    def distillation_path(
+        self, seed: int | None = None, images_per_class: int | None = None
+    ) -> Path:
         """Return the file of a seed's distillation, whether or not it exists."""
         settings = self._distill_settings(seed, images_per_class)
         return self.store.path("distill", **self._distill_depends_on(settings))
 
-    def distillation_name(self, seed: int | None = None, images_per_class: int | None = None):
+    def distillation_name(
+        self, seed: int | None = None, images_per_class: int | None = None
+    ) -> str:
         """Return a name of all that a seed's distilled set depends on."""
         return self.distillation_path(seed, images_per_class).parent.name
 
