@@ -426,9 +426,9 @@ def test_soft_labels_are_learned_unless_they_are_told_to_stay(tmp_path, monkeypa
 def test_there_is_no_way_to_hand_in_test_data():
     assert list(inspect.signature(distill).parameters) == [
         "network",
-        "training",
+        "initial",
+        "initial_indices",
         "validation",
-        "classes",
         "trajectories",
         "settings",
         "evaluation",
@@ -532,7 +532,7 @@ def test_trajectories_that_do_not_serve_are_refused(tmp_path):
     ):
         run(tmp_path / "short", trajectories, network=network, max_start_epoch=4, expert_epochs=2)
     with pytest.raises(
-        InputError, match=f"teacher_000.*: holds {network.parameter_count} parameters .*network"
+        InputError, match=f"teacher_000.*: has {network.parameter_count} parameters .*network"
     ):
         run(tmp_path / "other", trajectories, network=tiny_network(width=5))
     (tmp_path / "none").mkdir()
@@ -597,7 +597,7 @@ def test_a_teacher_that_stands_still_is_named(tmp_path):
     network = tiny_network()
     (trajectory,) = walks(tmp_path, network, count=1)
     write_trajectory(trajectory.path, trajectory.rows(0)[0].repeat(5, 1), {})
-    with pytest.raises(InputError, match="teacher_000.*stands still"):
+    with pytest.raises(InputError, match="teacher_000.*does not move"):
         run(tmp_path, [open_trajectory(trajectory.path)], network=network)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import signal
@@ -11,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from medddist.base import tensors as base_tensors
 from medddist.base.errors import InputError
-from medddist.base.tensors import load_tensors, save_tensors
-from medddist.method import trajectories
+from medddist.base.tensors import CHECKED, load_tensors, save_tensors, sum_of
 from medddist.method.trajectories import open_trajectory, write_trajectory
 
 
@@ -72,7 +73,7 @@ def test_what_is_not_finite_is_never_kept(tmp_path, value):
 def test_what_an_earlier_version_kept_though_it_is_not_finite_is_refused(tmp_path, monkeypatch):
     path, tensor = tmp_path / "t.safetensors", torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
     with monkeypatch.context() as earlier:
-        earlier.setattr(trajectories, "_require_finite", lambda *given: None)
+        earlier.setattr(base_tensors, "_finite", lambda *given: True)
         write_trajectory(path, tensor, {})
         save_tensors(tmp_path / "r.safetensors", {"probabilities": tensor}, {})
         save_tensors(tmp_path / "a.safetensors", {}, {"scores": [float("nan")]})
@@ -89,7 +90,7 @@ def test_what_an_earlier_version_kept_though_it_is_not_finite_is_refused(tmp_pat
 
 @pytest.mark.parametrize("epoch", [-1, 6, 100])
 def test_a_snapshot_that_is_not_there(path, epoch):
-    with pytest.raises(IndexError, match="0 to 5"):
+    with pytest.raises(IndexError, match="the last is 5"):
         open_trajectory(path).rows(0, epoch)
 
 
@@ -107,7 +108,10 @@ def test_two_rows_of_a_large_file_cost_two_rows(tmp_path):
     path, snapshots, count = tmp_path / "large.safetensors", 250, 1_000_000
     size = snapshots * count * 4
     parameters = {"dtype": "F32", "shape": [snapshots, count], "data_offsets": [0, size]}
-    header = json.dumps({"__metadata__": {"about": "{}"}, "parameters": parameters}).encode()
+    sums = {"about": hashlib.sha256(b"{}").hexdigest()[:16]}
+    sums["tensors"] = [sum_of(torch.zeros(count))] * snapshots
+    checked = {CHECKED: json.dumps({"about": {}, "sums": sums})}
+    header = json.dumps({"__metadata__": checked, "parameters": parameters}).encode()
     header += b" " * (-len(header) % 8)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
@@ -137,7 +141,7 @@ def refused(path, *texts):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    refused(tmp_path / "teacher_000.safetensors", "missing", "run the teachers step")
+    refused(tmp_path / "teacher_000.safetensors", "missing", "run its step again")
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 20, 100, -1, -200])
@@ -264,12 +268,12 @@ def test_other_words_types_and_names_in_a_results_header_are_found(tmp_path, old
         load_tensors(path)
 
 
-def test_files_from_before_there_were_sums_are_read(tmp_path):
-    save_file(
-        {"parameters": torch.ones(2, 3)}, tmp_path / "t.safetensors", metadata={"about": "{}"}
-    )
-    assert torch.equal(open_trajectory(tmp_path / "t.safetensors").rows(1)[0], torch.ones(3))
-    assert load_tensors(tmp_path / "t.safetensors")[0].keys() == {"parameters"}
+def test_files_without_sums_are_refused(tmp_path):
+    path = tmp_path / "t.safetensors"
+    save_file({"parameters": torch.ones(2, 3)}, path, metadata={"about": "{}"})
+    for read in (open_trajectory, load_tensors):
+        with pytest.raises(InputError, match="does not say what it was made with; delete it"):
+            read(path)
 
 
 def test_a_full_disk_is_named(tmp_path):

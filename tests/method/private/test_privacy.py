@@ -36,7 +36,6 @@ from medddist.method.private.dp_sgd import (
     guarantee,
     train_by_dp_sgd,
 )
-from medddist.method.teachers import TeacherSettings
 from medddist.method.training import Diverged, TrainingState
 from medddist.sharing.hospitals import hospitals as of_hospitals
 from medddist.sharing.manifest import CARD, DATA, MANIFEST
@@ -256,19 +255,6 @@ def test_without_opacus_it_says_what_to_install(monkeypatch):
         epsilon_of(PrivacySettings(), 1)
 
 
-def test_a_profile_without_it_names_its_results_as_before():
-    """The names that results were kept under before there was such a setting."""
-    assert (
-        "privacy" not in TeacherSettings().as_json()
-        and "privacy" in TeacherSettings(privacy=PrivacySettings()).as_json()
-    )
-    one = load_profile("demo")
-    assert (
-        privacy.digest(one.teachers.as_json()) == "0c2bc82f53b8c855"
-        and privacy.digest(one.distill.as_json()) == "edf5675058ebe657"
-    )
-
-
 def test_pixels_are_scaled_by_constants_under_another_fingerprint():
     data = made_up(fingerprint=NAME)
     fixed = fixed_scaling(data)
@@ -291,7 +277,7 @@ def test_the_distilled_set_depends_on_the_images_through_the_teachers_alone(tmp_
         Data(half, theirs.test, theirs.validation, ("a", "b", "c"), "other", "made up"),
     )
     for teacher, target in zip(first.teachers(), second.teacher_paths()):
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(teacher.path.read_bytes())
     ours, others = first.distillation(), second.distillation()
     assert (
@@ -610,14 +596,14 @@ def test_what_is_kept_is_marked_as_local(tmp_path, monkeypatch):
 
 
 def test_a_record_of_scores_is_marked_as_local(tmp_path):
-    from medddist.study.results import gradients_record
+    from medddist.study.results import leakage_record
 
     one, plain = (
         tiny_study(tmp_path, private_set(), **PROTECTED),
         tiny_study(tmp_path, private_set()),
     )
     told, nothing = (
-        json.loads(gradients_record(of, [], "cpu", tmp_path).read_text()) for of in (one, plain)
+        json.loads(leakage_record(of, [], "cpu", tmp_path).read_text()) for of in (one, plain)
     )
     assert "not covered by teachers.privacy" in told["local"] and "local" not in nothing
 
