@@ -577,22 +577,22 @@ P, LABELS, GROUPS = made_up()
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"probabilities": P[:0]}, "probabilities: shape"),
-        ({"probabilities": P[0]}, "probabilities: shape"),
+        ({"probabilities": P[:0]}, "probabilities: has shape"),
+        ({"probabilities": P[0]}, "probabilities: has shape"),
         ({"probabilities": P[:, :, :3]}, "3 columns for 4 classes"),
-        ({"probabilities": P[:, :-1]}, "labels: shape"),
+        ({"probabilities": P[:, :-1]}, "labels: has shape"),
         ({"probabilities": np.where(P == P.max(), np.nan, P)}, "NaN"),
         ({"probabilities": np.where(P == P.max(), np.inf, P)}, "infinite"),
         ({"probabilities": P.argmax(2)[:, :, None].repeat(4, 2)}, "non-float"),
-        ({"labels": LABELS[:-1]}, "labels: shape"),
+        ({"labels": LABELS[:-1]}, "labels: has shape"),
         ({"labels": LABELS + 1}, "labels: should be integers from 0 to 3"),
         ({"labels": LABELS - 1}, "labels: should be integers from 0 to 3"),
         ({"labels": LABELS * 1.0}, "labels: should be integers"),
-        ({"groups": GROUPS[:-1]}, "groups: shape"),
+        ({"groups": GROUPS[:-1]}, "groups: has shape"),
         ({"groups": GROUPS * 0}, "one group"),
         ({"class_names": NAMES[:1], "probabilities": P[:, :, :1]}, "1 columns for 1 classes"),
         ({"resamples": 1}, "resamples"),
-        ({"sets": np.zeros(2)}, "sets: shape"),
+        ({"sets": np.zeros(2)}, "sets: has shape"),
     ],
 )
 def test_refused(change, message):
@@ -609,11 +609,11 @@ def test_refused(change, message):
 
 
 def test_paired_differences_refused():
-    with pytest.raises(InputError, match="metric: 'kappa' is not known; take one of accuracy"):
+    with pytest.raises(InputError, match="metric: 'kappa' is not known; use one of accuracy"):
         paired_difference(P, P, LABELS, GROUPS, "kappa")
-    with pytest.raises(InputError, match="b: 3 columns for 4 classes"):
+    with pytest.raises(InputError, match="b: has 3 columns for 4 classes"):
         paired_difference(P, P[:, :, :3], LABELS, GROUPS)
-    with pytest.raises(InputError, match="a: shape"):
+    with pytest.raises(InputError, match="a: has shape"):
         paired_difference(P[0], P, LABELS, GROUPS)
 
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from medddist.method.fast import planes
 
-PLANES = "5ad5e6b9c2519ce6"  # digest of planes.py; see there
+PLANES = "222a187c4144b750"  # digest of planes.py; see there
 compiled = numba.njit(parallel=True, fastmath=planes.FAST, cache=True)
 
 
@@ -118,9 +118,10 @@ def derivative_tangent(
         u, ut = np.empty(z.shape[2:], z.dtype), np.empty(z.shape[2:], z.dtype)
         for c in range(z.shape[1]):
             planes.combine_further(more[n, c], one, more[n, c], zero, pooled_t[n, c])
-            p, pt, norm = pooled[n, c], pooled_t[n, c], (scale[c], shift[c], scale_t[c])
+            m, r, mt, rt = stats[0, n, c], stats[1, n, c], stats[2, n, c], stats[3, n, c]
+            s, b, st, p, pt = scale[c], shift[c], scale_t[c], pooled[n, c], pooled_t[n, c]
             by_scale[n, c], by_shift[n, c] = planes.derivative_tangent(
-                z[n, c], zt[n, c], stats[:, n, c], norm, p, pt, u, ut, out[n, c], out_t[n, c]
+                z[n, c], zt[n, c], m, r, mt, rt, s, b, st, p, pt, u, ut, out[n, c], out_t[n, c]
             )
 
 
@@ -250,9 +251,10 @@ def first_derivative_tangent(
             planes.convolve(padded[n], weight[c], z, False)
             planes.convolve(padded[n], weight_t[c], zt, False)
             planes.combine_further(more[n, c], one, more[n, c], zero, pooled_t[n, c])
-            p, pt, norm = pooled[n, c], pooled_t[n, c], (scale[c], shift[c], scale_t[c])
+            m, r, mt, rt = stats[0, n, c], stats[1, n, c], stats[2, n, c], stats[3, n, c]
+            s, b, st, p, pt = scale[c], shift[c], scale_t[c], pooled[n, c], pooled_t[n, c]
             by_scale[n, c], by_shift[n, c] = planes.derivative_tangent(
-                z, zt, stats[:, n, c], norm, p, pt, u, ut, g[0], gt[0]
+                z, zt, m, r, mt, rt, s, b, st, p, pt, u, ut, g[0], gt[0]
             )
             planes.correlate(padded[n], gt[0], by_weight[n, c])
             for k in range(by_image.shape[1]):

@@ -316,19 +316,19 @@ def through_norm(z, m, r, scale, u, out):
 
 
 @plane_function
-def derivative_tangent(z, zt, stats, norm, pooled, pooled_t, u, ut, out, out_t):
+def derivative_tangent(
+    z, zt, m, r, mt, rt, scale, shift, scale_t, pooled, pooled_t, u, ut, out, out_t
+):
     """Compute `derivative` and its tangent; return the tangents of those in scale and shift.
 
     With n = c r, nt = ct r + c rt, v = mean(u), vt = mean(ut), q = mean(u n) and
     qt = mean(ut n + u nt), Z is scale r (u - v - n q), and Zt follows by the product rule.
 
-    Args: as in `derivative`, and the tangents of all; stats (4,) as in `kernels`, norm scale, shift
-    and scale_t; writes out and out_t.
+    Args: as in `derivative`, and the tangents of all; writes out and out_t.
     """
     kind = z.dtype.type
-    m, r, mt, rt = stats[0], stats[1], stats[2], stats[3]
-    scale, shift, scale_t = norm
-    zero, a = kind(0), scale * r
+    zero = kind(0)
+    a = scale * r
     b = shift - a * m
     unpool(z, a, b, pooled, u)
     unpool(z, a, b, pooled_t, ut)
