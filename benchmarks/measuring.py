@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.problems import CPU, Problem
-from medddist.base.compute import keep_freed_memory, use_full_precision, use_torchs_threads
+from medddist.base.compute import keep_freed_memory, use_full_precision
 
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # writing "5" resets the peak of resident memory
 MIB = 2**20
@@ -25,10 +25,9 @@ Report = Callable[[str, int, int], None]  # what is measured, pairs done, pairs 
 
 
 def prepare_process() -> None:
-    """Set threads, precision and memory as a study sets them."""
+    """Set precision and memory as a study sets them."""
     keep_freed_memory()
     use_full_precision()
-    use_torchs_threads()
 
 
 def row(what: str, setting: dict, ours: float, reference: float | None = None) -> dict:

@@ -92,7 +92,7 @@ def test_a_segment_for_every_process_or_a_refusal(monkeypatch):
 TOGETHER = """
 import sys
 import torch
-from medddist import processes
+from medddist.base import processes
 rank = processes.rank()
 whole, half = processes.summed([torch.full((2, 3), 1.0 + rank), torch.tensor(0.5, dtype=torch.float64)])
 assert whole.shape == (2, 3) and (whole == 3).all() and whole.dtype == torch.float32

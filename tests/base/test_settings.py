@@ -39,29 +39,6 @@ def test_equal_settings_have_equal_digests_however_written():
     assert Outer(inner=Inner(depth=2)).digest() != Outer().digest()
 
 
-class Fast(Inner):
-    threads: int = Field(1)
-
-
-def test_how_is_no_part_of_what():
-    assert (
-        Fast(threads=2).as_json() == Fast().as_json() == {"depth": 3}
-        and Fast(depth=2).as_json() != Fast().as_json()
-    )
-    assert Fast(threads=2).model_dump() == {"depth": 3, "threads": 2}
-
-
-class Grown(Inner):
-    pause: int = Field(1)
-
-
-def test_a_younger_setting_at_its_default_changes_no_name():
-    assert Grown().as_json() == Inner().as_json() and Grown(pause=2).as_json() == {
-        "depth": 3,
-        "pause": 2,
-    }
-
-
 def test_settings_cannot_be_changed():
     with pytest.raises(pydantic.ValidationError):
         Outer().rate = 3.0

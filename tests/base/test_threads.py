@@ -161,7 +161,7 @@ def test_one_thread_needs_nobody_to_sleep(torchs, there, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP is that of torch for Linux")
 def test_gnus_openmp_starts_a_team_of_the_asked_number():
     script = (
-        "import os, torch; from medddist.threads import _start_team\n"
+        "import os, torch; from medddist.base.threads import _start_team\n"
         "count = lambda: len(os.listdir('/proc/self/task'))\n"
         "before = count(); _start_team(4); print(count() - before)"
     )

@@ -240,7 +240,7 @@ def test_pixels_are_scaled_as_the_package_says_and_not_as_the_receivers(small):
         (["train", "{sent}", "--data", "no/such/folder"], "no/such/folder"),
         (
             ["train", "{sent}", "--data", "phantom", "--set", "evaluate.networks=1"],
-            "only how the data are read can be set here",
+            "change only how the data are read",
         ),
         (
             ["train", "{sent}", "--data", "phantom", "--set", "data.colour=1"],

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from medddist.base import version
 from medddist.base.files import read_json
 from medddist.study import results
 from medddist.study.profile import load_profile
@@ -34,32 +35,33 @@ def committed(folder: Path) -> str:
 def library(tmp_path, monkeypatch):
     """The folder that the library is imported from, without a repository."""
     folder = tmp_path / "clone"
-    (folder / "medddist").mkdir(parents=True)
-    shutil.copy(results.__file__, folder / "medddist" / "results.py")
-    monkeypatch.setattr(results, "__file__", str(folder / "medddist" / "results.py"))
+    module = folder / "medddist" / "base" / "version.py"
+    module.parent.mkdir(parents=True)
+    shutil.copy(version.__file__, module)
+    monkeypatch.setattr(version, "__file__", str(module))
     return folder
 
 
 def test_a_clone_names_its_commit_and_whether_the_library_differs_from_it(library):
     commit = committed(library)
-    assert results.commit() == commit
+    assert version.commit() == commit
     (library / "medddist" / "more.py").write_text("")
-    assert results.commit() == commit + "+"
+    assert version.commit() == commit + "+"
 
 
 def test_a_repository_that_medddist_is_only_installed_in_is_not_medddists(library):
     (library.parent / ".gitignore").write_text("clone/\n")
     committed(library.parent)
-    assert results.commit() is None
+    assert version.commit() is None
     git(library.parent, "add", "-f", "clone")
     git(library.parent, "commit", "-q", "-m", "kept with the repository")
-    assert results.commit() is None, "that repository's commits are of much else"
+    assert version.commit() is None, "that repository's commits are of much else"
 
 
 def test_a_repository_that_lies_where_medddist_is_but_does_not_hold_it_is_not_medddists(library):
     (library / ".gitignore").write_text("medddist/\n")
     committed(library)
-    assert results.commit() is None
+    assert version.commit() is None
 
 
 def test_a_repository_that_the_environment_names_is_not_medddists(
@@ -69,15 +71,14 @@ def test_a_repository_that_the_environment_names_is_not_medddists(
     other = tmp_path_factory.mktemp("other")
     committed(other)
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
-    assert results.commit() is None
+    assert version.commit() is None
 
 
-@pytest.mark.parametrize("kind", ["compare", "audit", "gradients", "leakage"])
+@pytest.mark.parametrize("kind", ["compare", "audit", "leakage"])
 def test_records_of_two_profiles_on_the_same_data_do_not_overwrite_one_another(kind, tmp_path):
     measured = {
         "compare": ([], {}),
         "audit": ({"settings": {"false_positives": 0.01}}, []),
-        "gradients": ([],),
         "leakage": ([],),
     }[kind]
     paths = set()

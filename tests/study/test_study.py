@@ -30,7 +30,7 @@ from small import (
 import medddist
 from medddist.base.compute import where_computed
 from medddist.base.errors import InputError
-from medddist.base.files import read_json, write_json
+from medddist.base.files import digest, read_json, write_json
 from medddist.base.progress import silent
 from medddist.base.seeds import generator
 from medddist.data.parts import Data, Part
@@ -312,7 +312,7 @@ def test_a_raised_version_computes_the_step_and_what_follows_anew(
 def test_what_another_torch_or_device_computed_is_computed_again_and_told(
     out, nothing_is_computed, monkeypatch, caplog, elsewhere
 ):
-    monkeypatch.setattr(study, "where_computed", lambda device: elsewhere)
+    monkeypatch.setattr(store, "where_computed", lambda device: elsewhere)
     steps = [TEACHERS, DISTILL, DISTILLED, RANDOM, FULL_TEACHER, FULL_GOOD, MAJORITY]
     one = tiny_study(out)
     assert {step for step in steps if recomputed(one, step)} == set(steps)
@@ -354,8 +354,7 @@ def test_what_a_result_depends_on_is_written_beside_it(out):
         for folder in (out / step).iterdir():
             says = read_json(folder / "depends_on.json")
             assert (
-                folder.name
-                == f"{study.digest(settings_of(says))}-{says['device']}-torch-{says['torch']}"
+                folder.name == f"{digest(settings_of(says))}-{says['device']}-torch-{says['torch']}"
                 and says["version"] >= 1
                 and says["data"]
                 and says["network"]["depth"] == 2
@@ -403,7 +402,7 @@ def test_a_step_that_was_stopped_is_not_done_and_its_sittings_add_up(tmp_path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as now, pytest.raises(KeyboardInterrupt):
-        now.setattr(study, name, interrupted)
+        now.setattr(scores if step == "scores" else study, name, interrupted)
         now.setattr(store.time, "monotonic", lambda: next(clock))
         ask()
     assert not list((tmp_path / step).rglob("*.seconds.json")), (
@@ -433,9 +432,9 @@ def test_seconds_noted_without_a_result_do_not_count(tmp_path):
 def test_answers_that_are_not_finite_are_refused_and_never_kept(tmp_path, monkeypatch, method):
     one = tiny_study(tmp_path)
     one.distillation()
-    trained = study.trained_networks
+    trained = scores.trained_networks
     huge = lambda *given, **named: [1e37 * theta for theta in trained(*given, **named)]
-    monkeypatch.setattr(study, "trained_networks", huge)
+    monkeypatch.setattr(scores, "trained_networks", huge)
     with pytest.raises(InputError, match="diverged|lower"):
         one.scored(method)
     assert not list((tmp_path / "scores").rglob("result.safetensors"))
@@ -650,7 +649,7 @@ def test_the_parts_are_tensors_for_the_network(out):
 STEPS = {
     "teacher": ["method.teachers"],
     "distill": ["method.distill"],
-    "scores": ["method.evaluate", "study.study"],
+    "scores": ["study.scores", "study.study"],
     "pretrain": ["comparison.tables"],
     "compare": ["comparison.tables", "comparison.probes", "comparison.origins"],
     "audit": ["leaks.audit"],
@@ -659,7 +658,8 @@ STEPS = {
 # What they hold decides nothing that is computed: messages, names of files, choice of device.
 NO_RESULTS = {
     *("base.errors", "base.files", "base.settings", "base.compute", "base.version", "base.tensors"),
-    *("study.profile", "study.settings", "measure.metrics"),
+    *("base.progress", "base.threads", "study.profile", "study.settings", "study.store"),
+    *("measure.metrics", "measure.resampling", "measure.intervals"),
 }
 
 
@@ -761,7 +761,8 @@ def test_the_reminder_knows_every_step_and_its_modules():
     shared = found["teacher"]["modules"].keys() - {"method.teachers", "method.private.dp_sgd"}
     own = {"method.matching", "method.distill", "method.evaluate", "base.processes"}
     assert found["distill"]["modules"].keys() == own | shared
-    assert {"study.study", *own, *found["teacher"]["modules"]} == found["scores"]["modules"].keys()
+    studys = {"study.study", "study.scores", "baselines.initial"}
+    assert studys | own | found["teacher"]["modules"].keys() == found["scores"]["modules"].keys()
     baselines = {
         f"baselines.{path.stem}"
         for path in (Path(medddist.__file__).parent / "baselines").glob("[!_]*.py")
