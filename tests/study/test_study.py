@@ -1,8 +1,8 @@
 """Steps kept under the hash of what they depend on: read when asked for again, computed anew when
 something counts.
 
-`python tests/study/test_study.py` records the source of every step's modules in
-tests/step_sources.json.
+`PYTHONPATH=tests python tests/study/test_study.py` records the source of every step's modules in
+step_sources.json.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from medddist.study.study import Study
 
 SOURCES = Path(__file__).with_name("step_sources.json")
 REMINDER = (
-    "raise VERSIONS[{step!r}] in medddist/study/study.py if results change, then run: python "
-    "tests/study/test_study.py"
+    "raise VERSIONS[{step!r}] in medddist/study/store.py if results change, then run: "
+    "PYTHONPATH=tests python tests/study/test_study.py"
 )
 
 
