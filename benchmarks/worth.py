@@ -12,6 +12,7 @@ from benchmarks.measuring import Report, row
 from benchmarks.tesla import tesla_gradient
 from medddist.base.seeds import generator
 from medddist.base.version import about
+from medddist.measure.intervals import INTERVAL
 from medddist.method.matching import matching_gradient, segment
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
@@ -85,6 +86,7 @@ def record(study: Study, rows: list[dict], device: str) -> tuple[str, dict]:
         "source": Path(study.source).name,
         "settings": profile.model_dump(mode="json", exclude={"variants"}),
         "fingerprint": study.data.fingerprint,
+        "interval": INTERVAL,
         "rows": rows,
         "about": about(device),
     }

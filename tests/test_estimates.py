@@ -121,13 +121,6 @@ def test_short_disk_is_refused(study, monkeypatch):
         announcement(study, "distill")
 
 
-def test_settings_that_change_no_result_are_lowered_first():
-    profile = load_profile("demo", {"distill.iterations": 1})
-    memory = lambda profile: memory_bytes(profile, SHAPE, work(profile, SHAPE, "distill", [0]))
-    assert memory(profile.changed({"distill.kept_steps": 0})) < memory(profile)
-    assert estimates.SMALLER[0] == "distill.kept_steps"
-
-
 def test_too_many_images_per_class_are_refused_before_teachers_are_trained(tmp_path):
     profile = load_profile("smoke", TINY | {"distill.images_per_class": 100})
     study = Study(profile, "phantom", tmp_path, "cpu")

@@ -95,8 +95,8 @@ class Store:
             yield
             return
         self.mark()
-        self._report_results_from_elsewhere(step, path)
         if not (path.parent / DEPENDS_ON).exists():
+            self._report_results_from_elsewhere(step, path)
             everything = self._depends_on(step, depends_on) | self.computed_by
             write_json(path.parent / DEPENDS_ON, everything)
         unfinished = path.with_suffix(".unfinished_seconds.json")
