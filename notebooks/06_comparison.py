@@ -154,14 +154,14 @@ def table_row(row):
     }
 
 
-def ahead_of(rows):
-    """How many rows the distilled images are ahead of, in words."""
+def better_than(rows):
+    """How many rows the distilled images are better than, in words."""
     leads = [row["distilled_lead"] for row in rows if "distilled_lead" in row]
     verdicts = [lead["balanced_accuracy"]["verdict"] for lead in leads]
-    ahead, behind = verdicts.count("ahead"), verdicts.count("behind")
+    better, worse = verdicts.count("better"), verdicts.count("worse")
     return (
-        "in balanced accuracy the distilled images are ahead of"
-        f" {ahead} of {len(verdicts)} rows and behind {behind}"
+        "in balanced accuracy the distilled images are better than"
+        f" {better} of {len(verdicts)} rows and worse than {worse}"
     )
 
 
@@ -176,7 +176,7 @@ metrics = ("accuracy", "balanced_accuracy")
 figures.show(
     figures.compared(tables["released"], metrics),
     "Accuracy and balanced accuracy of every method that uses only released"
-    f" images, by network: {ahead_of(tables['released'])}",
+    f" images, by network: {better_than(tables['released'])}",
 )
 
 # %% [markdown]
@@ -187,7 +187,7 @@ display(pd.DataFrame(map(table_row, tables["inside"])).fillna(""))
 figures.show(
     figures.compared(tables["inside"], metrics),
     "Accuracy and balanced accuracy of every method that may use all training"
-    f" images, by network: {ahead_of(tables['inside'])}",
+    f" images, by network: {better_than(tables['inside'])}",
 )
 
 # %% [markdown]
@@ -217,7 +217,7 @@ by_network = [
 figures.show(
     figures.compared(by_network, metrics),
     "Accuracy and balanced accuracy of other networks on distilled and on"
-    f" random real images: {ahead_of(tables['unseen'])}",
+    f" random real images: {better_than(tables['unseen'])}",
 )
 
 # %% [markdown]
