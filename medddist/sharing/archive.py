@@ -76,20 +76,17 @@ def _require_short_list(content: bytes) -> None:
 
 def _require_plain(entry: zipfile.ZipInfo, is_twice: bool) -> None:
     packed, unpacked, method = entry.compress_size, entry.file_size, entry.compress_type
-    kind = stat.S_IFMT(entry.external_attr >> 16)
-    if entry.is_dir() or kind not in (0, stat.S_IFREG):
-        fault = "is not a plain file but a link or a folder"
-    elif entry.flag_bits & 0x1:
-        fault = "is encrypted"
-    elif method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        fault = f"is compressed by method {method}, which is not supported"
-    elif unpacked > MAX_RATIO * packed:
-        fault = f"unpacks {packed} bytes to {unpacked}, as a zip bomb does"
-    elif is_twice:
-        fault = "is in the .zip twice"
-    else:
-        return
-    raise InputError(shown(entry.orig_filename)[:100], fault)
+    is_file = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG) and not entry.is_dir()
+    is_known = method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    faults = {
+        "is not a plain file but a link or a folder": not is_file,
+        "is encrypted": entry.flag_bits & 0x1,
+        f"is compressed by method {method}, which is not supported": not is_known,
+        f"unpacks {packed} bytes to {unpacked}, as a zip bomb does": unpacked > MAX_RATIO * packed,
+        "is in the .zip twice": is_twice,
+    }
+    for fault in filter(faults.get, faults):
+        raise InputError(shown(entry.orig_filename)[:100], fault)
 
 
 @contextlib.contextmanager
@@ -104,8 +101,8 @@ def damage_refused(name: str) -> Iterator[None]:
         raise
     # BadZipFile, zlib.error, struct.error, NotImplementedError, SafetensorError, KeyError ...
     except Exception as problem:
-        reason = f"cannot be read ({problem or type(problem).__name__})"
-        raise InputError(name, reason) from None
+        cause = problem or type(problem).__name__
+        raise InputError(name, f"cannot be read ({cause})") from None
 
 
 # ---- writing -------------------------------------------------------------------------------------

@@ -14,12 +14,6 @@ import yaml
 
 from medddist.sharing.manifest import COPY_LEVELS, NOT_COMPARED, NOT_MEASURED, Manifest, Score
 
-CONTROL = "real images that networks were trained on (positive control)"
-GROUPS = {
-    "starting": "those it started from",
-    "others": "other training images",
-    "unseen": "unseen images (negative control)",
-}
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 
 
@@ -36,7 +30,8 @@ def card(manifest: Manifest) -> str:
         resources.files("medddist.sharing").joinpath(name).read_text(encoding="utf-8")
         for name in ("card.md", "card.yaml")
     )
-    sentences, values, fill = yaml.safe_load(sentences), _values(manifest), _Texts().vformat
+    sentences, fill = yaml.safe_load(sentences), _Texts().vformat
+    values = _values(manifest, sentences["images"])
     for subject, case in _cases(manifest).items():
         values[subject] = fill(sentences[subject][case], (), values)
     return fill(text, (), values)
@@ -67,7 +62,7 @@ def _cases(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _values(manifest: Manifest) -> dict[str, Any]:
+def _values(manifest: Manifest, groups: dict[str, str]) -> dict[str, Any]:
     """The manifest, and what the texts say of it in words, sums and tables."""
     pixels, privacy, source = manifest.pixels, manifest.privacy, manifest.source.images
     scaling = (f"mean {m:.4f}, standard deviation {s:.4f}" for m, s in zip(pixels.mean, pixels.std))
@@ -83,7 +78,7 @@ def _values(manifest: Manifest) -> dict[str, Any]:
         "first_preview": min(name for name in manifest.files if name.endswith(".png")),
         "made_with": ", ".join(versions),
         "measured": _measured(manifest),
-        "audit": "Not measured." if manifest.audit == NOT_MEASURED else _audit(manifest.audit),
+        "audit": _audit(manifest.audit, groups),
         "source_total": sum(map(sum, source.values())),
         "test_total": sum(source.get("test", ())),
         "composed": ", ".join(f"{count} {name}" for name, count in composed),
@@ -102,10 +97,8 @@ def _class_table(manifest: Manifest) -> str:
 def _measured(manifest: Manifest) -> str:
     if manifest.measured == NOT_MEASURED:
         return "Not measured."
-    rows = (
-        [plain(row.label), *(_interval(getattr(row, name)) for name in METRICS)]
-        for row in manifest.measured
-    )
+    scores = lambda row: [_interval(getattr(row, name)) for name in METRICS]
+    rows = ([plain(row.label), *scores(row)] for row in manifest.measured)
     return _table(["trained on", *(name.replace("_", " ") for name in METRICS)], rows)
 
 
@@ -116,13 +109,14 @@ def _interval(score: Score) -> str:
     return f"{score.mean:.3f}{interval}"
 
 
-def _audit(audit: dict) -> str:
+def _audit(audit: dict | str, groups: dict[str, str]) -> str:
     """The figures of an audit, and whether its controls let them be believed."""
+    if audit == NOT_MEASURED:
+        return "Not measured."
     rows = []
     for attack, results in audit["membership"].items():
-        control = {CONTROL: results["positive_control"]["control"]}
-        released = {GROUPS[group]: figures for group, figures in results["released"].items()}
-        rows += [[attack, *_found(*item)] for item in (control | released).items()]
+        attacked = {"control": results["positive_control"]["control"], **results["released"]}
+        rows += [[attack, groups[group], *_found(hits)] for group, hits in attacked.items()]
     head = ["attack", "images", "found", "of them, interval", "by chance", "area under the curve"]
     verdict = plain("; ".join(audit["broken"]) or "Both controls behaved as expected")
     share = audit["settings"]["false_positives"]
@@ -130,11 +124,11 @@ def _audit(audit: dict) -> str:
     return f"{about}\n\n{_table(head, rows)}"
 
 
-def _found(group: str, figures: dict) -> list[str]:
+def _found(figures: dict) -> list[str]:
     hits, area, (low, high) = figures["true_positives"], figures["auc"], figures["by_chance"]
     between = lambda interval: f"[{interval['low']:.3f}, {interval['high']:.3f}]"
     share = f"{hits['count']} of {hits['of']}"
-    return [group, share, between(hits), f"{low} to {high}", f"{area['auc']:.3f} {between(area)}"]
+    return [share, between(hits), f"{low} to {high}", f"{area['auc']:.3f} {between(area)}"]
 
 
 def _table(head, rows) -> str:

@@ -48,23 +48,15 @@ def _of_origin(data: Data, origin: int, name: str) -> Data:
     )
     given = np.repeat([TRAIN, TRAIN, TEST], [len(at) for at in rows])
     dealt = splits.completed(labels, groups, given, 0.2, VALIDATION_FRACTION, seed=0)
-    parts = {}
-    for number, part in enumerate(PART_NAMES):
-        at = np.flatnonzero(dealt == number)
-        parts[part] = Part(images[at], labels[at], groups[at])
+    places = {part: np.flatnonzero(dealt == number) for number, part in enumerate(PART_NAMES)}
+    parts = {part: Part(images[at], labels[at], groups[at]) for part, at in places.items()}
     for part in ("train", "validation"):
         missing = np.flatnonzero(parts[part].class_counts(data.classes) == 0)
         if len(missing):
             reason = f"has no {part} image of class {data.class_names[missing[0]]}"
             raise NotApplicable(name, reason, "leave the hospital or the class out")
-    own = replace(
-        data,
-        **parts,
-        fingerprint=fingerprint(parts, data.class_names),
-        origin_names=(),
-        notes=(),
-        scaling=Scaling.measured(parts["train"].images),
-    )
+    about = {"fingerprint": fingerprint(parts, data.class_names), "origin_names": (), "notes": ()}
+    own = replace(data, **parts, **about, scaling=Scaling.measured(parts["train"].images))
     return fixed_scaling(own) if data.scaling == public_scaling(data.channels) else own
 
 
@@ -104,11 +96,8 @@ def union(packages: Sequence[Package]) -> Union:
     images = torch.cat([scaling.between(common, package.images) for scaling, package in pairs])
     targets = [package.targets for package in packages]
     if len({target.ndim for target in targets}) > 1:
-        targets = [_as_probabilities(target, len(first.class_names)) for target in targets]
+        as_soft = lambda given: one_hot(given, len(first.class_names)).float()
+        targets = [given if given.ndim == 2 else as_soft(given) for given in targets]
     step_size = math.exp(np.mean([math.log(package.step_size) for package in packages]))
     recipe = first.recipe.model_copy(update={"learning_rate": step_size})
     return Union(images, torch.cat(targets), recipe, common)
-
-
-def _as_probabilities(targets: Tensor, classes: int) -> Tensor:
-    return targets if targets.ndim == 2 else one_hot(targets, classes).float()

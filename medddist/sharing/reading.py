@@ -15,15 +15,8 @@ from medddist.base.progress import Progress, silent
 from medddist.method.evaluate import trained_networks
 from medddist.method.networks import Network, convnet
 from medddist.method.training import Diverged, Recipe
+from medddist.sharing import manifest as form
 from medddist.sharing.archive import WHOLE, Archive
-from medddist.sharing.manifest import (
-    DATA,
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    SIGNATURE,
-    Manifest,
-    manifest_from,
-)
 from medddist.sharing.receiving import Trained
 from medddist.sharing.signature import require_signature
 from medddist.sharing.tensors import unpacked
@@ -39,7 +32,7 @@ class Package(Dataset):
     It is a torch data set of (image (C, S, S), target), a class or probabilities (K,).
     """
 
-    manifest: Manifest
+    manifest: form.Manifest
     id: str  # SHA-256 of the manifest's bytes
     signed: bool
     signed_by: str | None  # fingerprint of the key that checked it; None where none was given
@@ -132,36 +125,35 @@ def _line(text: str) -> str:
 
 
 def _checked(archive: Archive, key: str | Path | None, expect: str | None) -> Package:
-    content = archive.read(MANIFEST, MAX_MANIFEST_BYTES)
+    content = archive.read(form.MANIFEST, form.MAX_MANIFEST_BYTES)
     name = hashlib.sha256(content).hexdigest()
     if expect is not None and expect.strip().lower() != name:
         reason = f"its ID is {name}, not the expected {expect[:80]}"
         raise InputError(WHOLE, reason, "ask the sender which one is meant")
-    signed = SIGNATURE in archive.sizes
-    signed_by = None
+    signed, signed_by = form.SIGNATURE in archive.sizes, None
     if key is not None:
         if not signed:
             reason = "is not signed, and a key was given to check its signature"
             raise InputError(WHOLE, reason, "ask the sender for a signed package")
-        signed_by = require_signature(archive.read(SIGNATURE, 64), content, Path(key))
-    manifest = manifest_from(content)
-    unlisted = archive.sizes.keys() - manifest.files.keys() - {MANIFEST, SIGNATURE}
+        signed_by = require_signature(archive.read(form.SIGNATURE, 64), content, Path(key))
+    manifest = form.manifest_from(content)
+    unlisted = archive.sizes.keys() - manifest.files.keys() - {form.MANIFEST, form.SIGNATURE}
     if unlisted:
         raise InputError(shown(min(unlisted))[:100], "is not in the manifest")
     files = {file: _listed_file(archive, file, manifest) for file in manifest.files}
-    tensors = unpacked(files[DATA], manifest)
-    images, targets = tensors["images"], tensors["targets"]
-    return Package(manifest, name, signed, signed_by, images, targets, manifest.step_size)
+    tensors = unpacked(files[form.DATA], manifest)
+    values = tensors["images"], tensors["targets"], manifest.step_size
+    return Package(manifest, name, signed, signed_by, *values)
 
 
-def _listed_file(archive: Archive, name: str, manifest: Manifest) -> bytes:
+def _listed_file(archive: Archive, name: str, manifest: form.Manifest) -> bytes:
     """A file's content, of the size and digest that the manifest lists."""
-    listed = manifest.files[name]
+    listed, remedy = manifest.files[name], "get the package again"
     content = archive.read(name, listed.bytes)
     if len(content) != listed.bytes:
         reason = f"has {len(content)} bytes; {listed.bytes} are listed in the manifest"
-        raise InputError(name, reason, "get the package again")
+        raise InputError(name, reason, remedy)
     if hashlib.sha256(content).hexdigest() != listed.sha256:
         reason = "is not the file that the manifest lists (its SHA-256 differs)"
-        raise InputError(name, reason, "get the package again")
+        raise InputError(name, reason, remedy)
     return content

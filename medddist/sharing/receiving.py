@@ -45,9 +45,8 @@ class Trained:
 
     def scores(self, data: Data, resamples: int = 1000) -> dict[str, Any]:
         """Score on the test part of data made by `own_data`, by `metrics.score`."""
-        test, answers = data.test, self.probabilities(data.test.images)
-        given = answers, test.labels, test.groups, data.class_names
-        return metrics.score(*given, resamples=resamples)
+        test, names, answers = data.test, data.class_names, self.probabilities(data.test.images)
+        return metrics.score(answers, test.labels, test.groups, names, resamples=resamples)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write each network as network_K.safetensors, with about.json beside; return the files.
@@ -55,12 +54,9 @@ class Trained:
         Where the package onnx is installed, each network is also written as network_K.onnx.
         """
         folder, paths = Path(folder), []
-        about = {
-            "package": self.package_id,
-            "class_names": list(self.manifest.class_names),
-            "network": self.manifest.settings.network.as_json(),
-            "pixels": self.manifest.pixels.as_json(),
-        }
+        about = {"package": self.package_id, "class_names": list(self.manifest.class_names)}
+        parts = {"network": self.manifest.settings.network, "pixels": self.manifest.pixels}
+        about |= {name: part.as_json() for name, part in parts.items()}
         write_json(folder / "about.json", about)
         for k, theta in enumerate(self.parameters):
             named = self.network.named(theta).items()
@@ -82,20 +78,14 @@ class Trained:
         scaling, exported = self.manifest.pixels.scaling, io.BytesIO()
         module = _FromPixels(self.network.loaded(theta), scaling).cpu().eval()
         example = torch.zeros(1, *self.manifest.shape[1:])
+        names = {"input_names": ["pixels"], "output_names": ["probabilities"]}
+        axes = {name: {0: "images"} for name in ("pixels", "probabilities")}
+        how = {**names, "dynamic_axes": axes, "opset_version": OPSET, "dynamo": False}
         with warnings.catch_warnings():
             # The exporter by tracing is deprecated; the new one needs two more packages, and
             # seconds per network.
             warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (example,),
-                exported,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=["pixels"],
-                output_names=["probabilities"],
-                dynamic_axes={"pixels": {0: "images"}, "probabilities": {0: "images"}},
-            )
+            torch.onnx.export(module, (example,), exported, **how)
         self.network.module.to(theta.device)
         model = onnx.load_model_from_string(exported.getvalue())
         class_names = json.dumps(self.manifest.class_names, ensure_ascii=False)
@@ -136,8 +126,8 @@ def own_data(
     settings = parsed(DataSettings, {**(changes or {}), **package}, "data")
     data = load_data(source, settings, progress=progress)
     if set(data.class_names) != set(manifest.class_names):
-        names = (manifest.class_names, data.class_names)
-        theirs, own = (shown(", ".join(each))[:200] for each in names)
+        listed = lambda names: shown(", ".join(names))[:200]
+        theirs, own = listed(manifest.class_names), listed(data.class_names)
         reason = f"its classes are {own}, the package's are {theirs}"
         raise InputError(shown(source), reason, "give both the same names")
     order = np.array([manifest.class_names.index(name) for name in data.class_names])

@@ -15,15 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
 from medddist.base.errors import InputError, shown
 from medddist.base.files import write_bytes
@@ -48,15 +41,16 @@ def make_keys(folder: str | Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / PRIVATE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(handle, "wb") as file:
-        file.write(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    content = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_bytes(folder / PUBLIC, content)
+        kind = pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()
+        file.write(private.private_bytes(*kind))
+    kind = pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo
+    write_bytes(folder / PUBLIC, public.public_bytes(*kind))
     return fingerprint(public)
 
 
 def signed(manifest: bytes, key_file: Path) -> bytes:
     """Return the signature (64 bytes) of a manifest by the private key in a file."""
-    load = functools.partial(load_pem_private_key, password=None)
+    load = functools.partial(pem.load_pem_private_key, password=None)
     key = _loaded(key_file, load, Ed25519PrivateKey, f"{PRIVATE} of `medddist package-key`")
     return key.sign(manifest)
 
@@ -66,7 +60,7 @@ def require_signature(signature: bytes, manifest: bytes, key_file: Path) -> str:
 
     Raises InputError unless the manifest is signed by it.
     """
-    key = _loaded(key_file, load_pem_public_key, Ed25519PublicKey, f"{PUBLIC} of the sender")
+    key = _loaded(key_file, pem.load_pem_public_key, Ed25519PublicKey, f"{PUBLIC} of the sender")
     try:
         key.verify(signature, manifest)
     except InvalidSignature:
@@ -77,7 +71,7 @@ def require_signature(signature: bytes, manifest: bytes, key_file: Path) -> str:
 
 def fingerprint(key: Ed25519PublicKey) -> str:
     """Return the SHA-256 of the key's 32 bytes, which two people can compare by telephone."""
-    return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()
 
 
 def _loaded(path: Path, load: Callable[[bytes], Any], kind: type, wanted: str) -> Any:

@@ -25,12 +25,8 @@ MEASURED = ("distilled", "random_balanced", "full_good", "majority")
 def contents_of(study: Study) -> Contents:
     """Return what a package of the first seed's set is made of."""
     profile, guarantee = study.profile, None
-    made = Made(
-        network=profile.network,
-        evaluation=profile.evaluate,
-        distillation=profile.distill.as_json(),
-        teachers=profile.teachers.as_json(),
-    )
+    records = {"distillation": profile.distill.as_json(), "teachers": profile.teachers.as_json()}
+    made = Made(network=profile.network, evaluation=profile.evaluate, **records)
     distillation = study.distillation()
     if profile.teachers.privacy:
         # They are the same in all teachers' files, but for the version of the accountant.
@@ -56,10 +52,8 @@ def hospital_study(study: Study, data: Data) -> Study:
     """
     changed = study.profile.changed(study.profile.hospitals.changes)
     if study.profile.teachers.privacy and not changed.teachers.privacy:
-        reason = (
-            "teachers.privacy is null there, and packages would be without the profile's guarantee"
-        )
-        raise InputError("hospitals.changes", reason, "take it out")
+        reason = "teachers.privacy is null there, and packages would be without the profile's"
+        raise InputError("hospitals.changes", f"{reason} guarantee", "take it out")
     return study.with_(changed, data)
 
 
@@ -82,15 +76,6 @@ def inbox_folder(study: Study) -> Path:
 
 def setup_of(study: Study) -> Setup:
     """Return what ways to share are compared with, for the hospitals of a study."""
-    profile = study.profile
-    return Setup(
-        data=study.data,
-        hospitals=hospitals(study.data),
-        network=study.network(),
-        recipe=profile.references.good_recipe,
-        settings=profile.hospitals,
-        resamples=profile.resamples,
-        store=study.store,
-        device=study.device,
-        progress=study.progress,
-    )
+    profile, recipe = study.profile, study.profile.references.good_recipe
+    trained = study.data, hospitals(study.data), study.network(), recipe, profile.hospitals
+    return Setup(*trained, profile.resamples, study.store, study.device, study.progress)

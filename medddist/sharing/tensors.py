@@ -41,25 +41,21 @@ def unpacked(content: bytes, manifest: Manifest) -> dict[str, Tensor]:
     with damage_refused(DATA):
         tensors = load(content)
     count, classes = sum(manifest.images), len(manifest.class_names)
-    hard, soft = (torch.int64, (count,)), (torch.float32, (count, classes))
+    hard, soft = f"int64 of shape [{count}]", f"float32 of shape [{count}, {classes}]"
     announced = {
-        "images": (torch.float32, manifest.shape),
+        "images": f"float32 of shape {list(manifest.shape)}",
         "targets": hard if manifest.labels == "hard" else soft,
-        "step_size": (torch.float32, ()),
+        "step_size": "float32 of shape []",
     }
     if tensors.keys() != announced.keys():
         raise InputError(DATA, f"does not hold exactly {', '.join(announced)}")
     for name, expected in announced.items():
-        layout = tensors[name].dtype, tuple(tensors[name].shape)
-        if layout != expected:
-            reason = f"{name} is {_text(*layout)}, and the manifest announces {_text(*expected)}"
-            raise InputError(DATA, reason)
+        dtype, shape = str(tensors[name].dtype).removeprefix("torch."), list(tensors[name].shape)
+        kind = f"{dtype} of shape {shape}"
+        if kind != expected:
+            raise InputError(DATA, f"{name} is {kind}, and the manifest announces {expected}")
     _require_values(**tensors, manifest=manifest)
     return tensors
-
-
-def _text(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
-    return f"{str(dtype).removeprefix('torch.')} of shape {list(shape)}"
 
 
 def _require_values(images: Tensor, targets: Tensor, step_size: Tensor, manifest: Manifest) -> None:
@@ -67,8 +63,7 @@ def _require_values(images: Tensor, targets: Tensor, step_size: Tensor, manifest
     if not images.isfinite().all():
         raise InputError(DATA, "images have pixels that are NaN or infinite")
     if images.abs().max() > MAX_DEVIATIONS:
-        reason = f"images have pixels beyond {MAX_DEVIATIONS:g} standard deviations"
-        raise InputError(DATA, reason)
+        raise InputError(DATA, f"images have pixels beyond {MAX_DEVIATIONS:g} standard deviations")
     if manifest.labels == "soft":
         sums = targets.sum(1)
         if not ((targets >= 0).all() and ((sums - 1).abs() <= 1e-3).all()):  # NaN is neither
@@ -77,7 +72,6 @@ def _require_values(images: Tensor, targets: Tensor, step_size: Tensor, manifest
     elif not ((targets >= 0) & (targets < classes)).all():
         raise InputError(DATA, f"targets are not classes from 0 to {classes - 1}")
     if torch.bincount(targets, minlength=classes).tolist() != list(manifest.images):
-        reason = "targets do not have the manifest's number of images per class"
-        raise InputError(DATA, reason)
+        raise InputError(DATA, "targets do not have the manifest's number of images per class")
     if step_size.item() != manifest.step_size:
         raise InputError(DATA, f"step_size is not the manifest's {manifest.step_size:g}")

@@ -8,7 +8,7 @@ rounds), and the data themselves, which may not be sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,11 +65,6 @@ class Setup:
         columns = ([getattr(test, name) for test in tests] for name in COLUMNS)
         return Part(*map(np.concatenate, columns))
 
-    @property
-    def fingerprints(self) -> list[str]:
-        """The names of the hospitals' data, by their pixels and labels."""
-        return [own.fingerprint for own in self.hospitals.values()]
-
     def tensors(self, part: Part) -> Labelled:
         """Return a part's images in the scaling of all real images, and labels, on the device."""
         images = torch.from_numpy(self.data.standardised(part.images))
@@ -104,16 +99,10 @@ def compare(
     opened = {name: open_package(path, (keys or {}).get(name)) for name, path in packages.items()}
     sizes = {name: Path(path).stat().st_size for name, path in packages.items()}
     shared = [each_alone(setup, name) for name in setup.hospitals]
-    shared += [
-        by_packages(setup, [package], f"the package of {name} alone", sizes[name])
-        for name, package in opened.items()
-    ]
-    shared += [
-        by_packages(setup, list(opened.values()), "all packages", sum(sizes.values())),
-        by_weights(setup),
-        by_federated_averaging(setup),
-        by_data(setup),
-    ]
+    for name, package in opened.items():
+        shared += [by_packages(setup, [package], f"the package of {name} alone", sizes[name])]
+    shared += [by_packages(setup, list(opened.values()), "all packages", sum(sizes.values()))]
+    shared += [way(setup) for way in (by_weights, by_federated_averaging, by_data)]
     return [scored(setup, each) for each in shared]
 
 
@@ -121,9 +110,8 @@ def scored(setup: Setup, shared: Shared) -> dict[str, Any]:
     """Return a row: the way, its cost, and its scores on each hospital's test part and on all."""
     ends = np.cumsum([len(own.test) for own in setup.hospitals.values()])[:-1]
     split = np.split(shared.probabilities, ends, axis=1)
-    scores = lambda answers, test: score(
-        answers, test.labels, test.groups, setup.data.class_names, resamples=setup.resamples
-    )
+    names, draws = setup.data.class_names, setup.resamples
+    scores = lambda given, test: score(given, test.labels, test.groups, names, resamples=draws)
     pairs = zip(split, setup.hospitals.items())
     return {
         "way": shared.way,
@@ -152,21 +140,21 @@ def by_packages(setup: Setup, packages: Sequence[Package], way: str, sent_bytes:
 
 def each_alone(setup: Setup, name: str) -> Shared:
     """Train a hospital's networks on its own data: nothing is sent."""
-    return Shared(f"{name} alone", 0, 0, setup.answers(_on_own_data(setup, name)))
+    trained = _on_real_images(setup, name, [setup.hospitals[name]])
+    return Shared(f"{name} alone", 0, 0, setup.answers(trained))
 
 
 def by_weights(setup: Setup) -> Shared:
     """Send a trained network of each hospital; the receiver averages their answers."""
-    answers = [setup.answers(_on_own_data(setup, name)) for name in setup.hospitals]
+    answers = [each_alone(setup, name).probabilities for name in setup.hospitals]
     sent = len(setup.hospitals) * setup.network.parameter_count * FLOAT_BYTES
     return Shared("weights, answers averaged", sent, 1, np.mean(answers, axis=0))
 
 
 def by_data(setup: Setup) -> Shared:
     """Send all real data to one place, and train networks there."""
+    trained = _on_real_images(setup, "pooled data", setup.hospitals.values())
     parts = [own.train for own in setup.hospitals.values()]
-    pooled = lambda: map(torch.cat, zip(*map(setup.tensors, parts)))
-    trained = _on_real_images(setup, pooled, "pooled data", setup.fingerprints)
     sent = sum(part.images.size + LABEL_BYTES * len(part) for part in parts)
     return Shared("pooled real data", sent, 1, setup.answers(trained))
 
@@ -180,9 +168,9 @@ def by_federated_averaging(setup: Setup) -> Shared:
     settings = setup.settings
     changes = {"epochs": settings.local_epochs, "schedule": "constant"}
     recipe = setup.recipe.model_copy(update=changes)
-    depends_on = {"recipe": recipe.as_json(), "hospitals": setup.fingerprints}
-    train_all = lambda: _averaged_in_rounds(setup, recipe)
-    trained = _cached(setup, train_all, rounds=settings.rounds, **depends_on)
+    fingerprints = [own.fingerprint for own in setup.hospitals.values()]
+    depends_on = {"recipe": recipe.as_json(), "hospitals": fingerprints, "rounds": settings.rounds}
+    trained = _cached(setup, lambda: _averaged_in_rounds(setup, recipe), **depends_on)
     messages = 2 * settings.rounds * len(setup.hospitals)
     sent = messages * setup.network.parameter_count * FLOAT_BYTES
     way = f"federated averaging, {settings.rounds} rounds"
@@ -208,14 +196,11 @@ def _averaged_in_rounds(setup: Setup, recipe: Recipe) -> list[Tensor]:
     return trained
 
 
-def _on_own_data(setup: Setup, name: str) -> list[Tensor]:
-    own = setup.hospitals[name]
-    return _on_real_images(setup, lambda: setup.tensors(own.train), name, [own.fingerprint])
-
-
-def _on_real_images(
-    setup: Setup, labelled: Callable[[], Labelled], name: str, fingerprints: list[str]
-) -> list[Tensor]:
+def _on_real_images(setup: Setup, name: str, owners: Collection[Data]) -> list[Tensor]:
+    """Networks on the training images of some hospitals."""
+    parts = (setup.tensors(own.train) for own in owners)
+    labelled = lambda: map(torch.cat, zip(*parts))
+    fingerprints = [own.fingerprint for own in owners]
     depends_on = {"trained_on": name, "hospitals": fingerprints}
     return _trained(setup, labelled, setup.recipe, [name], name, **depends_on)
 
@@ -229,13 +214,9 @@ def _trained(
     **depends_on,
 ) -> list[Tensor]:
     """Networks on images and labels; `names` name their random numbers."""
-    settings = setup.settings
-
-    def train_all() -> list[Tensor]:
-        seed = (settings.seed, "hospitals", *names)
-        given = setup.network, *labelled(), recipe, settings.networks, seed
-        return trained_networks(*given, setup.progress, f"training: {what}")
-
+    seed = (setup.settings.seed, "hospitals", *names)
+    given = recipe, setup.settings.networks, seed, setup.progress, f"training: {what}"
+    train_all = lambda: trained_networks(setup.network, *labelled(), *given)
     return _cached(setup, train_all, recipe=recipe.as_json(), **depends_on)
 
 

@@ -26,24 +26,9 @@ from medddist.measure.neighbours import nearness
 from medddist.method.distill import Distillation
 from medddist.method.matching import Distilled
 from medddist.sharing import archive
+from medddist.sharing import manifest as form
 from medddist.sharing.card import card
-from medddist.sharing.manifest import (
-    CARD,
-    COPY_LEVELS,
-    DATA,
-    FORMAT,
-    MANIFEST,
-    NOT_COMPARED,
-    NOT_MEASURED,
-    SIGNATURE,
-    VERSION,
-    WITHHELD,
-    Copies,
-    File,
-    Guarantee,
-    Made,
-    Manifest,
-)
+from medddist.sharing.manifest import Copies, File, Guarantee, Made, Manifest, Source
 from medddist.sharing.signature import signed
 from medddist.sharing.tensors import tensors_of, unpacked
 
@@ -84,17 +69,15 @@ class Contents:
         image from noise is near to a real one.
         """
         if self.guarantee:
-            return NOT_COMPARED
+            return form.NOT_COMPARED
         data, released = self.data, tensors_of(self.distillation.distilled)
         pixels = torch.from_numpy(data.pixels(released["images"].numpy()))
         start, random = self.distillation.initial_indices, generator("package", "nearness")
-        given = pixels, _classes(released["targets"]), data.train, data.test, start, random
-        near = nearness(*given)
-        return Copies(
-            images=int((near.to_training <= COPY_LEVELS / 255).sum()),
-            nearer_to_training=int(near.nearer.sum()),
-            compared=int(near.compared.sum()),
-        )
+        classes = _classes(released["targets"])
+        near = nearness(pixels, classes, data.train, data.test, start, random)
+        copies = int((near.to_training <= form.COPY_LEVELS / 255).sum())
+        nearer, compared = int(near.nearer.sum()), int(near.compared.sum())
+        return Copies(images=copies, nearer_to_training=nearer, compared=compared)
 
 
 def require_no_exact_figures(guarantee: object, *figures: object) -> None:
@@ -103,10 +86,8 @@ def require_no_exact_figures(guarantee: object, *figures: object) -> None:
     Raises InputError where there is a guarantee, or will be, and any of the figures is there.
     """
     if guarantee and any(figures):
-        reason = (
-            "scores and the audit are exact figures of the real images, which teachers.privacy"
-            " does not cover"
-        )
+        reason = "scores and the audit are exact figures of the real images"
+        reason = f"{reason}, which teachers.privacy does not cover"
         raise InputError("package", reason, "say --no-measure, and not --audit")
 
 
@@ -116,13 +97,11 @@ def require_no_copies(contents: Contents) -> None:
     Images of the phantom are of no patient, and may be copied.
     """
     copies = contents.copies
-    if copies == NOT_COMPARED or not copies.images or contents.data.is_phantom:
+    if copies == form.NOT_COMPARED or not copies.images or contents.data.is_phantom:
         return
     count = len(contents.distillation.distilled.images)
-    reason = (
-        f"{copies.images} of {count} images are real ones, unchanged or nearly so (within"
-        f" {COPY_LEVELS}/255 of a training image)"
-    )
+    limit = f"within {form.COPY_LEVELS}/255 of a training image"
+    reason = f"{copies.images} of {count} images are real ones, unchanged or nearly so ({limit})"
     remedy = "distil longer (distill.iterations, distill.learning_rate_images)"
     raise InputError("package", reason, f"{remedy}, or say --allow-copies if they may be sent")
 
@@ -165,22 +144,19 @@ def write_package(
         "selected_iteration": contents.distillation.selected_iteration,
         "copies": contents.copies,
         "simulated": contents.data.is_phantom,
-        "measured": NOT_MEASURED if measured is None else measured,
-        "audit": NOT_MEASURED if audit is None else audit,
+        "measured": form.NOT_MEASURED if measured is None else measured,
+        "audit": form.NOT_MEASURED if audit is None else audit,
     }
     if contents.guarantee:
-        source = {"fingerprint": WITHHELD, "images": {}}
+        source = Source(fingerprint=form.WITHHELD, images={})
         values |= {"privacy": contents.guarantee, "source": source}
     files = packed(contents.distillation.distilled, contents.data, values, sign_with)
     archive.write(Path(path), files)
-    return hashlib.sha256(files[MANIFEST]).hexdigest()
+    return hashlib.sha256(files[form.MANIFEST]).hexdigest()
 
 
 def packed(
-    distilled: Distilled,
-    data: Data,
-    values: Mapping[str, Any],
-    sign_with: str | Path | None = None,
+    distilled: Distilled, data: Data, values: Mapping[str, Any], sign_with: str | Path | None = None
 ) -> dict[str, bytes]:
     """Return the package's files by name, the manifest first.
 
@@ -194,38 +170,33 @@ def packed(
     Raises:
         InputError: for what no receiver would accept.
     """
-    released = tensors_of(distilled)
+    released, scaling = tensors_of(distilled), data.scaling
     classes = _classes(released["targets"])
     counts = {name: part.class_counts(data.classes) for name, part in data.parts().items()}
-    files = {DATA: save(released)}
+    images = {name: count.tolist() for name, count in counts.items()}
+    size = {"image_size_px": data.image_size_px, "channels": data.channels}
+    versions = {name: version(name) for name in MADE_WITH}
+    files = {form.DATA: save(released)}
     values = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": form.FORMAT,
+        "version": form.VERSION,
         "class_names": data.class_names,
         "images": np.bincount(classes, minlength=data.classes).tolist(),
         "labels": "hard" if released["targets"].ndim == 1 else "soft",
         "step_size": released["step_size"].item(),
-        "pixels": {
-            "image_size_px": data.image_size_px,
-            "channels": data.channels,
-            "mean": data.scaling.mean,
-            "std": data.scaling.std,
-        },
-        "source": {
-            "fingerprint": data.fingerprint,
-            "images": {name: count.tolist() for name, count in counts.items()},
-        },
-        "made_with": {"python": platform.python_version()}
-        | {name: version(name) for name in MADE_WITH},
+        "pixels": {**size, "mean": scaling.mean, "std": scaling.std},
+        "source": {"fingerprint": data.fingerprint, "images": images},
+        "made_with": {"python": platform.python_version(), **versions},
         **values,
     }
-    made = lambda: parsed(Manifest, values | {"files": _listed({CARD: b""} | files)}, "package")
-    unpacked(files[DATA], made())  # what no receiver would accept is not sent
+    listed = lambda: {"files": _listed({form.CARD: b""} | files)}
+    made = lambda: parsed(Manifest, values | listed(), "package")
+    unpacked(files[form.DATA], made())  # what no receiver would accept is not sent
     files |= previews(data, released["images"].numpy(), classes.numpy())
-    files[CARD] = card(made()).encode()
+    files[form.CARD] = card(made()).encode()
     manifest = made().to_bytes()
-    signature = {SIGNATURE: signed(manifest, Path(sign_with))} if sign_with is not None else {}
-    return {MANIFEST: manifest} | signature | dict(sorted(files.items()))
+    signature = {form.SIGNATURE: signed(manifest, Path(sign_with))} if sign_with is not None else {}
+    return {form.MANIFEST: manifest} | signature | dict(sorted(files.items()))
 
 
 def _classes(targets: torch.Tensor) -> torch.Tensor:
@@ -235,10 +206,8 @@ def _classes(targets: torch.Tensor) -> torch.Tensor:
 
 def _listed(files: Mapping[str, bytes]) -> dict[str, File]:
     digest = lambda content: hashlib.sha256(content).hexdigest()
-    return {
-        name: File(bytes=len(content), sha256=digest(content))
-        for name, content in sorted(files.items())
-    }
+    listed = lambda content: File(bytes=len(content), sha256=digest(content))
+    return {name: listed(content) for name, content in sorted(files.items())}
 
 
 def previews(data: Data, images: np.ndarray, classes: np.ndarray) -> dict[str, bytes]:
@@ -246,10 +215,8 @@ def previews(data: Data, images: np.ndarray, classes: np.ndarray) -> dict[str, b
     pixels = np.rint(data.pixels(images) * 255).astype(np.uint8)
     # without the channel where it is one, otherwise behind height and width
     pixels = pixels[:, 0] if data.channels == 1 else pixels.transpose(0, 2, 3, 1)
-    drawn = {}
-    for k in np.unique(classes)[:MAX_PREVIEWS].tolist():
-        drawn[f"preview_{k:02d}.png"] = _png(pixels[classes == k])
-    return drawn
+    drawn = np.unique(classes)[:MAX_PREVIEWS].tolist()
+    return {f"preview_{k:02d}.png": _png(pixels[classes == k]) for k in drawn}
 
 
 def _png(pixels: np.ndarray) -> bytes:
