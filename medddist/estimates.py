@@ -28,27 +28,13 @@ from medddist.method.distill import candidate_iterations
 from medddist.method.matching import Distilled, matching_gradient, segment
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Recipe, predict, train
+from medddist.study import work as counted
 from medddist.study.profile import Profile
 from medddist.study.scores import METHODS
 from medddist.study.study import Study
-from medddist.study.work import (
-    Shape,
-    Unit,
-    Work,
-    distillation_work,
-    method_work,
-    shape_of,
-    teacher_work,
-)
+from medddist.study.work import Shape, Unit, Work, shape_of
 
 STEPS = ("teachers", "distill", "evaluate", "compare")
-NEEDS = {  # by command, the estimated steps that it computes
-    "teachers": ("teachers",),
-    "distill": ("teachers", "distill"),
-    "evaluate": ("teachers", "distill", "evaluate"),
-    "compare": ("teachers", "distill", "compare"),
-    "audit": ("teachers", "distill"),
-}
 
 # Peak memory in units of the first block's output, the largest array: 1.8 to 2.3 (training), 5.1
 # to 7.0 (sweep) and 1.0 (prediction) were measured for widths 32 to 128 at 32 to 112 px.
@@ -82,11 +68,11 @@ class Estimate(NamedTuple):
 def work(profile: Profile, shape: Shape, step: str, missing: Sequence) -> Work:
     """Count a step's work on its missing results: teachers, seeds, methods or rows."""
     if step == "teachers":
-        parts = [teacher_work(profile, shape)] * len(missing)
+        parts = [counted.teacher_work(profile, shape)] * len(missing)
     elif step == "distill":
-        parts = [distillation_work(profile, shape)] * len(missing)
+        parts = [counted.distillation_work(profile, shape)] * len(missing)
     else:
-        count = method_work if step == "evaluate" else row_work
+        count = counted.method_work if step == "evaluate" else row_work
         parts = [count(profile, shape, each) for each in missing]
     return sum(parts, Work())
 
@@ -241,46 +227,41 @@ def announcement(study: Study, command: str) -> str:
     Raises InputError where a class has too few images, or memory or disk are clearly short.
     """
     study.network()
+    needed = STEPS[:1]
     if command != "teachers":
         _require_enough_images(study)
-    found = estimates(study, NEEDS[command])
+        needed = [step for step in STEPS if step in ("teachers", "distill", command)]
+    found = estimates(study, needed)
     _require_room(study, found)
     left = total(found)
     if left.seconds <= AT_ONCE_SECONDS:
         return ""
     low, high = map(machine.told_time, range_seconds(left))
     steps = ", ".join(f"{e.step} {machine.told_time(e.seconds)}" for e in found if e.seconds)
-    return (
-        f"about {machine.told_time(left.seconds)}, {low} to {high} ({steps});"
-        f" {machine.told_bytes(left.memory_bytes)} of memory,"
-        f" {machine.told_bytes(left.disk_bytes)} of disk; estimated from a few measured steps"
-    )
+    memory, disk = machine.told_bytes(left.memory_bytes), machine.told_bytes(left.disk_bytes)
+    line = f"about {machine.told_time(left.seconds)}, {low} to {high} ({steps});"
+    return f"{line} {memory} of memory, {disk} of disk; estimated from a few measured steps"
 
 
 def _require_enough_images(study: Study) -> None:
     data, wanted = study.data, study.profile.distill.images_per_class
     counts = data.train.class_counts(data.classes)
     if wanted > counts.min():
-        raise InputError(
-            f"distill.images_per_class: {wanted} is more than the {counts.min()} training images"
-            f" of the class {data.class_names[counts.argmin()]!r}; lower it"
-        )
+        name = data.class_names[counts.argmin()]
+        reason = f"{wanted} is more than the {counts.min()} training images of the class {name!r}"
+        raise InputError("distill.images_per_class", reason, "lower it")
 
 
 def _require_room(study: Study, found: Sequence[Estimate]) -> None:
     free, disk = machine.free_memory_bytes(study.device), machine.free_disk_bytes(study.out)
+    told = machine.told_bytes
     largest, needed = max(found, key=lambda each: each.memory_bytes), total(found).disk_bytes
     if largest.memory_bytes > CLEARLY * (free + machine.resident_bytes()):
-        raise InputError(
-            f"{largest.step}: needs about {machine.told_bytes(largest.memory_bytes)} of memory and"
-            f" {machine.told_bytes(free)} are free; {_what_fits(study, largest.step, free)}"
-        )
+        reason = f"needs about {told(largest.memory_bytes)} of memory and {told(free)} are free"
+        raise InputError(largest.step, reason, _what_fits(study, largest.step, free))
     if needed > disk:
-        raise InputError(
-            f"out: {study.out} has {machine.told_bytes(disk)} of disk free and about"
-            f" {machine.told_bytes(needed)} are needed; give another --out, or lower"
-            " teachers.teachers"
-        )
+        reason = f"{study.out} has {told(disk)} of disk free and about {told(needed)} are needed"
+        raise InputError("out", reason, "give another --out, or lower teachers.teachers")
 
 
 def _what_fits(study: Study, step: str, free: float) -> str:
