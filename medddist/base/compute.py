@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -24,19 +25,17 @@ def device_named(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and torch.cuda.is_available():
         name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    remedy = "use auto, cpu or cuda"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(
-            "device", f"{name!r} is not a valid device", "use auto, cpu or cuda"
-        ) from None
+        raise InputError("device", f"{name!r} is not a valid device", remedy) from None
     if device.type not in ("cpu", "cuda"):
-        raise InputError("device", f"{name!r} is not supported", "use auto, cpu or cuda")
+        raise InputError("device", f"{name!r} is not supported", remedy)
     if device.type == "cuda" and not torch.cuda.is_available():
         remedy = "use --device cpu, or install a CUDA build of torch"
         raise InputError("device", "cuda was asked for and torch sees no GPU here", remedy)
-    if device.type == "cuda" and device.index >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
+    if device.type == "cuda" and device.index >= (count := torch.cuda.device_count()):
         reason = f"{name} was asked for and there are {count} GPUs, counted from cuda:0"
         raise InputError("device", reason, "use one of them")
     return device
@@ -63,9 +62,7 @@ def keep_freed_memory() -> None:
     if sys.platform != "linux":
         return
     no_memory_maps, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
-    try:
+    with contextlib.suppress(OSError, AttributeError):
         allocator = ctypes.CDLL("libc.so.6")
         allocator.mallopt(no_memory_maps, 0)
         allocator.mallopt(trim_threshold, 2**31 - 1)
-    except (OSError, AttributeError):
-        return

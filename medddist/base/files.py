@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -31,30 +32,25 @@ def replaced_atomically(path: Path, private: bool = False) -> Iterator[Path]:
     Raises:
         NotWritable: where the file system refuses.
     """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with _replaced(Path(path), 0o600 if private else 0o666) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        handle = os.open(temporary, flags, 0o600 if private else 0o666)  # less the umask's
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.close(handle)
+        try:
             yield temporary
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
+            if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors replaces it: mode 0600
+                os.chmod(temporary, mode)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as problem:
         raise NotWritable(path, problem) from problem
-
-
-@contextmanager
-def _replaced(path: Path, most: int):
-    """`most` are the permissions from which the system takes the umask's."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, most)
-    mode = stat.S_IMODE(os.fstat(handle).st_mode)
-    os.close(handle)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors replaces it: mode 0600
-            os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def private_folder(path: Path) -> None:
@@ -110,11 +106,9 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
 
 def _stem(name: str) -> str:
     given = unicodedata.normalize("NFC", name).replace(" ", "-")
-    kept = "".join(
-        c if c in "._-" or c.isalnum() or unicodedata.category(c)[0] == "M" else "-" for c in given
-    )
-    while kept and not kept[0].isalnum():
-        kept = kept[1:]
+    is_kept = lambda c: c in "._-" or c.isalnum() or unicodedata.category(c)[0] == "M"
+    kept = "".join(c if is_kept(c) else "-" for c in given)
+    kept = "".join(itertools.dropwhile(lambda c: not c.isalnum(), kept))
     stem = kept.encode()[:MAX_NAME_BYTES].decode(errors="ignore").rstrip(".")
     if not stem or stem.partition(".")[0].casefold() in RESERVED:
         stem = f"name-{stem}"

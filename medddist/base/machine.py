@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -10,12 +11,10 @@ from pathlib import Path
 import torch
 
 MEMORY_INFO = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")
 MEMORY_LIMITS = (  # of a container: what it may use, and what it uses
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
+    (CONTAINER / "memory.max", CONTAINER / "memory.current"),
+    (CONTAINER / "memory/memory.limit_in_bytes", CONTAINER / "memory/memory.usage_in_bytes"),
 )
 
 
@@ -29,15 +28,9 @@ def free_memory_bytes(device: torch.device) -> int:
     else:  # macOS keeps files in memory until it is asked for: half of all is a careful guess
         free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
     for limit, used in MEMORY_LIMITS:
-        free += _left(limit, used)
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            free.append(max(int(limit.read_text()) - int(used.read_text()), 0))
     return min(free)
-
-
-def _left(limit: Path, used: Path) -> list[int]:
-    try:
-        return [max(int(limit.read_text()) - int(used.read_text()), 0)]
-    except (OSError, ValueError):  # not there, or "max"
-        return []
 
 
 def resident_bytes() -> int:

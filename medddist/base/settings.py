@@ -51,12 +51,8 @@ def refusal(
         known = ", ".join(_siblings(kind, first["loc"]))
         return InputError(where, f"{name} is not a setting", f"known here: {known}")
     given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-    return InputError(where, f"{name or 'settings'}: {_plain(first['msg'])}{given}")
-
-
-def _plain(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
+    message = first["msg"].removeprefix("Value error, ")
+    return InputError(where, f"{name or 'settings'}: {message[0].lower()}{message[1:]}{given}")
 
 
 def _siblings(kind: Any, location: tuple[int | str, ...]) -> list[str]:

@@ -35,11 +35,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
     Raises:
         InputError: where a value is not finite, or the file cannot be written.
     """
-    contiguous = torch.contiguous_format
-    kept = {
-        name: value.detach().cpu().clone(memory_format=contiguous)
-        for name, value in tensors.items()
-    }
+    copy = lambda value: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    kept = {name: copy(value) for name, value in tensors.items()}
     save_checked(path, kept, about, {name: sum_of(value) for name, value in kept.items()})
 
 

@@ -19,18 +19,14 @@ PACKAGES = ("medddist", "torch", "numpy", "scipy", "scikit-learn", "numba", "saf
 def about(device: str = "auto") -> dict:
     """Return versions, machine and commit, for a record."""
     where = device_named(device)
+    gpu = {"gpu": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}
+    machine = {"system": platform.system(), "processor": _processor()}
     return {
         "when": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "machine": {
-            "system": platform.system(),
-            "processor": _processor(),
-            "threads": torch.get_num_threads(),
-            "device": str(where),
-            **({"gpu": torch.cuda.get_device_name(where)} if where.type == "cuda" else {}),
-        },
+        "machine": {**machine, "threads": torch.get_num_threads(), "device": str(where), **gpu},
     }
 
 
@@ -68,8 +64,7 @@ def commit() -> str | None:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
+        model = next(line for line in lines if line.startswith("model name"))
+        return model.split(":", 1)[1].strip()
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
