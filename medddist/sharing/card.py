@@ -26,11 +26,9 @@ class _Texts(string.Formatter):
 
 def card(manifest: Manifest) -> str:
     """Return README.md. It depends on all of the manifest but the files' sizes and digests."""
-    text, sentences = (
-        resources.files("medddist.sharing").joinpath(name).read_text(encoding="utf-8")
-        for name in ("card.md", "card.yaml")
-    )
-    sentences, fill = yaml.safe_load(sentences), _Texts().vformat
+    folder = resources.files("medddist.sharing")
+    read = lambda name: folder.joinpath(name).read_text(encoding="utf-8")
+    text, sentences, fill = read("card.md"), yaml.safe_load(read("card.yaml")), _Texts().vformat
     values = _values(manifest, sentences["images"])
     for subject, case in _cases(manifest).items():
         values[subject] = fill(sentences[subject][case], (), values)

@@ -89,9 +89,8 @@ def union(packages: Sequence[Package]) -> Union:
             reason = f"its classes or the shape of its images are not those of {first.id[:12]}"
             raise InputError(f"package {package.id[:12]}", reason, "leave it out")
     scalings = [package.manifest.pixels.scaling for package in packages]
-    means = np.mean([scaling.mean for scaling in scalings], 0).tolist()
-    stds = np.mean([scaling.std for scaling in scalings], 0).tolist()
-    common = Scaling(tuple(means), tuple(stds))
+    mean_of = lambda channels: tuple(np.mean(list(channels), 0).tolist())
+    common = Scaling(mean_of(s.mean for s in scalings), mean_of(s.std for s in scalings))
     pairs = zip(scalings, packages)
     images = torch.cat([scaling.between(common, package.images) for scaling, package in pairs])
     targets = [package.targets for package in packages]

@@ -225,8 +225,8 @@ class Manifest(Settings):
         network, evaluation = self.settings.network, self.settings.evaluation
         size_px = self.pixels.image_size_px
         if network.width > MAX_WIDTH or size_px < 2**network.depth:
-            limit = f"wider than {MAX_WIDTH}, or too deep for {size_px} px"
-            raise ValueError(f"settings.network: {limit}")
+            fault = f"wider than {MAX_WIDTH}, or too deep for {size_px} px"
+            raise ValueError(f"settings.network: {fault}")
         if evaluation.recipe.epochs > MAX_EPOCHS or evaluation.networks > MAX_NETWORKS:
             limit = f"more than {MAX_EPOCHS} epochs or {MAX_NETWORKS} networks"
             raise ValueError(f"settings.evaluation: {limit}")
@@ -251,7 +251,12 @@ class Manifest(Settings):
 
 def manifest_from(content: bytes) -> Manifest:
     """Read the manifest in these bytes. Raises InputError for anything else."""
-    values = _plain_json(content)
+    # UTF-8 without repeated names, NaN or infinite numbers
+    hooks = {"object_pairs_hook": _once, "parse_constant": _finite, "parse_float": _finite}
+    try:
+        values = json.loads(content.decode("utf-8"), **hooks)
+    except (ValueError, RecursionError) as problem:
+        raise InputError(MANIFEST, f"is not plain JSON ({problem})") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(MANIFEST, f"is not the manifest of a {FORMAT}")
     version = values.get("version")
@@ -262,15 +267,6 @@ def manifest_from(content: bytes) -> Manifest:
         return Manifest.model_validate_json(content, strict=True)
     except pydantic.ValidationError as invalid:
         raise refusal(Manifest, invalid, MANIFEST) from None
-
-
-def _plain_json(content: bytes) -> Any:
-    """JSON in UTF-8 without repeated names, NaN or infinite numbers."""
-    hooks = {"object_pairs_hook": _once, "parse_constant": _finite, "parse_float": _finite}
-    try:
-        return json.loads(content.decode("utf-8"), **hooks)
-    except (ValueError, RecursionError) as problem:
-        raise InputError(MANIFEST, f"is not plain JSON ({problem})") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict:

@@ -7,7 +7,6 @@ already has.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -50,7 +49,7 @@ def make_keys(folder: str | Path) -> str:
 
 def signed(manifest: bytes, key_file: Path) -> bytes:
     """Return the signature (64 bytes) of a manifest by the private key in a file."""
-    load = functools.partial(pem.load_pem_private_key, password=None)
+    load = lambda content: pem.load_pem_private_key(content, password=None)
     key = _loaded(key_file, load, Ed25519PrivateKey, f"{PRIVATE} of `medddist package-key`")
     return key.sign(manifest)
 

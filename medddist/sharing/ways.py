@@ -198,8 +198,7 @@ def _averaged_in_rounds(setup: Setup, recipe: Recipe) -> list[Tensor]:
 
 def _on_real_images(setup: Setup, name: str, owners: Collection[Data]) -> list[Tensor]:
     """Networks on the training images of some hospitals."""
-    parts = (setup.tensors(own.train) for own in owners)
-    labelled = lambda: map(torch.cat, zip(*parts))
+    labelled = lambda: map(torch.cat, zip(*(setup.tensors(own.train) for own in owners)))
     fingerprints = [own.fingerprint for own in owners]
     depends_on = {"trained_on": name, "hospitals": fingerprints}
     return _trained(setup, labelled, setup.recipe, [name], name, **depends_on)
