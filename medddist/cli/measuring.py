@@ -142,15 +142,13 @@ def compare(study, save) -> Output:
     from medddist.comparison.origins import of_origins
     from medddist.comparison.probes import probe_rows
     from medddist.comparison.tables import comparison_rows, verdict_lines
-    from medddist.study.results import compare_record
     from medddist.study.workers import workers_for
 
     workers = workers_for(study)
     rows = comparison_rows(study, workers=workers) + probe_rows(study, workers)
     lines = [*comparison_lines(rows), *verdict_lines(rows)]
     if save:
-        path = compare_record(study, rows, of_origins(study), _device(), save)
-        lines.append(f"written to {path}")
+        lines.append(_record(study, "compare", save, rows=rows, origins=of_origins(study)))
     return Output(rows, lines)
 
 
@@ -164,12 +162,12 @@ def audit(study, save) -> Output:
     """
     from medddist.leaks.audit import audit as audited
     from medddist.leaks.audit import broken
-    from medddist.study.results import audit_record
 
     result = audited(study)
     reasons, lines = broken(result), audit_lines(result)
     if save:
-        lines.append(f"written to {audit_record(study, result, reasons, _device(), save)}")
+        rate = f"-{result['settings']['false_positives']:g}"
+        lines.append(_record(study, "audit", save, rate, audit=result, broken=reasons))
     return Output(result, lines, "; ".join(reasons))
 
 
@@ -183,17 +181,20 @@ def leakage(study, save) -> Output:
     """
     from medddist.leaks.leakage import leakage as measured
     from medddist.leaks.leakage import lines as leakage_lines
-    from medddist.study.results import leakage_record
 
     rows = measured(study)
     lines = leakage_lines(rows)
     if save:
-        lines.append(f"written to {leakage_record(study, rows, _device(), save)}")
+        lines.append(_record(study, "leakage", save, rows=rows))
     return Output(rows, lines)
 
 
-def _device() -> str:
-    return click.get_current_context().params["device"]
+def _record(study: Study, step: str, folder: str, suffix: str = "", **measured: Any) -> str:
+    from medddist.study.results import write_record  # torch, not above: see `commands`
+
+    device = click.get_current_context().params["device"]
+    path = write_record(step, study, device, folder, suffix, **measured)
+    return f"written to {path}"
 
 
 @command(

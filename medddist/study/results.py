@@ -38,65 +38,30 @@ def measure(
     Returns:
         The record, and its file in `folder`.
     """
-    base = load_profile(name, changes)
-    variants = {
-        variant: load_profile(name, changes_of | changes)
-        for variant, changes_of in base.variants.items()
-    } or {"": base}
-    record = {
-        "profile": base.name,
-        "source": Path(source).name,
-        "interval": INTERVAL,
-        "variants": {
-            variant: _measured(Study(profile, source, out, device, progress))
-            for variant, profile in variants.items()
-        },
-        "about": about(device),
-    }
+    base, measured = load_profile(name, changes), {}
+    for variant, changes_of in (base.variants or {"": {}}).items():
+        study = Study(load_profile(name, changes_of | changes), source, out, device, progress)
+        measured[variant] = _measured(study)
+    record = {"profile": base.name, "source": Path(source).name, "interval": INTERVAL}
+    record |= {"variants": measured, "about": about(device)}
     path = Path(folder) / f"{base.name}-{Path(source).stem}.json"
     write_json(path, record)
     return record, path
 
 
-def compare_record(
-    study: Study, rows: list[dict], origins: dict, device: str, folder: str | Path
-) -> Path:
-    """Record the comparison's rows and `of_origins`; return the file.
-
-    Args:
-        study: that was measured.
-        rows: of the comparison.
-        origins: what `of_origins` found.
-        device: where it was computed.
-        folder: of records.
-    """
-    return _record("compare", study, device, folder, rows=rows, origins=origins)
-
-
-def audit_record(
-    study: Study, audit: dict, broken: list[str], device: str, folder: str | Path
-) -> Path:
-    """Record an audit, and why it may show nothing; return the file.
-
-    Args:
-        study: that was audited.
-        audit: what `audit` returned.
-        broken: what `broken` said of it.
-        device: where it was computed.
-        folder: of records.
-    """
-    rate = f"-{audit['settings']['false_positives']:g}"
-    return _record("audit", study, device, folder, rate, audit=audit, broken=broken)
-
-
-def leakage_record(study: Study, rows: list[dict], device: str, folder: str | Path) -> Path:
-    """Record the rows of `leakage`; return the file."""
-    return _record("leakage", study, device, folder, rows=rows)
-
-
-def _record(
+def write_record(
     step: str, study: Study, device: str, folder: str | Path, suffix: str = "", **measured: Any
 ) -> Path:
+    """Record what a step measured, and all that it depends on; return the file.
+
+    Args:
+        step: `compare`, `audit` or `leakage`.
+        study: that was measured.
+        device: where it was computed.
+        folder: of records.
+        suffix: of the file's name.
+        measured: the results by name.
+    """
     record = {
         "profile": study.profile.name,
         "source": Path(study.source).name,
@@ -119,16 +84,13 @@ def local_note(study: Study) -> dict[str, str]:
 
 def _measured(study: Study) -> dict:
     data, metric = study.data, study.profile.distill.selection_metric
-    rows = study.table()
+    rows, parts = study.table(), data.parts().items()
     return local_note(study) | {
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         "data": {
             "fingerprint": data.fingerprint,
             "class_names": list(data.class_names),
-            "counts": {
-                name: part.class_counts(data.classes).tolist()
-                for name, part in data.parts().items()
-            },
+            "counts": {k: part.class_counts(data.classes).tolist() for k, part in parts},
             "notes": list(data.notes),
         },
         "metric": metric,
@@ -141,14 +103,12 @@ def _measured(study: Study) -> dict:
 def summary(rows: list[dict], metric: str) -> dict:
     """Summarise a study's table on the metric that its choices were made by."""
     by_method = {row["method"]: row for row in rows}
-    better = max(
-        ("random_balanced", "random_natural"), key=lambda method: by_method[method][metric]["mean"]
-    )
-    distilled = by_method["distilled"][metric]["mean"]
+    mean = {method: row[metric]["mean"] for method, row in by_method.items()}
+    better = max(("random_balanced", "random_natural"), key=mean.get)
     return {
         "metric": metric,
-        "distilled": distilled,
-        "share_of_full_good": distilled / by_method["full_good"][metric]["mean"],
+        "distilled": mean["distilled"],
+        "share_of_full_good": mean["distilled"] / mean["full_good"],
         "better_random_reference": better,
         "lead_over_it": by_method[better]["distilled_lead"][metric],
     }
@@ -156,8 +116,7 @@ def summary(rows: list[dict], metric: str) -> dict:
 
 def _of_seed(study: Study, seed: int) -> dict:
     """Results of one seed: its scores on test, its candidates on validation, its cost."""
-    scores = study.scores_of_seed(seed)
-    result = study.distillation(seed)
+    scores, result = study.scores_of_seed(seed), study.distillation(seed)
     return {
         **{metric: scores[metric]["mean"] for metric in METRICS},
         "selected_iteration": result.selected_iteration,
@@ -170,10 +129,8 @@ def _of_seed(study: Study, seed: int) -> dict:
 
 def summary_lines(record: dict) -> list[str]:
     """Return a line per variant of a record."""
-    return [
-        summary_line(variant or record["profile"], measured["summary"])
-        for variant, measured in record["variants"].items()
-    ]
+    variants = record["variants"].items()
+    return [summary_line(name or record["profile"], found["summary"]) for name, found in variants]
 
 
 def summary_line(name: str, summary: dict) -> str:

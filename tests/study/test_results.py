@@ -77,15 +77,15 @@ def test_a_repository_that_the_environment_names_is_not_medddists(
 @pytest.mark.parametrize("kind", ["compare", "audit", "leakage"])
 def test_records_of_two_profiles_on_the_same_data_do_not_overwrite_one_another(kind, tmp_path):
     measured = {
-        "compare": ([], {}),
-        "audit": ({"settings": {"false_positives": 0.01}}, []),
-        "leakage": ([],),
+        "compare": {"rows": [], "origins": {}},
+        "audit": {"audit": {"settings": {"false_positives": 0.01}}, "broken": []},
+        "leakage": {"rows": []},
     }[kind]
     paths = set()
     for name in ("smoke", "demo"):
         study = Study(load_profile(name), "phantom", tmp_path, "cpu")
         study.data = SimpleNamespace(fingerprint="f")
-        paths.add(getattr(results, f"{kind}_record")(study, *measured, "cpu", tmp_path))
+        paths.add(results.write_record(kind, study, "cpu", tmp_path, **measured))
     assert len(paths) == 2 and all(path.exists() for path in paths)
 
 

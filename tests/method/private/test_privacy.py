@@ -596,14 +596,15 @@ def test_what_is_kept_is_marked_as_local(tmp_path, monkeypatch):
 
 
 def test_a_record_of_scores_is_marked_as_local(tmp_path):
-    from medddist.study.results import leakage_record
+    from medddist.study.results import write_record
 
     one, plain = (
         tiny_study(tmp_path, private_set(), **PROTECTED),
         tiny_study(tmp_path, private_set()),
     )
     told, nothing = (
-        json.loads(leakage_record(of, [], "cpu", tmp_path).read_text()) for of in (one, plain)
+        json.loads(write_record("leakage", of, "cpu", tmp_path, rows=[]).read_text())
+        for of in (one, plain)
     )
     assert "not covered by teachers.privacy" in told["local"] and "local" not in nothing
 
