@@ -14,6 +14,7 @@ from medddist.base.seeds import generator
 from medddist.base.version import about
 from medddist.measure.intervals import INTERVAL
 from medddist.method.matching import matching_gradient, segment
+from medddist.study import scores as of_study
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
 
@@ -42,7 +43,7 @@ def measure(difference: Study, exact: Study) -> list[dict]:
     for metric in ("accuracy", "balanced_accuracy"):
         scores = (scored.scores[metric]["mean"] for scored in (ours, reference))
         compared = row(metric, {"way": "difference"}, *scores)
-        paired = exact.difference(ours, reference, metric)
+        paired = of_study.difference(exact, ours, reference, metric)
         for end in ("low", "high"):
             compared[f"ratio_{end}"] = 1 + paired[end] / compared["reference"]
         rows.append(compared | paired)

@@ -41,12 +41,17 @@ def parameters(namespace: Mapping[str, Any]) -> Any:
     """
     cells = _cells_run(namespace)
     declared = declared_types(cells)
-    unknown = [name for name in injected_names(cells) if name not in declared]
+    injected = (cell for cell in cells if cell.startswith(_INJECTED))
+    given = [node.targets[0].id for cell in injected for node in _assignments(cell, ast.Assign)]
+    unknown = [name for name in given if name not in declared]
     if unknown:
         remedy = f"known here: {', '.join(declared)}"
         raise InputError("notebook parameters", f"{unknown[0]} is not a parameter", remedy)
+    # Strict types: "true" is not a bool and "5" not an int; an int is a float.
+    fields = {name: (kind, pydantic.Field(strict=True)) for name, kind in declared.items()}
+    model = pydantic.create_model("Parameters", __base__=Settings, **fields)
     values = {name: namespace[name] for name in declared if name in namespace}
-    return parsed(_settings_of(declared), values, "notebook parameters")
+    return parsed(model, values, "notebook parameters")
 
 
 def declared_types(cells: Sequence[str]) -> dict[str, type]:
@@ -56,20 +61,12 @@ def declared_types(cells: Sequence[str]) -> dict[str, type]:
         InputError: no cell declares any.
     """
     for cell in reversed(cells):
-        types = {
-            node.target.id: ast.unparse(node.annotation)
-            for node in _assignments(cell, ast.AnnAssign)
-        }
+        declarations = _assignments(cell, ast.AnnAssign)
+        types = {node.target.id: ast.unparse(node.annotation) for node in declarations}
         if _MARK in types:
             return {name: _type_named(name, kind) for name, kind in types.items()}
     remedy = "run the cell tagged `parameters` first"
     raise InputError("notebook parameters", f"no cell declares `{_MARK}: str`", remedy)
-
-
-def injected_names(cells: Sequence[str]) -> list[str]:
-    """List the names that papermill's cells among these assign."""
-    injected = (cell for cell in cells if cell.startswith(_INJECTED))
-    return [node.targets[0].id for cell in injected for node in _assignments(cell, ast.Assign)]
 
 
 def artifacts_folder(out: str = "", start: Path | None = None) -> Path:
@@ -133,15 +130,6 @@ def _type_named(name: str, kind: str) -> type:
     return _TYPES[kind]
 
 
-def _settings_of(declared: Mapping[str, type]) -> type[Settings]:
-    """With strict types: "true" is not a bool and "5" not an int; an int is a float."""
-    fields = {name: (kind, pydantic.Field(strict=True)) for name, kind in declared.items()}
-    return pydantic.create_model("Parameters", __base__=Settings, **fields)
-
-
-def _in_one_line(error: InputError) -> list[str]:
-    return [f"{type(error).__name__}: {error}"]
-
-
 # IPython asks an exception how to show it: a refusal is one line, without a traceback.
-InputError._render_traceback_ = _in_one_line  # type: ignore[attr-defined]
+in_one_line = lambda error: [f"{type(error).__name__}: {error}"]
+InputError._render_traceback_ = in_one_line  # type: ignore[attr-defined]

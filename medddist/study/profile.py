@@ -18,13 +18,7 @@ from medddist.method.evaluate import EvaluateSettings
 from medddist.method.networks import NetworkSettings
 from medddist.method.private.dp_sgd import refuse_unprotected
 from medddist.method.teachers import TeacherSettings
-from medddist.study.settings import (
-    AuditSettings,
-    CompareSettings,
-    HospitalSettings,
-    LeakageSettings,
-    ReferenceSettings,
-)
+from medddist.study import settings
 
 
 class Profile(Settings):
@@ -36,11 +30,11 @@ class Profile(Settings):
     teachers: TeacherSettings = TeacherSettings()
     distill: DistillSettings = DistillSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
-    references: ReferenceSettings = ReferenceSettings()
-    compare: CompareSettings = CompareSettings()
-    audit: AuditSettings = AuditSettings()
-    leakage: LeakageSettings = LeakageSettings()
-    hospitals: HospitalSettings = HospitalSettings()
+    references: settings.ReferenceSettings = settings.ReferenceSettings()
+    compare: settings.CompareSettings = settings.CompareSettings()
+    audit: settings.AuditSettings = settings.AuditSettings()
+    leakage: settings.LeakageSettings = settings.LeakageSettings()
+    hospitals: settings.HospitalSettings = settings.HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes, for the table over sizes
     # By name, changes such as {"distill.iterations": 10}; `medddist results` measures each.
@@ -49,15 +43,12 @@ class Profile(Settings):
 
     @model_validator(mode="after")
     def _teachers_reach_as_far_as_matching_reads(self):
-        needed, kept = self.distill.last_epoch_read, self.teachers.kept_epochs
-        if needed > kept:
-            settings = self.distill
-            raise ValueError(
-                f"distill.max_start_epoch {settings.max_start_epoch} and distill.expert_epochs "
-                f"{settings.expert_epochs} need teachers to epoch {needed}, and "
-                f"teachers.kept_epochs is {kept}; lower them, or raise it (teachers are then "
-                "trained anew)"
-            )
+        distill, kept = self.distill, self.teachers.kept_epochs
+        if distill.last_epoch_read > kept:
+            read = f"distill.max_start_epoch {distill.max_start_epoch} and "
+            read += f"distill.expert_epochs {distill.expert_epochs} need teachers to epoch "
+            found = f"{read}{distill.last_epoch_read}, and teachers.kept_epochs is {kept}"
+            raise ValueError(f"{found}; lower them, or raise it (teachers are then trained anew)")
         return self
 
     @model_validator(mode="after")
@@ -72,19 +63,13 @@ class Profile(Settings):
         Raises:
             InputError: as `load_profile` does.
         """
-        values = self.model_dump(mode="json")
-        for setting, value in changes.items():
-            _set(values, setting, value)
-        return parsed(Profile, values, f"profile {self.name}")
+        return _with(changes, self.model_dump(mode="json"), self.name)
 
 
 def profile_names() -> list[str]:
     """List the profiles of the package."""
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in resources.files("medddist.profiles").iterdir()
-        if entry.name.endswith(".yaml")
-    )
+    files = (file.name for file in resources.files("medddist.profiles").iterdir())
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
 
 def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
@@ -97,18 +82,13 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     Raises:
         InputError: for an unknown profile or setting, and for a bad value.
     """
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-    else:
-        path = resources.files("medddist.profiles") / f"{name}.yaml"
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(name) if own else resources.files("medddist.profiles") / f"{name}.yaml"
     if not path.is_file():
         remedy = f"use one of {', '.join(profile_names())}, or the path of a .yaml file"
         raise InputError("profile", f"{name!r} is not known", remedy)
-    values = settings_in(path, "name: mine")
-    values.setdefault("name", Path(str(path)).stem)
-    for setting, value in (changes or {}).items():
-        _set(values, setting, value)
-    return parsed(Profile, values, f"profile {name}")
+    values = {"name": Path(str(path)).stem} | settings_in(path, "name: mine")
+    return _with(changes or {}, values, name)
 
 
 def settings_in(path: Path | Traversable, example: str) -> dict[str, Any]:
@@ -127,15 +107,18 @@ def settings_in(path: Path | Traversable, example: str) -> dict[str, Any]:
     return values
 
 
-def _set(values: dict, setting: str, value: Any) -> None:
-    *parents, last = setting.split(".")
-    for parent in parents:
-        if values.get(parent) is None:  # absent, or a name with nothing after it
-            values[parent] = {}
-        values = values[parent]
-        if not isinstance(values, dict):
-            raise InputError(setting, f"{parent} holds no further settings")
-    values[last] = value
+def _with(changes: dict[str, Any], values: dict, name: str) -> Profile:
+    for setting, value in changes.items():
+        *parents, last = setting.split(".")
+        section = values
+        for parent in parents:
+            if section.get(parent) is None:  # absent, or a name with nothing after it
+                section[parent] = {}
+            section = section[parent]
+            if not isinstance(section, dict):
+                raise InputError(setting, f"{parent} holds no further settings")
+        section[last] = value
+    return parsed(Profile, values, f"profile {name}")
 
 
 def changes_from(assignments: list[str]) -> dict[str, Any]:

@@ -41,6 +41,10 @@ METHODS = {
     "majority": "majority class",
 }
 LEAD_METRICS = ("accuracy", "balanced_accuracy")
+IF_DIVERGED = (
+    "lower distill.step_size for distilled images, or remove the largest of "
+    "references.learning_rates for random ones"
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,7 @@ def scored(study: Study, method: str, images_per_class: int | None = None) -> Sc
         answers, about = _computed(study, method, size)
         return {"probabilities": torch.from_numpy(answers)}, about
 
-    depends_on = _depends_on(study, method, size)
-    tensors, about = study.store.tensors("scores", compute, **depends_on)
+    tensors, about = study.store.tensors("scores", compute, **_depends_on(study, method, size))
     answers, sets = tensors["probabilities"].numpy(), _sets(study, method)
     return Scored(method, answers, about, study.score(answers, sets), sets)
 
@@ -102,21 +105,18 @@ def seconds_of_scores(study: Study, method: str) -> float | None:
 
 
 def _depends_on(study: Study, method: str, images_per_class: int) -> dict[str, Any]:
-    profile = study.profile
+    profile, evaluate = study.profile, study.profile.evaluate.as_json()
     depends_on: dict[str, Any] = {"method": method}
     if method in ("full_teacher", "full_good"):
         depends_on["recipe"] = _full_recipe(study, method).as_json()
         depends_on |= {"networks": profile.references.full_networks, "seed": profile.evaluate.seed}
     elif method.startswith("random"):
-        depends_on |= {
-            "evaluate": profile.evaluate.as_json(),
-            "references": profile.references.as_json(),
-            "images_per_class": images_per_class,
-            "metric": profile.distill.selection_metric,
-        }
+        depends_on |= {"evaluate": evaluate, "references": profile.references.as_json()}
+        depends_on |= {"images_per_class": images_per_class}
+        depends_on |= {"metric": profile.distill.selection_metric}
     elif method != "majority":
         names = [study.distillation_name(seed, images_per_class) for seed in profile.seeds]
-        depends_on |= {"evaluate": profile.evaluate.as_json(), "distillations": names}
+        depends_on |= {"evaluate": evaluate, "distillations": names}
     return depends_on
 
 
@@ -158,42 +158,29 @@ def _of_all_images(study: Study, method: str) -> tuple[np.ndarray, dict]:
 def _of_random_images(study: Study, draw: str, images_per_class: int) -> tuple[np.ndarray, dict]:
     """Several draws of random real images; the learning rate is tuned on validation."""
     references, (images, labels) = study.profile.references, study.tensors("train")
-    seed, classes, method = study.profile.evaluate.seed, study.data.classes, f"random_{draw}"
-    drawn = []
-    for k in range(references.draws):
-        random = generator(seed, "random real", draw, k)
-        drawn.append(random_real(labels, images_per_class, classes, draw, random))
-    rate, tried = tuned_learning_rate(
-        study.network(),
-        images[drawn[0]],
-        labels[drawn[0]],
-        study.profile.evaluate.recipe,
-        references.learning_rates,
-        study.tensors("validation"),
-        study.profile.distill.selection_metric,
-        references.tuning_networks,
-        (seed, draw),
-    )
+    evaluate, metric = study.profile.evaluate, study.profile.distill.selection_metric
+    asked = labels, images_per_class, study.data.classes, draw
+    randoms = [generator(evaluate.seed, "random real", draw, k) for k in range(references.draws)]
+    drawn = [random_real(*asked, random) for random in randoms]
+    training = images[drawn[0]], labels[drawn[0]], evaluate.recipe, references.learning_rates
+    judged = study.tensors("validation"), metric, references.tuning_networks, (evaluate.seed, draw)
+    rate, tried = tuned_learning_rate(study.network(), *training, *judged)
     sets = [_Set((draw, k), images[at], labels[at], rate) for k, at in enumerate(drawn)]
-    answers = _of_sets(study, sets, references.networks_per_draw, METHODS[method])
+    answers = _of_sets(study, sets, references.networks_per_draw, METHODS[f"random_{draw}"])
     about = {"learning_rates": [rate], "tried_on_validation": tried, "draws": references.draws}
     return answers, about
 
 
 def _of_distillations(study: Study, method: str, images_per_class: int) -> tuple[np.ndarray, dict]:
     seeds = study.profile.seeds
-    results = [study.distillation(seed, images_per_class) for seed in seeds]
-    chosen = [result.distilled if method == "distilled" else result.initial for result in results]
-    rates = [one.step_size.item() for one in chosen]
-    sets = [
-        _Set((method, seed), one.images, one.targets, rate)
-        for seed, one, rate in zip(seeds, chosen, rates)
-    ]
-    about = {
-        "learning_rates": rates,
-        "seeds": list(seeds),
-        "selected_iterations": [result.selected_iteration for result in results],
-    }
+    results, sets = [study.distillation(seed, images_per_class) for seed in seeds], []
+    for seed, result in zip(seeds, results):
+        chosen = result.distilled if method == "distilled" else result.initial
+        rate = chosen.step_size.item()
+        sets.append(_Set((method, seed), chosen.images, chosen.targets, rate))
+    rates = [trained_on.learning_rate for trained_on in sets]
+    iterations = [result.selected_iteration for result in results]
+    about = {"learning_rates": rates, "seeds": list(seeds), "selected_iterations": iterations}
     return _of_sets(study, sets, study.profile.evaluate.networks, METHODS[method]), about
 
 
@@ -207,13 +194,8 @@ def _of_sets(study: Study, sets: Sequence[_Set], networks: int, what: str) -> np
             trained = trained_networks(*given, (study.profile.evaluate.seed, *one.seed))
             answers.append(_answers(study, trained))
         except Diverged:
-            raise InputError(
-                what,
-                f"a network diverged at the rate {one.learning_rate:.3g} that was chosen on"
-                " validation",
-                "lower distill.step_size for distilled images, or remove the largest of"
-                " references.learning_rates for random ones",
-            ) from None
+            rate = f"the rate {one.learning_rate:.3g} that was chosen on validation"
+            raise InputError(what, f"a network diverged at {rate}", IF_DIVERGED) from None
         study.progress(f"evaluating {what}", networks * len(answers), networks * len(sets))
     return np.concatenate(answers)
 
@@ -231,28 +213,18 @@ def difference(study: Study, a: Scored, b: Scored, metric: str) -> dict:
         b: the networks that are subtracted.
         metric: `accuracy` or `balanced_accuracy`.
     """
-    test = study.data.test
-    return metrics.paired_difference(
-        a.probabilities,
-        b.probabilities,
-        test.labels,
-        test.groups,
-        metric,
-        resamples=max(2000, study.profile.resamples),
-        sets=(a.sets, b.sets),
-    )
+    test, resamples = study.data.test, max(2000, study.profile.resamples)
+    given = a.probabilities, b.probabilities, test.labels, test.groups, metric
+    return metrics.paired_difference(*given, resamples=resamples, sets=(a.sets, b.sets))
 
 
 def table(study: Study, methods: Sequence[str] = tuple(METHODS)) -> list[dict]:
     """Return a row per method: its scores, its learning rate, and the paired difference to it."""
-    results = {method: scored(study, method) for method in methods}
-    rows = []
+    results, rows = {method: scored(study, method) for method in methods}, []
     for method, result in results.items():
         row = {"method": method, "label": METHODS[method], **result.about, **result.scores}
         if method != "distilled" and "distilled" in results:
-            row["distilled_lead"] = {
-                metric: difference(study, results["distilled"], result, metric)
-                for metric in LEAD_METRICS
-            }
+            lead = lambda metric, to=result: difference(study, results["distilled"], to, metric)
+            row["distilled_lead"] = {metric: lead(metric) for metric in LEAD_METRICS}
         rows.append(row)
     return rows

@@ -13,6 +13,13 @@ from medddist.baselines.pretraining import PretrainSettings
 from medddist.method.augment import NO_AUGMENTATION, AugmentSettings
 from medddist.method.training import Recipe
 
+Start = Literal["real", "average", "noise"]
+Contrastive = Literal["convnet", "resnet18", "vit"]
+Architecture = Literal[tuple(ARCHITECTURES)]
+UNSEEN = ("convnet_wide", "convnet_shallow", "resnet18", "vgg11", "alexnet", "vit", "mlp")
+REGULAR = {"weight_decay": 5e-4, "schedule": "cosine", "sampling": "balanced"}
+GOOD = Recipe(epochs=30, batch_size=256, learning_rate=0.02, momentum=0.9, **REGULAR)
+
 
 class AttackRecipe(Recipe):
     """How the attacker trains networks; without augmentation, since they are meant to memorise."""
@@ -59,9 +66,7 @@ class HospitalSettings(Settings):
 class LeakageSettings(Settings):
     """The points of accuracy against leakage; `changes` of the profile are for all points."""
 
-    starts: tuple[Literal["real", "average", "noise"], ...] = Field(
-        ("real", "average", "noise"), min_length=1
-    )
+    starts: tuple[Start, ...] = Field(("real", "average", "noise"), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = Field((5, 20), min_length=1)
     changes: dict[str, Any] = {}
     noise_multipliers: tuple[PositiveFloat, ...] = (1.0,)  # of DP-SGD, from noise; () for none
@@ -79,15 +84,7 @@ class ReferenceSettings(Settings):
     learning_rates: tuple[PositiveFloat, ...] = Field((0.003, 0.01, 0.03, 0.1), min_length=1)
     tuning_networks: int = Field(2, ge=1)
     full_networks: int = Field(3, ge=1)
-    good_recipe: Recipe = Recipe(
-        epochs=30,
-        batch_size=256,
-        learning_rate=0.02,
-        momentum=0.9,
-        weight_decay=5e-4,
-        schedule="cosine",
-        sampling="balanced",
-    )
+    good_recipe: Recipe = GOOD
 
 
 class CompareSettings(Settings):
@@ -104,20 +101,8 @@ class CompareSettings(Settings):
     learning_rates: tuple[PositiveFloat, ...] = Field((0.01, 0.03, 0.1), min_length=1)
     grid: tuple[PositiveFloat, ...] = Field((0.3, 1.0), min_length=1)
     tuning_networks: int = Field(1, ge=1)  # per point of the grid
-    contrastive_networks: tuple[Literal["convnet", "resnet18", "vit"], ...] = (
-        "convnet",
-        "resnet18",
-        "vit",
-    )
-    unseen_networks: tuple[Literal[tuple(ARCHITECTURES)], ...] = (
-        "convnet_wide",
-        "convnet_shallow",
-        "resnet18",
-        "vgg11",
-        "alexnet",
-        "vit",
-        "mlp",
-    )
+    contrastive_networks: tuple[Contrastive, ...] = ("convnet", "resnet18", "vit")
+    unseen_networks: tuple[Architecture, ...] = UNSEEN
     architectures: ArchitectureSettings = ArchitectureSettings()
     pretrain: PretrainSettings = PretrainSettings()
     condense: CondenseSettings = CondenseSettings()

@@ -8,7 +8,6 @@ seconds that it took. A step that was interrupted leaves no result; its seconds 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import textwrap
 import time
@@ -31,15 +30,8 @@ DEPENDS_ON = "depends_on.json"
 
 # Raised by hand when what a step computes changes, so that no result of older code is taken for one
 # of newer code. A test reminds of it when the source of a step's modules has changed.
-VERSIONS = {
-    "teacher": 3,
-    "distill": 4,
-    "scores": 3,
-    "pretrain": 2,
-    "compare": 2,
-    "audit": 2,
-    "hospitals": 2,
-}
+VERSIONS = {"teacher": 3, "distill": 4, "scores": 3}
+VERSIONS |= {"pretrain": 2, "compare": 2, "audit": 2, "hospitals": 2}
 
 
 class Store:
@@ -101,7 +93,8 @@ class Store:
             write_json(path.parent / DEPENDS_ON, everything)
         unfinished = path.with_suffix(".unfinished_seconds.json")
         before = read_json(unfinished) if unfinished.exists() else 0.0
-        total = functools.partial(_elapsed, time.monotonic() - before)
+        began = time.monotonic() - before
+        total = lambda: round(time.monotonic() - began, 2)
         try:
             yield
         except BaseException:
@@ -125,12 +118,10 @@ class Store:
         hashed = path.parent.name.partition("-")[0]
         for other in sorted(path.parent.parent.glob(f"{hashed}-*")):
             if other != path.parent and _has_result(other):
-                theirs = read_json(other / DEPENDS_ON)
-                LOG.warning(
-                    f"{step}: is computed again: the cached result is of"
-                    f" torch {theirs['torch']} on {theirs['device']}, and here is"
-                    f" torch {self.computed_by['torch']} on {self.computed_by['device']}"
-                )
+                place = "torch {torch} on {device}".format_map
+                theirs, here = place(read_json(other / DEPENDS_ON)), place(self.computed_by)
+                cached = f"the cached result is of {theirs}, and here is {here}"
+                LOG.warning(f"{step}: is computed again: {cached}")
                 return
 
 
@@ -143,14 +134,7 @@ def _note(path: Path) -> Path:
     return path.with_suffix(".seconds.json")
 
 
-def _elapsed(since: float) -> float:
-    return round(time.monotonic() - since, 2)
-
-
 def _has_result(folder: Path) -> bool:
     """Whether a folder holds more than what it depends on and what was interrupted."""
-    names = (path.name for path in folder.iterdir())
-    return any(
-        name != DEPENDS_ON and "unfinished" not in name and not name.startswith(".")
-        for name in names
-    )
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return any("unfinished" not in name for name in names - {DEPENDS_ON})

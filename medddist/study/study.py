@@ -32,6 +32,7 @@ from medddist.study.scores import METHODS, Scored
 from medddist.study.store import VERSIONS, Store, seconds_of
 
 DISTILLED_PARTS = ("images", "labels", "log_step_size")
+COURSE = ("initial_indices", "losses", "step_sizes")  # tensors of a distillation besides its sets
 
 
 class Study:
@@ -82,7 +83,7 @@ class Study:
     def data(self) -> Data:
         """The data; with `teachers.privacy`, always scaled by public constants."""
         if self._data is None:
-            self._marked_folder()
+            Store(self.out, self.device, {}, self._notice).mark()  # before its fingerprint is known
             cache = self.out / "cache"
             self._use(load_data(self.source, self.profile.data, cache, self.progress))
         return self._data
@@ -98,10 +99,6 @@ class Study:
         self._data = fixed_scaling(data) if self.profile.teachers.privacy else data
         for name in ("_tensors", "store"):  # of the data before
             self.__dict__.pop(name, None)
-
-    def _marked_folder(self) -> None:
-        """Make the folder of results before the data's fingerprint is known."""
-        Store(self.out, self.device, {}, self._notice).mark()
 
     @property
     def _notice(self) -> str:
@@ -146,16 +143,12 @@ class Study:
     def train_teachers(self, seed: int | None = None) -> list[Trajectory]:
         """Train this process's share of a seed's teachers, without waiting for other processes."""
         settings, paths = self._teacher_settings(seed), self.teacher_paths(seed)
-        trained = []
+        depends_on, trained = self._teacher_depends_on(settings), []
         for index in processes.mine(settings.teachers):
             parts = self.tensors("train"), self.tensors("validation")
-            folder = paths[index].parent
-            depends_on = self._teacher_depends_on(settings)
-            with (
-                self.store.computing(paths[index], "teacher", **depends_on),
-                _section("teachers.recipe", settings.recipe),
-            ):
-                given = self.network(), *parts, settings, index, folder
+            computing = self.store.computing(paths[index], "teacher", **depends_on)
+            with computing, _section("teachers.recipe", settings.recipe):
+                given = self.network(), *parts, settings, index, paths[index].parent
                 trained.append(train_teacher(*given, progress=self.progress))
         return trained
 
@@ -166,7 +159,8 @@ class Study:
         return [teacher_path(path.parent, index) for index in range(settings.teachers)]
 
     def _teacher_settings(self, seed: int | None) -> TeacherSettings:
-        return self.profile.teachers.model_copy(update={"seed": self._seed(seed)})
+        first = self.profile.seeds[0]
+        return self.profile.teachers.model_copy(update={"seed": first if seed is None else seed})
 
     def _teacher_depends_on(self, settings: TeacherSettings) -> dict:
         """A teacher does not depend on how many there are, except for its privacy guarantee."""
@@ -174,9 +168,6 @@ class Study:
         if not settings.privacy:
             del values["teachers"]
         return {"settings": values}
-
-    def _seed(self, seed: int | None) -> int:
-        return self.profile.seeds[0] if seed is None else seed
 
     # ---- distillation ----------------------------------------------------------------------------
 
@@ -194,10 +185,8 @@ class Study:
         if not processes.from_the_first(path.exists):
             teachers = self.teachers(settings.seed)
             depends_on = self._distill_depends_on(settings)
-            with (
-                self.store.computing(path, "distill", **depends_on),
-                _section("distill", settings),
-            ):
+            computing = self.store.computing(path, "distill", **depends_on)
+            with computing, _section("distill", settings):
                 result = self._distilled(settings, teachers, path)
                 if processes.rank() == 0:
                     _save_distillation(path, result)
@@ -211,11 +200,9 @@ class Study:
         """Distil; where a guarantee holds for the teachers, no real image is looked at."""
         training, validation = self.tensors("train"), self.tensors("validation")
         if self.profile.teachers.privacy:
-            size_px = self.data.image_size_px
+            size_px, per_class = self.data.image_size_px, settings.images_per_class
             shape = self.data.channels, size_px, size_px
-            per_class = settings.images_per_class
-            training = stand_in(self.data.classes, per_class, shape, self.device)
-            validation = training
+            training = validation = stand_in(self.data.classes, per_class, shape, self.device)
         initial = initial_set(training, self.data.classes, settings)
         given = self.network(), *initial, validation, teachers, settings, self.profile.evaluate
         return distill(*given, _unfinished(path), progress=self.progress)
@@ -235,7 +222,7 @@ class Study:
 
     def _distill_settings(self, seed: int | None, images_per_class: int | None) -> DistillSettings:
         size = images_per_class or self.profile.distill.images_per_class
-        changes = {"seed": self._seed(seed), "images_per_class": size}
+        changes = {"seed": self._teacher_settings(seed).seed, "images_per_class": size}
         return self.profile.distill.model_copy(update=changes)
 
     def _distill_depends_on(self, settings: DistillSettings) -> dict:
@@ -280,10 +267,6 @@ class Study:
         first = self.profile.seeds.index(seed) * networks
         return self.score(pooled[first : first + networks])
 
-    def difference(self, a: Scored, b: Scored, metric: str) -> dict:
-        """Return the paired difference a minus b on the test part; see `scores.difference`."""
-        return scores.difference(self, a, b, metric)
-
     def table(self, methods: tuple[str, ...] = tuple(METHODS)) -> list[dict]:
         """Return a row per method: its scores, and the distilled images' difference to it."""
         return scores.table(self, methods)
@@ -309,26 +292,16 @@ def _save_distillation(path: Path, result: Distillation) -> None:
     for name in ("distilled", "initial"):
         released = getattr(result, name)
         tensors |= {f"{name}.{part}": getattr(released, part) for part in DISTILLED_PARTS}
-    tensors |= {name: getattr(result, name) for name in ("initial_indices", "losses", "step_sizes")}
+    tensors |= {name: getattr(result, name) for name in COURSE}
     about = {"selected_iteration": result.selected_iteration, "candidates": result.candidates}
     save_tensors(path, tensors, about)
 
 
 def _load_distillation(path: Path, device: torch.device) -> Distillation:
     tensors, about = load_tensors(path)
-    sets, pictures = {}, {}
-    for name in ("distilled", "initial"):
-        parts = (tensors[f"{name}.{part}"].to(device) for part in DISTILLED_PARTS)
-        sets[name] = Distilled(*parts)
-    for name, images in tensors.items():
-        if name.startswith("picture."):
-            pictures[int(name.removeprefix("picture."))] = images
-    return Distillation(
-        **sets,
-        selected_iteration=about["selected_iteration"],
-        candidates=tuple(about["candidates"]),
-        initial_indices=tensors["initial_indices"],
-        losses=tensors["losses"],
-        step_sizes=tensors["step_sizes"],
-        pictures=dict(sorted(pictures.items())),
-    )
+    parts_of = lambda name: (tensors[f"{name}.{part}"].to(device) for part in DISTILLED_PARTS)
+    values = {name: Distilled(*parts_of(name)) for name in ("distilled", "initial")}
+    values |= {name: tensors[name] for name in COURSE} | about
+    pictured = (name.partition(".")[2] for name in tensors if name.startswith("picture."))
+    values["pictures"] = {k: tensors[f"picture.{k}"] for k in sorted(map(int, pictured))}
+    return Distillation(**values | {"candidates": tuple(about["candidates"])})

@@ -18,7 +18,6 @@ import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from medddist.base.errors import InputError
-from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings, parsed
 from medddist.measure import metrics
 from medddist.study.profile import changes_from, load_profile, settings_in
@@ -75,7 +74,7 @@ def load_sweep(path: str | Path, data: str) -> Sweep:
         raise InputError("sweep", f"there is no file {path}", remedy) from None
     values["data"] = values.get("data") or [data]
     sweep = parsed(Sweep, values, f"sweep {Path(path).stem}")
-    names = [name_of_data(source) for source in sweep.data]
+    names = list(map(name_of_data, sweep.data))
     if len(set(names)) < len(names):
         reason = f"data: two sources have one name ({', '.join(names)})"
         raise InputError(f"sweep {Path(path).stem}", reason, "rename one")
@@ -92,9 +91,8 @@ def points(sweep: Sweep) -> Iterator[Point]:
     """Yield all points; those that differ by their seed alone follow one another."""
     for data, method in itertools.product(sweep.data, sweep.methods):
         sizes = (0,) if method in WITHOUT_SIZE else sweep.images_per_class
-        yield from (
-            Point(data, method, size, seed) for size, seed in itertools.product(sizes, sweep.seeds)
-        )
+        for size, seed in itertools.product(sizes, sweep.seeds):
+            yield Point(data, method, size, seed)
 
 
 def changes_at(seed: int, images_per_class: int = 0) -> dict[str, Any]:
@@ -103,13 +101,7 @@ def changes_at(seed: int, images_per_class: int = 0) -> dict[str, Any]:
     return {"seeds": [seed], "evaluate.seed": seed, "images_per_class": []} | size
 
 
-def study_at(
-    point: Point,
-    sweep: Sweep,
-    out: str | Path,
-    device: str = "auto",
-    progress: Progress = silent,
-) -> Study:
+def study_at(point: Point, sweep: Sweep, out: str | Path, device: str = "auto") -> Study:
     """Open the study of a point.
 
     Args:
@@ -117,11 +109,10 @@ def study_at(
         sweep: with the profile and its overrides.
         out: the folder of results.
         device: where it is computed.
-        progress: called while a step is computed.
     """
     changes = changes_from(sweep.overrides.split())
     changes |= changes_at(point.seed, point.images_per_class)
-    return Study(load_profile(sweep.profile, changes), point.data, out, device, progress)
+    return Study(load_profile(sweep.profile, changes), point.data, out, device)
 
 
 def table(sweep: Sweep, out: str | Path, device: str = "auto") -> pd.DataFrame:

@@ -49,12 +49,11 @@ def ahead(
 
     place = study.source, str(study.out), str(study.device)
     given = study.profile.model_dump_json(), *place, os.getpid()
+    calls = (delayed(_one)(work, given, item) for item in items)
     study.progress(what, 0, len(items))
     try:
         with parallel_config("loky", n_jobs=min(workers, len(items)), inner_max_num_threads=1):
-            done = Parallel(batch_size=1, return_as="generator_unordered")(
-                delayed(_one)(work, given, item) for item in items
-            )
+            done = Parallel(batch_size=1, return_as="generator_unordered")(calls)
             for number, _ in enumerate(done, 1):
                 study.progress(what, number, len(items))
     finally:
