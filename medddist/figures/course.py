@@ -39,16 +39,13 @@ def teacher_curves(
     curves: Sequence[Sequence[Mapping[str, float]]], first_epoch: int, last_epoch: int
 ) -> Figure:
     """Draw each teacher's validation scores by epoch; the epochs that matching reads are shaded."""
-    rows = [
-        {"epoch": epoch, "score": value, "metric": metric.replace("_", " ")}
-        for curve in curves
-        for epoch, scores in enumerate(curve)
-        for metric, value in scores.items()
-    ]
+    epochs = pd.concat([pd.DataFrame(curve) for curve in curves]).rename_axis("epoch").reset_index()
+    rows = epochs.melt("epoch", var_name="metric", value_name="score")
+    rows["metric"] = rows["metric"].str.replace("_", " ")
     figure, axes = plt.subplots(figsize=(7, 3.4))
     axes.axvspan(first_epoch, last_epoch, color="0.9", zorder=0, label="read by matching")
     spread = {"hue": "metric", "style": "metric", "errorbar": ("pi", 100)}
-    sns.lineplot(pd.DataFrame(rows), x="epoch", y="score", ax=axes, **spread)
+    sns.lineplot(rows, x="epoch", y="score", ax=axes, **spread)
     title = f"{len(curves)} teachers: mean, and lowest to highest"
     axes.set(xlabel="epoch", ylabel="validation score", title=title)
     axes.legend(title="")

@@ -7,14 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from medddist.figures.style import (
-    COLOURS,
-    DISTILLED,
-    REFERENCE,
-    horizontal_interval,
-    name_rows,
-    plt,
-)
+from medddist.figures import style
+from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, plt
 
 MARKERS = "osD^v"
 
@@ -26,21 +20,18 @@ def membership(attacks: Mapping[str, Mapping[str, Mapping]], false_positives: fl
         attacks: attack -> group -> a row of `audit`.
         false_positives: the rate at which the attack's threshold was set.
     """
-    lines = {
-        f"{group} ({attack})": row
-        for attack, groups in attacks.items()
-        for group, row in groups.items()
-    }
+    lines = {}
+    for attack, groups in attacks.items():
+        lines |= {f"{group} ({attack})": row for group, row in groups.items()}
     size = (9.2, 0.42 * len(lines) + 1.3)
     figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True)
     for place, (group, row) in enumerate(lines.items()):
         colour = DISTILLED if group.startswith("started") else REFERENCE
-        hits, area = row["true_positives"], row["auc"]
-        horizontal_interval(left, place, hits["low"], hits["share"], hits["high"], colour)
-        horizontal_interval(right, place, area["low"], area["auc"], area["high"], colour)
+        style.horizontal_interval(left, place, row["true_positives"], "share", colour)
+        style.horizontal_interval(right, place, row["auc"], "auc", colour)
     left.axvline(false_positives, color="0.3", ls="--", lw=1)
     right.axvline(0.5, color="0.3", ls="--", lw=1)
-    name_rows(left, list(lines))
+    style.name_rows(left, list(lines))
     left.set(xlabel="share found", title="Images found")
     right.set(xlabel="area under the ROC curve", title="Against unseen images")
     figure.tight_layout()
@@ -62,9 +53,9 @@ def leakage(rows: Sequence[Mapping], metric: str) -> Figure:
         for group, found in row["found"].items():
             area = found["auc"]
             fill = "white" if group == "others" else colour
-            errors = {"xerr": _errors(area, "auc"), "yerr": _errors(score, "mean")}
+            errors = _errors(score, "mean"), _errors(area, "auc")
             look = {"color": colour, "alpha": 0.8, "lw": 1, "ms": 8, "mfc": fill, "marker": marker}
-            axes.errorbar(area["auc"], score["mean"], **errors, **look)
+            axes.errorbar(area["auc"], score["mean"], *errors, **look)
     axes.axvline(0.5, color="0.3", ls="--", lw=1)
     mark = lambda label, **look: plt.Line2D([], [], ls="none", label=label, **look)
     legend = [mark(name, marker="o", color=COLOURS[k]) for k, name in enumerate(names)]
@@ -103,7 +94,6 @@ def sharing(rows: Sequence[Mapping], metric: str) -> Figure:
         axes.errorbar(kilobytes, score["mean"], _errors(score, "mean"), **look)
         place = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 8}
         axes.annotate(row["way"], (kilobytes, score["mean"]), **place)
-    xlabel = "kB sent (nothing is drawn at 1)"
-    title = "What is reached, by what is sent"
-    axes.set(xscale="log", xlabel=xlabel, ylabel=metric.replace("_", " "), title=title)
+    axes.set(xscale="log", xlabel="kB sent (nothing is drawn at 1)")
+    axes.set(ylabel=metric.replace("_", " "), title="What is reached, by what is sent")
     return figure

@@ -13,6 +13,8 @@ from PIL import Image
 
 from medddist.figures.style import COLOURS, Shown, plt
 
+MILLISECONDS = 700  # of a frame
+
 
 def sheet(
     rows: Mapping[str, Sequence[np.ndarray]], title: str = "", columns: Sequence[str] = ()
@@ -66,25 +68,15 @@ def overlays(
     return figure
 
 
-def animation(
-    frames: Mapping[int, np.ndarray],
-    alt: str,
-    columns: int = 10,
-    zoom: int = 2,
-    seconds_per_frame: float = 0.7,
-) -> Shown:
-    """Return a GIF that is part of the page.
+def animation(frames: Mapping[int, np.ndarray], alt: str) -> Shown:
+    """Return a GIF that is part of the page; its last frame stays three times as long.
 
     Args:
         frames: images (N, C, H, W) in [0, 1] by iteration.
         alt: describes it to those who do not see it.
-        columns: of the mosaic.
-        zoom: screen pixels per image pixel.
-        seconds_per_frame: the last frame stays three times as long.
     """
-    mosaics = [Image.fromarray(mosaic(images, columns, zoom)) for images in frames.values()]
-    milliseconds = int(1000 * seconds_per_frame)
-    durations = [milliseconds] * (len(mosaics) - 1) + [3 * milliseconds]
+    mosaics = [Image.fromarray(mosaic(images, columns=10, zoom=2)) for images in frames.values()]
+    durations = [MILLISECONDS] * (len(mosaics) - 1) + [3 * MILLISECONDS]
     drawn = io.BytesIO()
     further = {"save_all": True, "append_images": mosaics[1:], "loop": 0}
     mosaics[0].save(drawn, format="GIF", duration=durations, **further)

@@ -7,35 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medddist.figures.style import (
-    COLOURS,
-    DISTILLED,
-    REFERENCE,
-    horizontal_interval,
-    name_rows,
-    plt,
-)
+from medddist.figures import style
+from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, plt
 
-NETWORKS = {
-    "convnet": "ConvNet",
-    "resnet18": "ResNet-18",
-    "imagenet_resnet18": "ResNet-18",
-    "vit": "small ViT",
-    "none": "no network",
-}
+NETWORKS = {"convnet": "ConvNet", "vit": "small ViT", "none": "no network"}
+NETWORKS |= dict.fromkeys(("resnet18", "imagenet_resnet18"), "ResNet-18")
 
 
 def score_table(rows: Sequence[Mapping], metrics: Sequence[str]) -> pd.DataFrame:
     """Return a table, a row per method: each metric's mean and 95 % interval as text."""
     cell = lambda score: f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-    table = {
-        row["label"]: {metric.replace("_", " "): cell(row[metric]) for metric in metrics}
-        for row in rows
-    }
-    return pd.DataFrame.from_dict(table, orient="index")
+    columns = {name.replace("_", " "): [cell(row[name]) for row in rows] for name in metrics}
+    return pd.DataFrame(columns, index=[row["label"] for row in rows])
 
 
 def intervals(rows: Sequence[Mapping], metrics: Sequence[str], majority_share: float) -> Figure:
@@ -48,14 +33,13 @@ def intervals(rows: Sequence[Mapping], metrics: Sequence[str], majority_share: f
     for panel, metric in zip(axes[0], metrics):
         for place, row in enumerate(rows):
             score, colour = row[metric], DISTILLED if row["method"] == "distilled" else REFERENCE
-            mean = score["mean"]
-            horizontal_interval(panel, place, score["low"], mean, score["high"], colour)
-            above = {"xytext": (0, 7), "textcoords": "offset points"}
-            panel.annotate(f"{mean:.3f}", (mean, place), ha="center", fontsize=8, **above)
+            style.horizontal_interval(panel, place, score, "mean", colour)
+            above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+            panel.annotate(f"{score['mean']:.3f}", (score["mean"], place), fontsize=8, **above)
         if metric == "accuracy":
             panel.axvline(majority_share, color="0.3", ls="--", lw=1)
         panel.set(title=metric.replace("_", " "), xlabel="on test, 95 % interval")
-    name_rows(axes[0, 0], [row["label"] for row in rows])
+    style.name_rows(axes[0, 0], [row["label"] for row in rows])
     figure.tight_layout()
     return figure
 
@@ -67,9 +51,9 @@ def leads(rows: Sequence[Mapping], metric: str) -> Figure:
     for place, row in enumerate(others):
         lead = row["distilled_lead"][metric]
         colour = COLOURS[2] if lead["low"] > 0 else COLOURS[3] if lead["high"] < 0 else "0.5"
-        horizontal_interval(axes, place, lead["low"], lead["difference"], lead["high"], colour)
+        style.horizontal_interval(axes, place, lead, "difference", colour)
     axes.axvline(0, color="0.3", lw=1)
-    name_rows(axes, [row["label"] for row in others])
+    style.name_rows(axes, [row["label"] for row in others])
     xlabel = f"{metric.replace('_', ' ')}: distilled minus the other (right: distilled is better)"
     axes.set(xlabel=xlabel, title="Paired difference")
     return figure
@@ -83,8 +67,7 @@ def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -
     look = {"annot": True, "fmt": ".2f", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False}
     look |= {"square": True, "xticklabels": short, "yticklabels": short}
     for panel, (name, matrix) in zip(axes[0], matrices.items()):
-        matrix = np.asarray(matrix)
-        share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-12)
+        share = matrix / np.maximum(np.sum(matrix, 1, keepdims=True), 1e-12)
         sns.heatmap(share, ax=panel, annot_kws={"fontsize": 9}, **look)
         panel.tick_params(labelsize=8, rotation=0)
         panel.set_title(name, fontsize=10)
@@ -133,10 +116,8 @@ def compared(rows: Sequence[Mapping], metrics: Sequence[str]) -> Figure:
     Dotted: the distilled images, where they come first. Rows without scores are left out.
     """
     measured = [row for row in rows if row["status"] == "measured"]
-    frame = pd.DataFrame(
-        {"method": row["label"], "network": NETWORKS.get(row["network"], row["network"])}
-        for row in measured
-    )
+    frame = pd.DataFrame({"method": [row["label"] for row in measured]})
+    frame["network"] = [NETWORKS.get(row["network"], row["network"]) for row in measured]
     names, networks = list(frame["method"].unique()), list(frame["network"].unique())
     palette = dict(zip(networks, COLOURS))
     apart = frame["network"].map(networks.index) / len(networks) - 0.5 + 0.5 / len(networks)
@@ -145,22 +126,18 @@ def compared(rows: Sequence[Mapping], metrics: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
     for panel, metric in zip(axes[0], metrics):
         scores = frame.join(pd.DataFrame(row[metric] for row in measured))
-        _panel(panel, scores, palette, legend=panel is axes[0, -1])
+        colours = scores["network"].map(palette).tolist()
+        panel.hlines(scores["place"], scores["low"], scores["high"], colors=colours, lw=2)
+        look = {"palette": palette, "s": 45, "legend": panel is axes[0, -1]}
+        sns.scatterplot(scores, x="mean", y="place", hue="network", ax=panel, **look)
+        panel.grid(axis="y", visible=False)
         if measured[0]["method"] == "distilled":
             panel.axvline(measured[0][metric]["mean"], color="0.4", ls=":", lw=1)
         panel.set(title=metric.replace("_", " "), xlabel="on test, 95 % interval", ylabel="")
-    name_rows(axes[0, 0], names)
+    style.name_rows(axes[0, 0], names)
     sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1, 0.5), title="")
     figure.tight_layout()
     return figure
-
-
-def _panel(panel: Axes, scores: pd.DataFrame, palette: Mapping[str, tuple], legend: bool) -> None:
-    colours = scores["network"].map(palette).tolist()
-    panel.hlines(scores["place"], scores["low"], scores["high"], colors=colours, lw=2)
-    look = {"hue": "network", "palette": palette, "s": 45, "legend": legend}
-    sns.scatterplot(scores, x="mean", y="place", ax=panel, **look)
-    panel.grid(axis="y", visible=False)
 
 
 def probed(rows: Sequence[Mapping]) -> Figure:

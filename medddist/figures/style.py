@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -47,21 +48,19 @@ def show(figure: Figure, alt: str) -> Shown:
     return Shown(drawn.getvalue(), alt)
 
 
-def horizontal_interval(
-    axes: Axes, place: float, low: float, value: float, high: float, colour
-) -> None:
+def horizontal_interval(axes: Axes, place: float, row: Mapping, value: str, colour) -> None:
     """Draw a value with its interval as a horizontal line.
 
     Args:
         axes: to draw on.
         place: the height.
-        low: the interval's lower end.
-        value: the point.
-        high: the interval's upper end.
+        row: with the interval's ends `low` and `high`.
+        value: the name of the point in `row`.
         colour: of both.
     """
-    axes.plot([low, high], [place, place], color=colour, lw=2.5, solid_capstyle="round")
-    axes.plot(value, place, "o", color=colour, ms=8)
+    ends = [row["low"], row["high"]]
+    axes.plot(ends, [place, place], color=colour, lw=2.5, solid_capstyle="round")
+    axes.plot(row[value], place, "o", color=colour, ms=8)
 
 
 def name_rows(axes: Axes, names: list[str]) -> None:
