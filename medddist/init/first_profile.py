@@ -21,6 +21,7 @@ from medddist.study.profile import Profile, load_profile
 from medddist.study.scores import METHODS
 from medddist.study.work import Shape, Unit, Work
 
+Speed = Callable[[Unit], float]
 BASE = "demo"
 SIZES = ((10, 400), (8, 300), (6, 200), (4, 100), (3, 60), (2, 40))  # teachers and iterations
 FEWEST_ITERATIONS = 100  # fewer give no gain where training images are few; see `_no_gain`
@@ -50,8 +51,7 @@ def fitting_profile(
     Raises:
         InputError: a class is too small for any study.
     """
-    available = _shape(survey, load_profile(BASE, {"data.images": None})).train
-    images, fits = available, None
+    images = available = _shape(survey, load_profile(BASE, {"data.images": None})).train
     while True:
         changes, chosen = _changes_for(survey, images / available)
         changes["data.images"] = images if images < available else None
@@ -85,9 +85,7 @@ def _of_size(profile: Profile, teachers: int, iterations: int, **changes) -> Pro
     return profile.changed({**numbers, "distill.select_every": max(iterations // 4, 1)} | changes)
 
 
-def _no_gain(
-    survey: Survey, profile: Profile, speed: Callable[[Unit], float], minutes: float
-) -> str:
+def _no_gain(survey: Survey, profile: Profile, speed: Speed, minutes: float) -> str:
     """Warn of too few iterations, and name the minutes that would be enough.
 
     Measured with `demo`'s settings, two teachers and 600 training radiographs: balanced accuracy on
@@ -98,10 +96,8 @@ def _no_gain(
     size = min(size for size in SIZES if size[1] >= FEWEST_ITERATIONS)
     enough = _of_size(profile, *size, **{"data.images": None})
     needed = math.ceil(1.25 * total_seconds(speed, enough, _shape(survey, enough)) / 60)
-    return (
-        f"with {minutes:g} min expect no gain over the initial images; --minutes "
-        f"{max(needed, math.ceil(minutes) + 1)} or more may be enough"
-    )
+    expected = f"with {minutes:g} min expect no gain over the initial images"
+    return f"{expected}; --minutes {max(needed, math.ceil(minutes) + 1)} or more may be enough"
 
 
 def _training_images(count: float) -> int:
@@ -126,20 +122,16 @@ def _changes_for(survey: Survey, share: float) -> tuple[dict, list[str]]:
         raise InputError(survey.source, reason, "add images")
     changes: dict = {"distill.images_per_class": per_class}
     training = _training_images(share * counts[smallest])
-    chosen = [
-        f"{per_class} distilled images per class: {smallest}, the smallest class, has about "
-        f"{training} training images"
-    ]
+    about_it = f"{smallest}, the smallest class, has about {training} training images"
+    chosen = [f"{per_class} distilled images per class: {about_it}"]
     if 2 * per_class * classes < 40:
         changes["distill.batch_size"] = per_class * classes
     # Unseen images set an audit's threshold. One in a hundred of them exceeds the highest score.
     unseen = len(counts) * (int(counts[smallest] * TEST * 0.9) // 2)
     if unseen < 99:
         changes["audit.false_positives"] = rate = min(math.ceil(1000 / (unseen + 1)) / 1000, 0.5)
-        chosen.append(
-            f"audit.false_positives {rate:g}: {smallest} has too few test images for a lower rate, "
-            "and an audit may show nothing"
-        )
+        reason = f"{smallest} has too few test images for a lower rate"
+        chosen.append(f"audit.false_positives {rate:g}: {reason}, and an audit may show nothing")
     if survey.unreadable:
         changes["data.skip_unreadable"] = True
         number = len(survey.unreadable)
@@ -163,7 +155,7 @@ def _work(profile: Profile, shape: Shape) -> list[Work]:
     return [work(profile, shape, step, results) for step, results in missing.items()]
 
 
-def total_seconds(speed: Callable[[Unit], float], profile: Profile, shape: Shape) -> float:
+def total_seconds(speed: Speed, profile: Profile, shape: Shape) -> float:
     """Estimate the seconds of teachers, distillation and evaluation together."""
     return sum(seconds(units, speed) for units in _work(profile, shape))
 
@@ -182,13 +174,10 @@ def write_profile(profile: Profile, path: Path, source: str, about: dict) -> Non
     """
     refuse_existing(path)
     memory, time = machine.told_bytes(about["memory_bytes"]), machine.told_time(about["seconds"])
-    head = [
-        f"{profile.name}: made by medddist for {source}.",
-        f"Needs: {memory} of memory. Takes: about {time} where it was made (teachers, distill, "
-        "evaluate).",
-        f"Chosen here; all else is as in {BASE}:",
-        *(f"- {line}" for line in about["chosen"]),
-    ]
+    takes = f"about {time} where it was made (teachers, distill, evaluate)"
+    head = [f"{profile.name}: made by medddist for {source}."]
+    head += [f"Needs: {memory} of memory. Takes: {takes}."]
+    head += [f"Chosen here; all else is as in {BASE}:", *(f"- {why}" for why in about["chosen"])]
     comment = "".join(f"# {' '.join(line.split())}\n" for line in head)
     values = profile.model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)

@@ -49,33 +49,28 @@ def page(survey: Survey, further: Sequence[str] = ()) -> str:
     means = {name: [survey.pictures[rows_of(k)].mean(0)[None] / 255] for k, name in classes}
     brightness = survey.pictures.reshape(len(survey.labels), -1).mean(1) / 255
     counts = pd.DataFrame({"images": survey.counts})
+    drawn = figures.sheet(pictures, "Some of each class, drawn at random")
+    by_class = figures.brightness(brightness, survey.labels, survey.class_names)
     parts = [
         f'<h1>{title}</h1><p class="warning">{WARNING}</p>',
-        _list(survey_lines(survey)),
-        _list(further),
+        _list(survey_lines(survey)) + _list(further),
         "<h2>Classes</h2>",
         _picture(figures.class_counts(counts), "Bars: images of each class"),
-        _picture(
-            figures.sheet(pictures, "Some of each class, drawn at random"),
-            "Images drawn at random, a row for each class",
-        ),
+        _picture(drawn, "Images drawn at random, a row for each class"),
         _picture(figures.sheet(means, "The mean of each class"), "The mean image of each class"),
         f"<h2>What predicts the class other than the disease (shortcuts)</h2><p>{EXPLANATION}</p>",
         _shortcut_table(survey),
-        _picture(
-            figures.brightness(brightness, survey.labels, survey.class_names), "Brightness by class"
-        ),
+        _picture(by_class, "Brightness by class"),
     ]
     if survey.origins:
         table = pd.DataFrame.from_dict(survey.origins, orient="index", columns=survey.class_names)
         parts += ["<h2>Origins (sites)</h2>", _table(table.rename_axis("origin").reset_index())]
-    for heading, rows, columns in (
-        ("Sizes", survey.sizes.items(), ["size", "images"]),
-        ("Formats", survey.kinds.items(), ["format", "images"]),
-        ("Unreadable files", survey.unreadable, ["file", "reason"]),
-    ):
-        if rows:
-            parts += [f"<h2>{heading}</h2>", _table(pd.DataFrame(rows, columns=columns))]
+    tables = {"Sizes": pd.DataFrame(survey.sizes.items(), columns=["size", "images"])}
+    tables["Formats"] = pd.DataFrame(survey.kinds.items(), columns=["format", "images"])
+    tables["Unreadable files"] = pd.DataFrame(survey.unreadable, columns=["file", "reason"])
+    for heading, table in tables.items():
+        if len(table):
+            parts += [f"<h2>{heading}</h2>", _table(table)]
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
     return f"{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
 

@@ -18,6 +18,7 @@ from medddist.base.seeds import numpy_generator
 from medddist.data import splits
 from medddist.measure.probes import cross_validated_probe
 
+Rule = Callable[[np.ndarray], np.ndarray | int]  # guesses for all but the rows it was made from
 THUMBNAIL_PX = 16
 FRAME_PX = 2  # of a thumbnail: an eighth of the image at each side, where there is no lung
 MOST_PROBED = 4000  # images, drawn at random: enough for two digits
@@ -39,11 +40,10 @@ def shortcuts(
         `{what, tells_the_class, chance, values, suspected}` of the frame and of each property with
         two or more values: a balanced accuracy, that of guessing, and the number of values.
     """
-    scores = [
-        _score_of_values(what, np.array(values, object), labels, groups)
-        for what, values in properties.items()
-        if len(set(values)) > 1
-    ]
+    scores = []
+    for what, values in properties.items():
+        if len(set(values)) > 1:
+            scores.append(_score_of_values(what, np.array(values, object), labels, groups))
     scores.append(_score_of_frame(pictures, labels, groups))
     return sorted(scores, key=lambda score: -score["tells_the_class"])
 
@@ -90,13 +90,7 @@ def _score_of_frame(pictures: np.ndarray, labels: np.ndarray, groups: np.ndarray
     return _score("frame of the image", labels, groups, predicted, 0)
 
 
-def _score(
-    what: str,
-    labels: np.ndarray,
-    groups: np.ndarray,
-    predicted: Callable[[np.ndarray], np.ndarray | int],
-    values: int,
-) -> dict:
+def _score(what: str, labels: np.ndarray, groups: np.ndarray, predicted: Rule, values: int) -> dict:
     """Score each half of the groups by the rule made from the other.
 
     A property is a suspect where its balanced accuracy exceeds chance by `CLEARLY` and by three of

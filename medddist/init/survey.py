@@ -109,11 +109,8 @@ def _survey_of_arrays(data: Data) -> Survey:
 def _survey_of_files(listed: Listing, source: str, progress: Progress) -> Survey:
     looked = list(_looked_at(listed, progress))
     readable = np.array([isinstance(each, _Image) for each in looked], bool)
-    unreadable = tuple(
-        (str(file), error.reason)
-        for file, error in zip(listed.files, looked)
-        if isinstance(error, InputError)
-    )
+    refused = {k: error for k, error in enumerate(looked) if isinstance(error, InputError)}
+    unreadable = tuple((str(listed.files[k]), error.reason) for k, error in refused.items())
     labels = listed.labels[readable]
     for k, name in enumerate(listed.class_names):
         if not (listed.labels == k).any():
@@ -122,20 +119,16 @@ def _survey_of_files(listed: Listing, source: str, progress: Progress) -> Survey
         if not (labels == k).any():
             reason = f"no image of the class {name!r} can be read ({unreadable[0][1]})"
             raise InputError(source, reason, "replace the files")
-    images = [image for image in looked if isinstance(image, _Image)]
     kept = np.flatnonzero(readable)
-    files = [listed.files[k] for k in kept]
-    names = {
-        "beginning of the file name": [_prefix(file.name) for file in files],
-        "folder below the class": ["/".join(file.parts[1:-1]) or "(none)" for file in files],
-    }
+    images, files = [looked[k] for k in kept], [listed.files[k] for k in kept]
+    names = {"beginning of the file name": [_prefix(file.name) for file in files]}
+    names["folder below the class"] = ["/".join(file.parts[1:-1]) or "(none)" for file in files]
     properties = {SIZE: [image.size for image in images], FORMAT: [image.kind for image in images]}
     properties |= {k: v for k, v in names.items() if not repeats_the_class(v, labels)}
     origins = [listed.origin_names[listed.origins[k]] for k in kept] if listed.origin_names else []
     about = source, listed.class_names, labels, listed.groups[readable], images
-    return _survey(
-        *about, [str(file) for file in files], origins, properties, unreadable, listed.notes
-    )
+    places = list(map(str, files))
+    return _survey(*about, places, origins, properties, unreadable, listed.notes)
 
 
 def _looked_at(listed: Listing, progress: Progress) -> Iterator[_Image | InputError]:
@@ -221,8 +214,7 @@ def survey_lines(survey: Survey) -> list[str]:
     if survey.sizes:
         lines += [f"sizes: {_most(survey.sizes)}", f"formats: {_most(survey.kinds)}"]
     if survey.unreadable:
-        file, reason = survey.unreadable[0]
-        number = len(survey.unreadable)
+        number, (file, reason) = len(survey.unreadable), survey.unreadable[0]
         lines.append(f"unreadable: {number}, left out; the first is {file} ({reason})")
     copies = sum(len(places) - 1 for places in survey.copies)
     contradictions = sum(map(len, survey.contradictory))
@@ -232,11 +224,10 @@ def survey_lines(survey: Survey) -> list[str]:
         reason = f"{contradictions} images have a copy in another class"
         lines.append(f"contradictions: {reason}; {_first(survey.contradictory)}")
     lines += [f"note: {note}" for note in survey.notes]
-    lines += [
-        f"shortcut suspected: the {trait['what']} alone predicts the class with balanced accuracy "
-        f"{trait['tells_the_class']:.2f} (chance {trait['chance']:.2f})"
-        for trait in survey.suspected
-    ]
+    for trait in survey.suspected:
+        score = f"{trait['tells_the_class']:.2f} (chance {trait['chance']:.2f})"
+        told = f"the {trait['what']} alone predicts the class with balanced accuracy {score}"
+        lines.append(f"shortcut suspected: {told}")
     tried = ", ".join(trait["what"] for trait in survey.traits)
     return lines + ([] if survey.suspected else [f"no shortcut suspected; only tried: {tried}"])
 
