@@ -16,14 +16,7 @@ INTERRUPTED = 130  # as in shells: 128 and the number of SIGINT
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 SECTIONS = {  # headings of `medddist --help`
     "Start": (start.init, start.prepare, start.estimate),
-    "Distil and measure": (
-        measuring.teachers,
-        measuring.distill,
-        measuring.evaluate,
-        measuring.compare,
-        measuring.audit,
-        measuring.leakage,
-    ),
+    "Distil and measure": measuring.STEPS,
     "Share": (sending.package, sending.verify, sending.train, sending.package_key),
     "Reference results": (measuring.results,),
 }
@@ -39,11 +32,10 @@ class _InSections(click.Group):
                 formatter.write_dl(rows, col_spacing=3)
 
 
-@click.group(
-    cls=_InSections,
-    commands=[command for section in SECTIONS.values() for command in section],
-    context_settings=SETTINGS,
-)
+COMMANDS = [command for section in SECTIONS.values() for command in section]
+
+
+@click.group(cls=_InSections, commands=COMMANDS, context_settings=SETTINGS)
 @click.version_option(package_name="medddist")
 def app() -> None:
     """Dataset distillation for sharing medical images.

@@ -27,19 +27,15 @@ DATA_HELP = (
     "phantom (built in; a folder of that name is ./phantom), a folder of class folders, the "
     "radiography database's folder, or an .npz in MedMNIST's layout."
 )
-JSON = click.option(
-    "--json", "as_json", is_flag=True, help="Print only the result, as JSON, on standard output."
-)
-DEBUG = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
-)
+JSON_HELP = "Print only the result, as JSON, on standard output."
+DEBUG_HELP = "Show the traceback of an error."
+SEED_HELP = "Which of the study's sets; by default the first seed's."
+KEY_HELP = "The sender's public key: refuse a package without its signature."
+JSON = click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+DEBUG = click.option("--debug", is_flag=True, expose_value=False, help=DEBUG_HELP)
 DEVICE = click.option("--device", default="auto", help="auto, cpu or cuda.")
-SEED = click.option(
-    "--seed", type=int, help="Which of the study's sets; by default the first seed's."
-)
-KEY = click.option(
-    "--key", metavar="FILE", help="The sender's public key: refuse a package without its signature."
-)
+SEED = click.option("--seed", type=int, help=SEED_HELP)
+KEY = click.option("--key", metavar="FILE", help=KEY_HELP)
 EXPECT = click.option("--expect", metavar="ID", help="Refuse a package with another ID.")
 
 
@@ -116,7 +112,7 @@ def step(
                 require_one_process(name)
             if seed is not None:
                 changes = (*changes, f"seeds=[{seed}]")
-            about_to = name if announced else None
+            about_to = name if announced else ""
             with opened_study(profile, data, artifacts, device, changes, about_to) as study:
                 return function(study, **given)
 
@@ -127,12 +123,7 @@ def step(
 
 @contextlib.contextmanager
 def opened_study(
-    profile: str,
-    data: str,
-    out: str,
-    device: str,
-    changes: tuple[str, ...],
-    about_to: str | None = None,
+    profile: str, data: str, out: str, device: str, changes: tuple[str, ...], about_to: str = ""
 ) -> Iterator[Study]:
     """Open a study that reports its progress; estimate what the command `about_to` takes first."""
     from medddist.base.compute import keep_freed_memory  # torch, not above: see the module
@@ -176,13 +167,11 @@ def _explained() -> Iterator[None]:
 def _option_for(path: Path) -> str:
     """The option whose value is the file or the innermost folder around it."""
     context = click.get_current_context()
-    options = {
-        str(Path(str(context.params[option.name]))): option.opts[0]
-        for option in context.command.params
-        if context.params.get(option.name) and isinstance(option, click.Option)
-    }
-    places = (str(place) for place in (path, *path.parents))
-    return next((options[place] for place in places if place in options), "folder")
+    declared = [option for option in context.command.params if isinstance(option, click.Option)]
+    given = [option for option in declared if context.params.get(option.name)]
+    options = {Path(str(context.params[option.name])): option.opts[0] for option in given}
+    chosen = (options[place] for place in (path, *path.parents) if place in options)
+    return next(chosen, "folder")
 
 
 def same_study(given: Mapping[str, Any], name: str, *more: str, artifacts: str = "--out") -> str:

@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medddist.base.progress import Bar
-from medddist.cli.commands import (
-    SEED,
-    command,
-    require_one_process,
-    same_study,
-    save_option,
-    step,
-    study_options,
-)
+from medddist.cli import commands
+from medddist.cli.commands import SEED, command, same_study, save_option, step, study_options
 from medddist.cli.output import Output, audit_lines, comparison_lines, score_lines
 
 if TYPE_CHECKING:
     from medddist.study.study import Study
+
+WHERE = "Where to write the reference results."
+FOLDER = click.option("--folder", default="results", help=WHERE)
 
 
 @step(torchrun=True)
@@ -30,23 +26,14 @@ def teachers(study) -> Output:
 
     Under torchrun, each process trains its share, and the first lists its own.
     """
-    seeds = study.profile.seeds
-    trained = [(seed, teacher) for seed in seeds for teacher in study.train_teachers(seed)]
-    result = [
-        {
-            "file": str(teacher.path),
-            "seed": seed,
-            "snapshots": teacher.snapshots,
-            "parameters": teacher.parameter_count,
-            "validation": teacher.about["validation"],
-        }
-        for seed, teacher in trained
-    ]
-    lines = [
-        f"{row['file']}: {row['snapshots']} snapshots, validation balanced accuracy "
-        f"{row['validation'][-1]['balanced_accuracy']:.3f}"
-        for row in result
-    ]
+    trained = [(k, teacher) for k in study.profile.seeds for teacher in study.train_teachers(k)]
+    result, lines = [], []
+    for seed, teacher in trained:
+        row = {"file": str(teacher.path), "seed": seed, "snapshots": teacher.snapshots}
+        row |= {"parameters": teacher.parameter_count, "validation": teacher.about["validation"]}
+        score = f"validation balanced accuracy {row['validation'][-1]['balanced_accuracy']:.3f}"
+        lines.append(f"{teacher.path}: {teacher.snapshots} snapshots, {score}")
+        result.append(row)
     return Output(result, lines)
 
 
@@ -60,20 +47,13 @@ def distill(study) -> Output:
     unchanged = {seed: _unchanged(study, seed) for seed in study.profile.seeds}
     for seed in study.profile.seeds:
         distillation, path = study.distillation(seed), study.distillation_path(seed)
-        images, step_size = len(distillation.distilled.images), distillation.distilled.step_size
-        selected = f"released as of iteration {distillation.selected_iteration}"
-        row = {
-            "file": str(path),
-            "seed": seed,
-            "images": images,
-            "step_size": step_size.item(),
-            "selected_iteration": distillation.selected_iteration,
-            "unchanged": bool(unchanged[seed]),
-            "candidates": list(distillation.candidates),
-        }
-        made = f"{path}: {images} images, step size {step_size.item():.4g}"
-        lines.append(f"{made}; {unchanged[seed] or selected}")
-        result.append(row)
+        images, iteration = len(distillation.distilled.images), distillation.selected_iteration
+        step_size = distillation.distilled.step_size.item()
+        row = {"file": str(path), "seed": seed, "images": images, "step_size": step_size}
+        row |= {"selected_iteration": iteration, "unchanged": bool(unchanged[seed])}
+        result.append(row | {"candidates": list(distillation.candidates)})
+        released = unchanged[seed] or f"released as of iteration {iteration}"
+        lines.append(f"{path}: {images} images, step size {step_size:.4g}; {released}")
     if any(unchanged.values()):
         lines.append(_distil_longer("distill", study))
     return Output(result, lines)
@@ -189,6 +169,9 @@ def leakage(study, save) -> Output:
     return Output(rows, lines)
 
 
+STEPS = (teachers, distill, evaluate, compare, audit, leakage)
+
+
 def _record(study: Study, step: str, folder: str, suffix: str = "", **measured: Any) -> str:
     from medddist.study.results import write_record  # torch, not above: see `commands`
 
@@ -197,10 +180,7 @@ def _record(study: Study, step: str, folder: str, suffix: str = "", **measured: 
     return f"written to {path}"
 
 
-@command(
-    *study_options(profile="real"),
-    click.option("--folder", default="results", help="Where to write the reference results."),
-)
+@command(*study_options(profile="real"), FOLDER)
 def results(profile, data, artifacts, device, changes, folder) -> Output:
     """Measure all variants of a profile; write the reference results.
 
@@ -209,7 +189,7 @@ def results(profile, data, artifacts, device, changes, folder) -> Output:
     from medddist.study.profile import changes_from
     from medddist.study.results import measure, summary_lines
 
-    require_one_process("results")
+    commands.require_one_process("results")
     changed = changes_from(changes)
     with Bar() as progress:
         record, path = measure(profile, changed, data, artifacts, device, folder, progress)

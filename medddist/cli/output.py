@@ -29,10 +29,9 @@ class Output(NamedTuple):
 
 def show(output: Output, as_json: bool) -> None:
     """Print a result on standard output."""
+    text = "\n".join(output.lines)
     if as_json:
         text = json.dumps(output.result, indent=1, ensure_ascii=False, allow_nan=False)
-    else:
-        text = "\n".join(output.lines)
     if not processes.rank():  # of several processes, the first reports
         print(text)
 
@@ -111,9 +110,8 @@ def _comparison(row: dict) -> str:
     for name in ("distilled_lead", "lead_over_random"):
         if name in row:
             lead = row[name]["balanced_accuracy"]
-            interval = f"[{lead['low']:+.3f}, {lead['high']:+.3f}]"
+            interval = f"[{lead['low']:+.3f}, {lead['high']:+.3f}] {lead.get('verdict', '')}"
             text += f"  {name.replace('_', ' ')} {lead['difference']:+.3f} {interval}"
-            text += f" {lead.get('verdict', '')}"
     return text
 
 
@@ -139,10 +137,9 @@ def audit_lines(result: dict) -> list[str]:
         for name, row in rows.items():
             if row:
                 low, high = row["by_chance"][:2]
-                found, auc = _share(row["true_positives"]), _interval(row["auc"], "auc")
-                lines.append(
-                    f"{attack} attack, {name}: {found} found, by chance {low} to {high}; AUC {auc}"
-                )
+                found = f"{_share(row['true_positives'])} found, by chance {low} to {high}"
+                auc = _interval(row["auc"], "auc")
+                lines.append(f"{attack} attack, {name}: {found}; AUC {auc}")
     return lines
 
 

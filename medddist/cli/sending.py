@@ -8,18 +8,15 @@ import click
 
 from medddist.base.errors import InputError
 from medddist.base.progress import Bar
-from medddist.cli.commands import (
-    DATA_HELP,
-    DEVICE,
-    EXPECT,
-    KEY,
-    SEED,
-    command,
-    require_one_process,
-    settings_option,
-    step,
-)
+from medddist.cli import commands
+from medddist.cli.commands import DATA_HELP, DEVICE, EXPECT, KEY, SEED, command, step
 from medddist.cli.output import Output, package_lines, score_lines
+
+SIGN_HELP = "Sign it with this private key (see `medddist package-key`)."
+MEASURE_HELP = "State the set's scores on the test part; measured unless cached."
+AUDIT_HELP = "State what the set gives away; measured unless cached."
+COPIES_HELP = "Write it even if images are real ones, unchanged or nearly so."
+NETWORKS_HELP = "How many; by default the number that the sender measured."
 
 
 @step(
@@ -29,26 +26,10 @@ from medddist.cli.output import Output, package_lines, score_lines
     click.option("--licence", help="The licence under which it may be used."),
     click.option("--intended-use", help="What it was made for."),
     click.option("--description", help="Its title."),
-    click.option(
-        "--sign-with",
-        metavar="KEYFILE",
-        help="Sign it with this private key (see `medddist package-key`).",
-    ),
-    click.option(
-        "--measure/--no-measure",
-        default=True,
-        help="State the set's scores on the test part; measured unless cached.",
-    ),
-    click.option(
-        "--audit/--no-audit",
-        default=False,
-        help="State what the set gives away; measured unless cached.",
-    ),
-    click.option(
-        "--allow-copies",
-        is_flag=True,
-        help="Write it even if images are real ones, unchanged or nearly so.",
-    ),
+    click.option("--sign-with", metavar="KEYFILE", help=SIGN_HELP),
+    click.option("--measure/--no-measure", default=True, help=MEASURE_HELP),
+    click.option("--audit/--no-audit", default=False, help=AUDIT_HELP),
+    click.option("--allow-copies", is_flag=True, help=COPIES_HELP),
     artifacts="--artifacts",
     announced=False,
 )
@@ -129,13 +110,9 @@ def package_key(folder) -> Output:
     click.option("--out", default="build/trained", help="Folder for the networks."),
     KEY,
     EXPECT,
-    click.option(
-        "--networks",
-        type=click.IntRange(1, 1000),
-        help="How many; by default the number that the sender measured.",
-    ),
+    click.option("--networks", type=click.IntRange(1, 1000), help=NETWORKS_HELP),
     DEVICE,
-    settings_option("Change how the data are read, as in data.images=500"),
+    commands.settings_option("Change how the data are read, as in data.images=500"),
 )
 def train(package, data, out, key, expect, networks, device, changes) -> Output:
     """Train networks on a package and score them on your own images.
@@ -146,7 +123,7 @@ def train(package, data, out, key, expect, networks, device, changes) -> Output:
     from medddist.sharing.reading import open_package
     from medddist.sharing.receiving import own_data
 
-    require_one_process("train")
+    commands.require_one_process("train")
     device_named(device)  # before data are read, which can take minutes
     keep_freed_memory()
     opened = open_package(package, key, expect)

@@ -11,18 +11,14 @@ from medddist.base.progress import Bar
 from medddist.cli.commands import DEVICE, command, step
 from medddist.cli.output import Output, data_lines, estimate_lines
 
+WRITE_HELP = "The profile to write; by default FOLDER's name.yaml, here."
+MINUTES_HELP = "How long teachers, distillation and evaluation may take together."
+
 
 @command(
     click.argument("data", metavar="FOLDER"),
-    click.option(
-        "--write", metavar="FILE", help="The profile to write; by default FOLDER's name.yaml, here."
-    ),
-    click.option(
-        "--minutes",
-        type=click.FloatRange(min=1),
-        default=60,
-        help="How long teachers, distillation and evaluation may take together.",
-    ),
+    click.option("--write", metavar="FILE", help=WRITE_HELP),
+    click.option("--minutes", type=click.FloatRange(min=1), default=60, help=MINUTES_HELP),
     click.option("--report", metavar="FILE", help="Also write an HTML page with pictures."),
     DEVICE,
 )
