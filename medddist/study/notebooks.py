@@ -131,5 +131,5 @@ def _type_named(name: str, kind: str) -> type:
 
 
 # IPython asks an exception how to show it: a refusal is one line, without a traceback.
-in_one_line = lambda error: [f"{type(error).__name__}: {error}"]
-InputError._render_traceback_ = in_one_line  # type: ignore[attr-defined]
+_in_one_line = lambda error: [f"{type(error).__name__}: {error}"]
+InputError._render_traceback_ = _in_one_line  # type: ignore[attr-defined]

@@ -45,10 +45,11 @@ class Profile(Settings):
     def _teachers_reach_as_far_as_matching_reads(self):
         distill, kept = self.distill, self.teachers.kept_epochs
         if distill.last_epoch_read > kept:
-            read = f"distill.max_start_epoch {distill.max_start_epoch} and "
-            read += f"distill.expert_epochs {distill.expert_epochs} need teachers to epoch "
-            found = f"{read}{distill.last_epoch_read}, and teachers.kept_epochs is {kept}"
-            raise ValueError(f"{found}; lower them, or raise it (teachers are then trained anew)")
+            start, expert = distill.max_start_epoch, distill.expert_epochs
+            read = f"distill.max_start_epoch {start} and distill.expert_epochs {expert} need "
+            needed = f"teachers to epoch {distill.last_epoch_read}"
+            remedy = "lower them, or raise it (teachers are then trained anew)"
+            raise ValueError(f"{read}{needed}, and teachers.kept_epochs is {kept}; {remedy}")
         return self
 
     @model_validator(mode="after")
@@ -108,6 +109,7 @@ def settings_in(path: Path | Traversable, example: str) -> dict[str, Any]:
 
 
 def _with(changes: dict[str, Any], values: dict, name: str) -> Profile:
+    """Set `changes` in a profile's values, which are checked then."""
     for setting, value in changes.items():
         *parents, last = setting.split(".")
         section = values

@@ -38,10 +38,10 @@ def measure(
     Returns:
         The record, and its file in `folder`.
     """
-    base, measured = load_profile(name, changes), {}
-    for variant, changes_of in (base.variants or {"": {}}).items():
-        study = Study(load_profile(name, changes_of | changes), source, out, device, progress)
-        measured[variant] = _measured(study)
+    base = load_profile(name, changes)
+    variants, given = (base.variants or {"": {}}).items(), (source, out, device, progress)
+    profiles = {variant: load_profile(name, own | changes) for variant, own in variants}
+    measured = {k: _measured(Study(profile, *given)) for k, profile in profiles.items()}
     record = {"profile": base.name, "source": Path(source).name, "interval": INTERVAL}
     record |= {"variants": measured, "about": about(device)}
     path = Path(folder) / f"{base.name}-{Path(source).stem}.json"

@@ -159,8 +159,10 @@ class Study:
         return [teacher_path(path.parent, index) for index in range(settings.teachers)]
 
     def _teacher_settings(self, seed: int | None) -> TeacherSettings:
-        first = self.profile.seeds[0]
-        return self.profile.teachers.model_copy(update={"seed": first if seed is None else seed})
+        return self.profile.teachers.model_copy(update={"seed": self._seed(seed)})
+
+    def _seed(self, seed: int | None) -> int:
+        return self.profile.seeds[0] if seed is None else seed
 
     def _teacher_depends_on(self, settings: TeacherSettings) -> dict:
         """A teacher does not depend on how many there are, except for its privacy guarantee."""
@@ -222,7 +224,7 @@ class Study:
 
     def _distill_settings(self, seed: int | None, images_per_class: int | None) -> DistillSettings:
         size = images_per_class or self.profile.distill.images_per_class
-        changes = {"seed": self._teacher_settings(seed).seed, "images_per_class": size}
+        changes = {"seed": self._seed(seed), "images_per_class": size}
         return self.profile.distill.model_copy(update=changes)
 
     def _distill_depends_on(self, settings: DistillSettings) -> dict:
