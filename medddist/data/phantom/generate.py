@@ -20,16 +20,7 @@ from scipy.ndimage import uniform_filter
 
 from medddist.base.seeds import numpy_generator
 from medddist.base.settings import Settings
-from medddist.data.phantom.thorax import (
-    ACQUISITION,
-    ANATOMY,
-    Thorax,
-    bump,
-    drawn,
-    limited,
-    smooth_noise,
-    step,
-)
+from medddist.data.phantom.thorax import Thorax, bump, limited, smooth_noise, step
 
 CLASS_NAMES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 SITE_NAMES = ("hospital A", "hospital B", "hospital C")
@@ -115,13 +106,12 @@ def expose(exposure: Exposure, seed: int, size: int) -> tuple[np.ndarray, np.nda
     """Make one picture (size, size) uint8 and its lesion mask, on a finer grid that is averaged."""
     patient = numpy_generator("phantom", seed, "patient", exposure.patient)
     image = numpy_generator("phantom", seed, "image", exposure.patient, exposure.number)
-    acquisition = drawn(ACQUISITION, image)
-    thorax = Thorax(drawn(ANATOMY, patient), acquisition, fine_size(size), patient)
+    thorax = Thorax(patient, image, fine_size(size))
     lesion = LESIONS[exposure.label](thorax, patient)
     vessels = thorax.a.vessel * thorax.vessels * thorax.lung
     crossed = thorax.attenuation() + vessels + 0.55 * lesion * thorax.lung
     beam = averaged(np.exp(-crossed.astype(np.float64)).astype(np.float32), size)
-    picture = display(detect(beam, acquisition, image), exposure.site, acquisition)
+    picture = display(detect(beam, thorax.q, image), exposure.site, thorax.q)
     return picture, averaged(lesion * thorax.field, size) > 0.12
 
 

@@ -87,25 +87,33 @@ def _squared(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float
     return x * x + y * y
 
 
+def _tube(distance: np.ndarray, width: float) -> np.ndarray:
+    """A bone of round section: brighter along its two edges than in its marrow."""
+    t = distance * (1 / width)
+    b = np.maximum(1 - t * t, 0)
+    return np.sqrt(b) * (1.25 - 0.6 * b)
+
+
 class Thorax:
     """The anatomy of one patient on one exposure's grid.
 
     a, q: draws from ANATOMY and ACQUISITION
     """
 
-    def __init__(self, a: SimpleNamespace, q: SimpleNamespace, size: int, rng: np.random.Generator):
-        self.a, self.q, self.size, self.rng = a, q, size, rng
+    def __init__(self, patient: np.random.Generator, image: np.random.Generator, size: int):
+        self.a, self.q = a, q = drawn(ANATOMY, patient), drawn(ACQUISITION, image)
+        self.size = size
         axis = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
         x, y = axis[None, :] - q.shift_u, axis[:, None] - q.shift_v
         self.u = (x + q.turn * y) * (1 / (q.zoom * a.width))
         self.v = (y - q.turn * x) * (1 / (q.zoom * a.height))
         self.au = np.abs(self.u)
         self.mid = self.u - q.twist  # a turned patient's midline is beside the thorax's middle
-        per_depth = 1 / (0.66 - a.apex)
-        self.depth = (self.v - a.apex) * per_depth  # 0 at the apex, 1 at the costophrenic angle
-        self.warp = smooth_noise(rng, size, 8)
+        # 0 at the apex, 1 at the costophrenic angle
+        self.depth = (self.v - a.apex) * (1 / (0.66 - a.apex))
+        self.warp = smooth_noise(patient, size, 8)
         self.lung = self._lung()
-        self.vessels = self._vessels()
+        self.vessels = self._vessels(smooth_noise(patient, size, 5))
 
     def _lung(self) -> np.ndarray:
         """Air along the ray, 0 outside the lungs, up to 1."""
@@ -113,16 +121,16 @@ class Thorax:
         rest = np.maximum(1 - depth * (1 / a.apex_round), 0)
         arc = np.sqrt(1 - rest * rest)
         low = np.maximum(depth - 0.55, 0)
-        self.outer = 0.27 + (a.lung_width - 0.27) * arc - (a.waist * 2.5) * low * low
+        outer = 0.27 + (a.lung_width - 0.27) * arc - (a.waist * 2.5) * low * low
+        within = outer - self.au
         rest = np.maximum(1 - depth * 8, 0)
         inner = 0.27 - (0.27 - a.mediastinum) * np.sqrt(1 - rest * rest)
         e = (self.au - 0.36) * (1 / 0.42)
         arch = (0.13 * a.dome) * e * e * (1 + np.maximum(e, 0))
         self.dome = a.diaphragm + self.q.inspiration + arch + a.tilt * self.u
-        wall = limited((self.outer - self.au) * 9)
-        wall = np.sqrt(wall) * step(self.outer - self.au, 0.03)
+        wall = np.sqrt(limited(within * 9)) * step(within, 0.03)
         side = step(np.abs(self.mid) - inner, 0.025) * step(self.depth - 0.005, 0.02)
-        self.cage = step(self.outer - self.au + 0.03, 0.04) * step(self.depth + 0.02, 0.04)
+        self.cage = step(within + 0.03, 0.04) * step(self.depth + 0.02, 0.04)
         # The lungs, with what lies behind the heart.
         self.field = wall * side * step(self.dome - self.v, 0.025)
         return self.field * (1 - 0.88 * self._heart())
@@ -149,8 +157,7 @@ class Thorax:
 
     def _body(self) -> np.ndarray:
         """Soft tissue of trunk, neck and shoulders."""
-        a = self.a
-        flare = np.maximum(-0.25 - self.v, 0)
+        a, flare = self.a, np.maximum(-0.25 - self.v, 0)
         half = a.lung_width + a.fat + flare * flare * 4
         across = self.au / half
         line = a.shoulder + np.maximum(self.au - 0.22, 0) * 0.30  # neck, then sloping shoulders
@@ -166,20 +173,14 @@ class Thorax:
         inside = 1 - x * x * 7 - y * y * (6.5 + np.copysign(2.5, y))  # flatter above
         return a.breast * np.sqrt(limited(inside * 1.6))
 
-    def _tube(self, distance: np.ndarray, width: float) -> np.ndarray:
-        """A bone of round section: brighter along its two edges than in its marrow."""
-        t = distance * (1 / width)
-        b = np.maximum(1 - t * t, 0)
-        return np.sqrt(b) * (1.25 - 0.6 * b)
-
     def _bones(self) -> np.ndarray:
         """Ribs, from behind and from the front, and the other bones."""
         a = self.a
         across = self.au * (1 / 0.8)
         bend = a.rib_slope * across * across * (1.15 - self.v * 0.35)
-        back = self._tube(periodic((self.v - bend) * (1 / a.rib_spacing) + a.rib_start), 0.23)
+        back = _tube(periodic((self.v - bend) * (1 / a.rib_spacing) + a.rib_start), 0.23)
         fall = self.v + a.front_slope * (0.8 - self.au) * (0.6 + self.au)
-        front = self._tube(periodic(fall * (1 / (a.rib_spacing * 1.12)) + a.front_start), 0.26)
+        front = _tube(periodic(fall * (1 / (a.rib_spacing * 1.12)) + a.front_start), 0.26)
         front = front * step(self.au - 0.30, 0.25) * 0.55
         below = 0.4 + 0.6 * step(self.dome - self.v, 0.1)  # fainter below the diaphragm
         ribs = (back * step(self.au - 0.06, 0.05) + front) * self.cage * below
@@ -194,10 +195,9 @@ class Thorax:
 
     def _shoulders(self) -> np.ndarray:
         """Clavicles, the heads of the arms, the inner edge of the shoulder blades."""
-        a = self.a
-        x = np.abs(self.mid)
+        a, x = self.a, np.abs(self.mid)
         curve = a.clavicle - a.clavicle_slope * x + 0.9 * (x - 0.12) * (x - 0.45) * (x - 0.8)
-        clavicle = self._tube(self.v - curve, 0.040) * step(x - 0.07, 0.03) * step(0.90 - x, 0.1)
+        clavicle = _tube(self.v - curve, 0.040) * step(x - 0.07, 0.03) * step(0.90 - x, 0.1)
         dx, dy = self.au - 1.02, self.v - (a.clavicle + 0.08)
         head = np.sqrt(limited(1 - (dx * dx * 34 + dy * dy * 26)))
         dx = self.au - 0.80 + (self.v + 0.35) * 0.22
@@ -213,14 +213,12 @@ class Thorax:
         bubble = np.maximum(1 - (x * x * 50 + y * y * 130), 0)
         return 0.32 * pipe + (0.5 * max(self.a.bubble - 0.5, 0)) * np.sqrt(bubble)
 
-    def _vessels(self) -> np.ndarray:
+    def _vessels(self, noise: np.ndarray) -> np.ndarray:
         """Branches that leave the hilum, thinner and more with distance; 0 to about 1."""
-        a = self.a
-        dx, dy = np.abs(self.mid) - 0.15, self.v - a.hilum
+        dx, dy = np.abs(self.mid) - 0.15, self.v - self.a.hilum
         r = np.sqrt(dx * dx + dy * dy) + 1e-3
-        other = smooth_noise(self.rng, self.size, 5)
-        angle = dy / (np.abs(dx) + np.abs(dy) + 1e-3) + 0.03 * self.warp + 0.09 * other
-        angle = angle + np.copysign(0.155, self.u) + a.vessel_turn  # the two sides differ
+        angle = dy / (np.abs(dx) + np.abs(dy) + 1e-3) + 0.03 * self.warp + 0.09 * noise
+        angle = angle + np.copysign(0.155, self.u) + self.a.vessel_turn  # the two sides differ
         total = 1.1 * bump(r, 0.12)
         for branches, near, far, width in BRANCHES:
             across = periodic(angle * branches) * (r * (1.4 / branches))
