@@ -21,11 +21,11 @@ from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection
 from medddist.data.images import MAX_PIXELS, Prepared, eight_bit, prepared, scaled
 from medddist.data.splits import numbered
 
-PREFIXES = {TRAIN: "train", VALIDATION: "val", TEST: "test"}
+PARTS = {"train": TRAIN, "val": VALIDATION, "test": TEST}
 MAX_DECODED_BYTES = 2**36
 MAX_LABEL = 9999
 SUSPICIOUS_BYTES = 2**30  # a larger array that was packed 100 to 1 is no data set
-Counts = dict[str, int]  # how many images each part has, by prefix
+Blocks = dict[str, np.ndarray]  # images as stored, by their part's prefix
 
 
 class _Npz:
@@ -40,53 +40,57 @@ class _Npz:
             raise InputError(shown(path), reason, "save it again") from None
         self.names = {n.removesuffix(".npy") for n in self.zip.namelist() if n.endswith(".npy")}
 
-    def refusal(self, name: str, reason: str, remedy: str = "") -> InputError:
+    def refusal(self, name: str, reason: str, remedy: str) -> InputError:
         """Make an error about one array."""
         return InputError(shown(self.path), f"{name} {reason}", remedy)
 
+    def require(self, condition: bool, name: str, reason: str, remedy: str) -> None:
+        """Refuse an array unless the condition holds."""
+        if not condition:
+            raise self.refusal(name, reason, remedy)
+
     def array(self, name: str) -> np.ndarray:
         """Read one array by numpy's reader; the zip's check sum is compared at its end."""
-        if name not in self.names:
-            known = shown(", ".join(sorted(self.names)) or "none")
-            raise self.refusal(name, "is missing", f"the arrays are: {known}")
+        known = shown(", ".join(sorted(self.names)) or "none")
+        self.require(name in self.names, name, "is missing", f"the arrays are: {known}")
         info = self.zip.getinfo(f"{name}.npy")
-        if info.file_size > SUSPICIOUS_BYTES and info.file_size > 100 * info.compress_size:
-            reason = f"would unpack {info.compress_size} bytes to {info.file_size}"
-            raise self.refusal(name, reason, "it is refused as a zip bomb")
+        size, packed = info.file_size, info.compress_size
+        reason = f"would unpack {packed} bytes to {size}"
+        plausible = size <= max(SUSPICIOUS_BYTES, 100 * packed)
+        self.require(plausible, name, reason, "it is refused as a zip bomb")
         try:
             with self.zip.open(info) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
                 file.read()
-        except (
-            Exception
-        ) as problem:  # damaged, pickled or too large: numpy and zipfile raise anything
+        except Exception as problem:  # numpy and zipfile raise anything for what is damaged
             reason = f"cannot be read ({shown(problem)})"
             raise self.refusal(name, reason, "save it again as plain numbers") from None
         return array
 
-    def column(self, name: str, count: int) -> np.ndarray:
+    def column(self, prefix: str, what: str, count: int) -> np.ndarray:
         """Read (count,) integers or text from an array (count,) or (count, 1)."""
+        name, shapes = f"{prefix}_{what}", ((count,), (count, 1))
         column = self.array(name)
-        if column.shape not in ((count,), (count, 1)):
-            remedy = f"each image needs one: ({count},) or ({count}, 1)"
-            raise self.refusal(name, f"has the shape {column.shape}", remedy)
-        if column.dtype.kind not in "iuU":
-            raise self.refusal(name, f"has the type {column.dtype}", "integers are needed")
+        remedy = f"each image needs one: {shapes[0]} or {shapes[1]}"
+        self.require(column.shape in shapes, name, f"has the shape {column.shape}", remedy)
+        usable = column.dtype.kind in "iuU"
+        self.require(usable, name, f"has the type {column.dtype}", "integers are needed")
         return column.reshape(count)
 
-    def images(self, name: str) -> np.ndarray:
+    def images(self, prefix: str) -> np.ndarray:
         """Read one part's images as stored, of a shape and type that can be used."""
+        name = f"{prefix}_images"
         images = self.array(name)
         shape, kind = images.shape, images.dtype
-        if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or 0 in shape[1:]:
-            remedy = "(N, H, W), (N, H, W, 1) or (N, H, W, 3) is needed"
-            raise self.refusal(name, f"has the shape {shape}", remedy)
-        if kind.kind != "f" and kind.str[1:] not in ("u1", "u2"):
-            remedy = "uint8, uint16 or floats within [0, 1] are needed"
-            raise self.refusal(name, f"has the type {kind}", remedy)
-        if shape[1] * shape[2] > MAX_PIXELS:
-            reason = f"has images of {shape[1]} x {shape[2]} pixels"
-            raise self.refusal(name, reason, f"at most {MAX_PIXELS} pixels are read")
+        usable = len(shape) in (3, 4) and shape[3:] in ((), (1,), (3,)) and 0 not in shape[1:]
+        remedy = "(N, H, W), (N, H, W, 1) or (N, H, W, 3) is needed"
+        self.require(usable, name, f"has the shape {shape}", remedy)
+        usable = kind.kind == "f" or kind.str[1:] in ("u1", "u2")
+        remedy = "uint8, uint16 or floats within [0, 1] are needed"
+        self.require(usable, name, f"has the type {kind}", remedy)
+        reason = f"has images of {shape[1]} x {shape[2]} pixels"
+        usable = shape[1] * shape[2] <= MAX_PIXELS
+        self.require(usable, name, reason, f"at most {MAX_PIXELS} pixels are read")
         return images[..., 0] if shape[3:] == (1,) else images
 
 
@@ -104,49 +108,45 @@ def read(path: Path, image_size_px: int, channels: int, progress: Progress = sil
     """
     npz = _Npz(path)
     with npz.zip:
-        has_validation = {"val_images", "val_labels"} & npz.names
-        given = {k: prefix for k, prefix in PREFIXES.items() if k != VALIDATION or has_validation}
-        blocks = {f"{prefix}_images": npz.images(f"{prefix}_images") for prefix in given.values()}
+        absent = set() if {"val_images", "val_labels"} & npz.names else {"val"}
+        blocks = {prefix: npz.images(prefix) for prefix in PARTS if prefix not in absent}
         _require_one_shape(npz, blocks)
         counts = [len(block) for block in blocks.values()]
-        if sum(counts) * channels * image_size_px**2 > MAX_DECODED_BYTES:
-            reason = f"{sum(counts)} images at {image_size_px} px do not fit"
+        total = sum(counts)
+        if total * channels * image_size_px**2 > MAX_DECODED_BYTES:
+            reason = f"{total} images at {image_size_px} px do not fit"
             raise InputError(shown(path), reason, "lower image_size_px")
-        known = _known(npz, dict(zip(given.values(), counts)))
-    images = np.empty((sum(counts), channels, image_size_px, image_size_px), np.uint8)
-    hashes = np.empty((len(images), 2), np.uint64)
+        labels, groups, origins, *names = _known(npz, blocks)
+    images = np.empty((total, channels, image_size_px, image_size_px), np.uint8)
+    hashes = np.empty((total, 2), np.uint64)
     for k, image in enumerate(_prepared(npz, blocks, image_size_px, channels)):
         images[k], hashes[k] = image.pixels, image.hashes
-        if (k + 1) % 1024 == 0 or k + 1 == len(images):
-            progress("reading images", k + 1, len(images))
-    height, width = next(iter(blocks.values())).shape[1:3]
+        if (k + 1) % 1024 == 0 or k + 1 == total:
+            progress("reading images", k + 1, total)
+    parts = np.repeat(np.array([PARTS[prefix] for prefix in blocks], np.int8), counts)
+    height, width = blocks["train"].shape[1:3]
     enlarged = f"images of {height} x {width} px were enlarged to {image_size_px} px"
-    return Collection(
-        images=images,
-        hashes=hashes,
-        parts=np.repeat(np.array(list(given), np.int8), counts),
-        notes=(enlarged,) if min(height, width) < image_size_px else (),
-        **known,
-    )
+    notes = (enlarged,) if min(height, width) < image_size_px else ()
+    return Collection(images, labels, groups, hashes, parts, origins, *names, notes)
 
 
-def _require_one_shape(npz: _Npz, blocks: dict[str, np.ndarray]) -> None:
-    formats = {name: f"{block.shape[1:]} {block.dtype}" for name, block in blocks.items()}
-    (first, expected), *others = formats.items()
-    for name, given in others:
-        if given != expected:
-            reason = f"has images of {given} and {first} of {expected}"
-            raise npz.refusal(name, reason, "all parts need one shape and type")
+def _require_one_shape(npz: _Npz, blocks: Blocks) -> None:
+    formats = {prefix: f"{block.shape[1:]} {block.dtype}" for prefix, block in blocks.items()}
+    expected = formats["train"]
+    for prefix, given in formats.items():
+        reason = f"has images of {given} and train_images of {expected}"
+        remedy = "all parts need one shape and type"
+        npz.require(given == expected, f"{prefix}_images", reason, remedy)
 
 
-def _known(npz: _Npz, counts: Counts) -> dict:
-    """Labels, groups and origins with their names: checked first, since they are small."""
-    labels, groups, path = _labels(npz, counts), _optional(npz, counts, "group"), npz.path
+def _known(npz: _Npz, blocks: Blocks) -> tuple:
+    """Labels, groups, origins, the names of classes and of origins: small, thus checked first."""
+    labels, groups, path = _labels(npz, blocks), _optional(npz, blocks, "group"), npz.path
     names = _names(path)
     numbers = tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
     class_names = names.get("class_names", numbers)
     _require_known(path, "labels", labels, class_names)
-    origins, origin_names = _optional(npz, counts, "origin"), names.get("origins")
+    origins, origin_names = _optional(npz, blocks, "origin"), names.get("origins")
     if origins is None:
         origins, origin_names = np.full(len(labels), -1), ()
     elif origin_names is None or origins.dtype.kind == "U":
@@ -154,39 +154,31 @@ def _known(npz: _Npz, counts: Counts) -> dict:
         origin_names = tuple(str(value) for value in values)
     else:
         _require_known(path, "origins", origins, origin_names)
-    return {
-        "labels": labels,
-        "groups": np.arange(len(labels)) if groups is None else numbered(groups),
-        "origins": origins.astype(np.int64),
-        "class_names": class_names,
-        "origin_names": origin_names,
-    }
+    groups = np.arange(len(labels)) if groups is None else numbered(groups)
+    return labels, groups, origins.astype(np.int64), class_names, origin_names
 
 
-def _labels(npz: _Npz, counts: Counts) -> np.ndarray:
+def _labels(npz: _Npz, blocks: Blocks) -> np.ndarray:
     columns = []
-    for prefix, count in counts.items():
-        name = f"{prefix}_labels"
-        column = npz.column(name, count)
-        if column.dtype.kind == "U":
-            remedy = "integers from 0 are needed, with the classes' names in a .json beside it"
-            raise npz.refusal(name, "holds text", remedy)
-        if count and (int(column.min()) < 0 or int(column.max()) > MAX_LABEL):
+    for prefix, block in blocks.items():
+        name, column = f"{prefix}_labels", npz.column(prefix, "labels", len(block))
+        remedy = "integers from 0 are needed, with the classes' names in a .json beside it"
+        npz.require(column.dtype.kind != "U", name, "holds text", remedy)
+        if len(column) and (int(column.min()) < 0 or int(column.max()) > MAX_LABEL):
             reason = f"has labels from {column.min()} to {column.max()}"
             raise npz.refusal(name, reason, f"integers from 0 to {MAX_LABEL} are needed")
         columns.append(column.astype(np.int64))
     return np.concatenate(columns)
 
 
-def _optional(npz: _Npz, counts: Counts, what: str) -> np.ndarray | None:
+def _optional(npz: _Npz, blocks: Blocks, what: str) -> np.ndarray | None:
     """The column `what` of all parts; None where no part has it."""
-    names = {f"{prefix}_{what}": count for prefix, count in counts.items()}
-    if not names.keys() & npz.names:
+    if not {f"{prefix}_{what}" for prefix in blocks} & npz.names:
         return None
-    columns = [npz.column(name, count) for name, count in names.items()]
-    if len({column.dtype.kind == "U" for column in columns}) > 1:
-        reason = "is text in some parts and numbers in others"
-        raise npz.refusal(next(iter(names)), reason, "use one type")
+    columns = [npz.column(prefix, what, len(block)) for prefix, block in blocks.items()]
+    one_type = len({column.dtype.kind == "U" for column in columns}) == 1
+    reason = "is text in some parts and numbers in others"
+    npz.require(one_type, f"train_{what}", reason, "use one type")
     return np.concatenate(columns)
 
 
@@ -205,9 +197,8 @@ def _names(path: Path) -> dict[str, tuple[str, ...]]:
         return {}
     try:
         content = json.loads(beside.read_text(encoding="utf-8"))
-        return {
-            key: _name_list(content[key]) for key in {"class_names", "origins"} & content.keys()
-        }
+        known = {"class_names", "origins"} & content.keys()
+        return {key: _name_list(content[key]) for key in known}
     except (ValueError, AttributeError, TypeError, KeyError, OSError) as problem:
         reason = f"cannot be read ({shown(problem)})"
         remedy = "it needs class_names (a list of unequal names) and may have origins"
@@ -224,15 +215,14 @@ def _name_list(value) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _prepared(
-    npz: _Npz, blocks: dict[str, np.ndarray], image_size_px: int, channels: int
-) -> Iterator[Prepared]:
-    for name, block in blocks.items():
+def _prepared(npz: _Npz, blocks: Blocks, image_size_px: int, channels: int) -> Iterator[Prepared]:
+    for prefix, block in blocks.items():
         value_range = (0, 1) if block.dtype.kind == "f" else None
         for pixels in block:
             if value_range and not ((pixels >= 0) & (pixels <= 1)).all():
                 reason = "has NaN or values outside [0, 1]"
-                raise npz.refusal(name, reason, "scale floats to [0, 1] or save uint8")
+                remedy = "scale floats to [0, 1] or save uint8"
+                raise npz.refusal(f"{prefix}_images", reason, remedy)
             if pixels.ndim == 3 and pixels.dtype != np.uint8:
                 pixels = eight_bit(scaled(pixels, value_range))  # PIL has 8 bits per colour
             yield prepared(pixels, image_size_px, channels, value_range)
