@@ -60,12 +60,9 @@ def is_phantom(source: str | Path) -> bool:
 
 def phantom_notice(source: str | Path) -> str | None:
     """Return a line where a file or folder here has the name of the built-in phantom."""
-    if is_phantom(source) and Path(PHANTOM).exists():
-        return (
-            "data: phantom is the built-in phantom; to read the file or folder of that name here, "
-            "give ./phantom"
-        )
-    return None
+    remedy = "to read the file or folder of that name here, give ./phantom"
+    notice = f"data: phantom is the built-in phantom; {remedy}"
+    return notice if is_phantom(source) and Path(PHANTOM).exists() else None
 
 
 def load_data(
@@ -103,27 +100,22 @@ def load_data(
 def _reader(source: str | Path, settings: DataSettings, progress: Progress) -> Reader:
     if is_phantom(source):
         return _phantom_reader(settings)
-    path = Path(source)
+    path, decoding = Path(source), settings.model_dump(include={"image_size_px", "channels"})
     if settings.sites != "balanced":
         reason = f"{settings.sites!r} is for the phantom alone"
         raise InputError("sites", reason, f"{shown(path)} has the sites it has")
     if path.is_dir():
-        return _folder_reader(path, settings, progress)
+        listed, minimum = folder.listed(path), settings.minimum_images_per_class
+        splits.require_images(listed.labels, listed.class_names, minimum, shown(path))
+        decoding["skip_unreadable"] = settings.skip_unreadable
+        key = {"files": listed.digest(), **decoding}
+        return path.resolve().name, key, lambda: listing.read(listed, **decoding, progress=progress)
     if path.is_file() and path.suffix.lower() == ".npz":
-        decoding = settings.model_dump(include={"image_size_px", "channels"})
-        names = {"names": cache.file_digest(path.with_suffix(".json"))}
-        key = {"npz": cache.file_digest(path), **names, **decoding}
+        names = cache.file_digest(path.with_suffix(".json"))
+        key = {"npz": cache.file_digest(path), "names": names, **decoding}
         return path.name, key, lambda: npz.read(path, **decoding, progress=progress)
     remedy = "give 'phantom', a folder of images or an .npz"
     raise InputError(shown(path), "no such folder or .npz file", remedy)
-
-
-def _folder_reader(path: Path, settings: DataSettings, progress: Progress) -> Reader:
-    listed, minimum = folder.listed(path), settings.minimum_images_per_class
-    splits.require_images(listed.labels, listed.class_names, minimum, shown(path))
-    decoding = settings.model_dump(include={"image_size_px", "channels", "skip_unreadable"})
-    key = {"files": listed.digest(), **decoding}
-    return path.resolve().name, key, lambda: listing.read(listed, **decoding, progress=progress)
 
 
 def _phantom_reader(settings: DataSettings) -> Reader:
@@ -133,17 +125,11 @@ def _phantom_reader(settings: DataSettings) -> Reader:
 
     def build() -> Collection:
         made = make_phantom(wanted)
-        hashes = np.array([pixel_hash(image) for image in made.images], np.uint64)
-        return Collection(
-            images=np.repeat(made.images, settings.channels, axis=1),
-            labels=made.labels,
-            groups=made.patients,
-            hashes=np.stack([hashes, hashes], 1),
-            parts=np.full(len(made.labels), TRAIN, np.int8),
-            origins=made.sites,
-            class_names=CLASS_NAMES,
-            origin_names=SITE_NAMES,
-        )
+        images = np.repeat(made.images, settings.channels, axis=1)
+        hashes = np.array([[pixel_hash(image)] * 2 for image in made.images], np.uint64)
+        parts = np.full(len(images), TRAIN, np.int8)
+        known = made.labels, made.patients, hashes, parts, made.sites
+        return Collection(images, *known, CLASS_NAMES, SITE_NAMES)
 
     key = {"phantom": wanted.model_dump(mode="json"), "channels": settings.channels}
     return PHANTOM, key, build
@@ -175,16 +161,9 @@ def _split(name: str, collection: Collection, settings: DataSettings, simulated:
     if min(scaling.std) == 0:
         reason = "all pixels of the training images are equal"
         raise InputError(name, reason, "give images that show something")
-    return Data(
-        **parts,
-        class_names=names,
-        fingerprint=fingerprint(parts, names),
-        source=name,
-        origin_names=collection.origin_names,
-        notes=tuple(notes),
-        scaling=scaling,
-        is_phantom=simulated,
-    )
+    origins, notes = collection.origin_names, tuple(notes)
+    known = names, fingerprint(parts, names), name, origins, notes, scaling, simulated
+    return Data(*parts.values(), *known)
 
 
 def _grouping_notes(collection: Collection, kept: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from medddist.base.errors import InputError, shown
@@ -54,16 +55,15 @@ def _by_class_folder(folder: Path) -> Listing:
         known = shown(", ".join(path.name for path in classes)) or "none"
         found = f"{loose} images without a class folder" if loose else f"class folders: {known}"
         raise InputError(shown(folder), found, LAYOUTS)
-    images = [(path.name, image) for path in classes for image in paths.images_below(path)]
-    labels = {image.relative_to(folder): name for name, image in images}
+    images = {path: paths.images_below(path) for path in classes}
+    labels = {image.relative_to(folder): path.name for path in images for image in images[path]}
     if not labels:
         remedy = "put the images of each class into its folder"
         raise InputError(shown(folder), "its folders hold no images", remedy)
     parts, split_note = paths.given_parts(list(labels), shown(folder), ONE_SPLIT)
-    entries = [(image, label, part) for (image, label), part in zip(labels.items(), parts)]
-    dicom = any(is_dicom(folder / image) for image in labels)
-    notes = (*notes, *split_note, *([NO_PATIENTS] if dicom else ()))
-    return listing(folder, entries, names, notes)
+    images = listing(folder, labels, parts, names)
+    dicom_note = [NO_PATIENTS] if any(is_dicom(folder / image) for image in labels) else []
+    return replace(images, notes=(*notes, *split_note, *dicom_note, *images.notes))
 
 
 def _class_folders(folder: Path) -> tuple[list[Path], list[str]]:

@@ -43,12 +43,14 @@ def listed(folder: Path) -> Listing:
     parts, split_note = _parts(rows, files)
     left_out = len({path.relative_to(folder) for path in paths.images_below(folder)} - set(files))
     notes = (f"{left_out} images that {NAME} does not name were left out",) if left_out else ()
-    images = listing(folder, list(zip(files, labels, parts)), (), notes + class_note + split_note)
+    images = listing(folder, dict(zip(files, labels)), parts)
     if len(images.class_names) < 2:
         reason = f"label has one value, {shown(images.class_names[0])!r}"
         raise InputError(NAME, reason, "two classes or more are needed")
-    origins, origin_names = _sites(rows)
-    return replace(images, groups=_patients(rows), origins=origins, origin_names=origin_names)
+    origins, names = _sites(rows)
+    notes += class_note + split_note + images.notes
+    known = {"groups": _patients(rows), "origins": origins, "origin_names": names}
+    return replace(images, **known, notes=notes)
 
 
 def _rows(path: Path) -> Rows:

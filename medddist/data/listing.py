@@ -10,7 +10,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 from medddist.base.errors import InputError, shown
 from medddist.base.progress import Progress, silent
-from medddist.data.collection import Collection
+from medddist.data.collection import TRAIN, Collection
 from medddist.data.images import NeedsPydicom, Prepared, decoded, prepared
 from medddist.data.paths import natural
 from medddist.data.splits import numbered
@@ -58,33 +58,23 @@ class Listing:
         return total.hexdigest()
 
 
-def listing(
-    folder: Path,
-    entries: Sequence[tuple[Path, str, int]],
-    class_names: Sequence[str] = (),
-    notes: tuple[str, ...] = (),
-) -> Listing:
+def listing(folder: Path, classes: Mapping[Path, str], parts=TRAIN, class_names=()) -> Listing:
     """Make a `Listing` in which each image is a group of its own and origins are unknown.
 
     Args:
         folder: where the files are.
-        entries: (file below the folder, class, part) of each image.
-        class_names: in the order of labels; by default the entries' classes in natural order.
-        notes: what a reader should know; notes on the classes are added.
+        classes: the class of each file below the folder.
+        parts: of each file, or of all.
+        class_names: in the order of labels; by default the classes in natural order.
     """
-    counts = Counter(label for _, label, _ in entries)
+    counts, total = Counter(classes.values()), len(classes)
     names = tuple(class_names or sorted(counts, key=natural))
     position = {name: k for k, name in enumerate(names)}
-    return Listing(
-        folder=folder,
-        files=tuple(file for file, _, _ in entries),
-        labels=np.array([position[label] for _, label, _ in entries], np.int64),
-        groups=np.arange(len(entries)),
-        parts=np.array([part for _, _, part in entries], np.int8),
-        origins=np.full(len(entries), -1, np.int64),
-        class_names=names,
-        notes=(*notes, *class_notes({name: counts[name] for name in names})),
-    )
+    labels = np.array([position[label] for label in classes.values()], np.int64)
+    parts = np.broadcast_to(np.array(parts, np.int8), total)
+    groups, origins = np.arange(total), np.full(total, -1, np.int64)
+    notes = class_notes({name: counts[name] for name in names})
+    return Listing(folder, tuple(classes), labels, groups, parts, origins, names, notes=notes)
 
 
 def class_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
@@ -112,10 +102,8 @@ def _spelt_alike(first: str, second: str) -> bool:
 
     Names that differ by a number, a single letter or a prefix (normal, abnormal) are different.
     """
-    words, others = (
-        re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name).casefold())
-        for name in (first, second)
-    )
+    plain = (unicodedata.normalize("NFKC", name).casefold() for name in (first, second))
+    words, others = (re.findall(r"[^\W\d_]+|\d+", name) for name in plain)
     a = "".join(word for word in words if word not in others)
     b = "".join(word for word in others if word not in words)
     if a == b:
@@ -159,17 +147,12 @@ def read(
             raise image
         if (k + 1) % 64 == 0 or k + 1 == total:
             progress("reading images", k + 1, total)
-    return Collection(
-        images=images if readable.all() else images[readable],
-        labels=listed.labels[readable],
-        groups=numbered(listed.groups[readable]),
-        hashes=hashes[readable],
-        parts=listed.parts[readable],
-        origins=listed.origins[readable],
-        class_names=listed.class_names,
-        origin_names=listed.origin_names,
-        notes=listed.notes + _notes(sizes[readable], total, image_size_px),
-    )
+    images = images if readable.all() else images[readable]
+    columns = (listed.labels, listed.groups, hashes, listed.parts, listed.origins)
+    labels, groups, hashes, parts, origins = (column[readable] for column in columns)
+    names = listed.class_names, listed.origin_names
+    notes = listed.notes + _notes(sizes[readable], total, image_size_px)
+    return Collection(images, labels, numbered(groups), hashes, parts, origins, *names, notes)
 
 
 def _decoded_in_order(listed: Listing, image_size_px: int, channels: int):

@@ -10,10 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from medddist.base.errors import InputError, shown
-from medddist.data.collection import TRAIN
 from medddist.data.listing import Listing, listing
 from medddist.data.paths import images_in
 
@@ -29,10 +26,8 @@ HOW_TO_GET_IT = (
 
 def home(folder: Path) -> Path | None:
     """Find the database's own folder at `folder` or directly below it; None if this is not it."""
-    for candidate in (folder, folder / FOLDER):
-        if candidate.is_dir() and _looks_like_it(candidate):
-            return candidate
-    return None
+    places = (folder, folder / FOLDER)
+    return next((place for place in places if place.is_dir() and _looks_like_it(place)), None)
 
 
 def _looks_like_it(folder: Path) -> bool:
@@ -51,13 +46,10 @@ def listed(folder: Path) -> Listing:
         reason = f"the class folders {missing} of the COVID-19 Radiography Database are missing"
         other = "to use other classes, name images and labels in labels.csv"
         raise InputError(shown(folder), f"{reason}; {HOW_TO_GET_IT}", other)
-    entries = [
-        (path.relative_to(folder), name, TRAIN)
-        for name in PUBLISHED_COUNTS
-        for path in _images(folder / name)
-    ]
-    images = listing(folder, entries, tuple(PUBLISHED_COUNTS))
-    return replace(images, notes=_count_note(np.bincount(images.labels).tolist()))
+    files = {name: _images(folder / name) for name in PUBLISHED_COUNTS}
+    classes = {path.relative_to(folder): name for name in files for path in files[name]}
+    images = listing(folder, classes, class_names=PUBLISHED_COUNTS)
+    return replace(images, notes=_count_note([len(paths) for paths in files.values()]))
 
 
 def _images(folder: Path) -> list[Path]:
@@ -75,8 +67,6 @@ def _count_note(counts: list[int]) -> tuple[str, ...]:
     published = list(PUBLISHED_COUNTS.values())
     if counts == published:
         return ()
-    here, there = (
-        f"{', '.join(f'{name} {n}' for name, n in zip(PUBLISHED_COUNTS, numbers))} ({sum(numbers)})"
-        for numbers in (counts, published)
-    )
+    named = lambda counts: ", ".join(f"{name} {n}" for name, n in zip(PUBLISHED_COUNTS, counts))
+    here, there = (f"{named(numbers)} ({sum(numbers)})" for numbers in (counts, published))
     return (f"images per class are {here}; the published data set has {there}",)
