@@ -63,6 +63,16 @@ def remedy(number: int | None, choice: str) -> str:
     return f"{free}choose another {choice}"
 
 
+def require(condition: object, subject: object, reason: str, remedy: str = "") -> None:
+    """Refuse an input unless a condition holds.
+
+    Raises:
+        InputError: it does not hold.
+    """
+    if not condition:
+        raise InputError(subject, reason, remedy)
+
+
 def shown(name: object) -> str:
     """Return a name fit for a message of one line: characters that do not print are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))

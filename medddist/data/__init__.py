@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import InputError, require, shown
 from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings, parsed
 from medddist.data import cache, folder, listing, npz, splits
@@ -158,9 +158,8 @@ def _split(name: str, collection: Collection, settings: DataSettings, simulated:
         notes.append(f"{used}; {settings.images} were asked for")
     parts = {part: _part(collection, groups, at) for part, at in zip(PART_NAMES, rows)}
     scaling = Scaling.measured(parts["train"].images)
-    if min(scaling.std) == 0:
-        reason = "all pixels of the training images are equal"
-        raise InputError(name, reason, "give images that show something")
+    reason = "all pixels of the training images are equal"
+    require(min(scaling.std) > 0, name, reason, "give images that show something")
     origins, notes = collection.origin_names, tuple(notes)
     known = names, fingerprint(parts, names), name, origins, notes, scaling, simulated
     return Data(*parts.values(), *known)

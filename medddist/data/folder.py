@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import InputError, require, shown
 from medddist.data import labels_csv, paths, radiography
 from medddist.data.collection import TRAIN
 from medddist.data.images import is_dicom
@@ -15,10 +15,7 @@ LAYOUTS = (
     "give a folder with one folder of images per class (two or more), a labels.csv, or the folder "
     "of the COVID-19 Radiography Database"
 )
-ONE_SPLIT = (
-    "put each image into one of train, val and test, or all into none, or state the split in "
-    "labels.csv"
-)
+ONE_SPLIT = "put all images into train, val and test, or none, or state the split in labels.csv"
 NO_PATIENTS = (
     "patients are not read from DICOM files; name them in labels.csv, so that none is in two parts"
 )
@@ -53,13 +50,12 @@ def _by_class_folder(folder: Path) -> Listing:
     if len(names) < 2:
         loose = len(paths.images_in(folder))
         known = shown(", ".join(path.name for path in classes)) or "none"
-        found = f"{loose} images without a class folder" if loose else f"class folders: {known}"
-        raise InputError(shown(folder), found, LAYOUTS)
+        inside = f"{loose} images without a class folder" if loose else f"class folders: {known}"
+        raise InputError(shown(folder), inside, LAYOUTS)
     images = {path: paths.images_below(path) for path in classes}
     labels = {image.relative_to(folder): path.name for path in images for image in images[path]}
-    if not labels:
-        remedy = "put the images of each class into its folder"
-        raise InputError(shown(folder), "its folders hold no images", remedy)
+    remedy = "put the images of each class into its folder"
+    require(labels, shown(folder), "its folders hold no images", remedy)
     parts, split_note = paths.given_parts(list(labels), shown(folder), ONE_SPLIT)
     images = listing(folder, labels, parts, names)
     dicom_note = [NO_PATIENTS] if any(is_dicom(folder / image) for image in labels) else []
@@ -73,10 +69,10 @@ def _class_folders(folder: Path) -> tuple[list[Path], list[str]]:
     if not divided:
         return inside, []
     parts = list(divided.values())
-    if TRAIN not in parts or len(set(parts)) < len(parts):
-        found = shown(", ".join(path.name for path in divided))
-        remedy = "a given split needs one train folder, and at most one val and test"
-        raise InputError(shown(folder), f"has {found}", remedy)
+    clear = TRAIN in parts and len(set(parts)) == len(parts)
+    given = shown(", ".join(path.name for path in divided))
+    remedy = "a given split needs one train folder, and at most one val and test"
+    require(clear, shown(folder), f"has {given}", remedy)
     others = shown(", ".join(path.name for path in inside if path not in divided))
     notes = [f"folders beside the given split were left alone: {others}"] if others else []
     return [path for around in divided for path in paths.subfolders(around)], notes

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import InputError, require, shown
 
 MAX_PIXELS = 100_000_000  # a chest radiograph has about 20 million at most
 Image.init()
@@ -59,10 +59,9 @@ def decoded(path: Path) -> np.ndarray:
     """
     try:
         pixels = _decoded_dicom(path) if is_dicom(path) else _decoded_by_pil(path)
-        if pixels.dtype == np.uint8 or np.isfinite(pixels).all():
-            return pixels
-        reason, remedy = "has pixels that are NaN or infinite", f"replace it or {LEAVE_OUT}"
-        raise InputError(shown(path), reason, remedy)
+        finite, remedy = bool(np.isfinite(pixels).all()), f"replace it or {LEAVE_OUT}"
+        require(finite, shown(path), "has pixels that are NaN or infinite", remedy)
+        return pixels
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -88,12 +87,7 @@ def _decoded_by_pil(path: Path) -> np.ndarray:
 
 
 def _pixels(path: Path, image: Image.Image) -> np.ndarray:
-    if image.width * image.height > MAX_PIXELS:
-        reason = f"has {image.width} x {image.height} pixels, {MAX_PIXELS} are the most"
-        raise InputError(shown(path), reason, "reduce it")
-    if getattr(image, "n_frames", 1) > 1:
-        remedy = "save the one to use as an image of its own"
-        raise InputError(shown(path), f"has {image.n_frames} frames", remedy)
+    _require_one(path, *image.size, getattr(image, "n_frames", 1))
     image.load()
     if image.mode in WIDE_MODES:
         return np.asarray(image).astype(np.float32)
@@ -101,6 +95,14 @@ def _pixels(path: Path, image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
     return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+
+
+def _require_one(path: Path, width: int, height: int, frames: int) -> None:
+    """Refuse an image that is too large or has several frames."""
+    reason = f"has {width} x {height} pixels, {MAX_PIXELS} are the most"
+    require(width * height <= MAX_PIXELS, shown(path), reason, "reduce it")
+    remedy = "save the one to use as an image of its own"
+    require(frames <= 1, shown(path), f"has {frames} frames", remedy)
 
 
 def is_image(path: Path) -> bool:
@@ -130,15 +132,12 @@ def _decoded_dicom(path: Path) -> np.ndarray:
     except ImportError:
         reason = "is a DICOM file, and pydicom, which reads it, is not installed"
         raise NeedsPydicom(shown(path), reason, INSTALL) from None
-    if not _has_dicom_mark(path):
-        reason = "is named as DICOM and is not a DICOM file (no mark DICM)"
-        remedy = f"export it again or name it as what it is, or {LEAVE_OUT} to leave it out"
-        raise InputError(shown(path), reason, remedy)
+    reason = "is named as DICOM and is not a DICOM file (no mark DICM)"
+    remedy = f"export it again or name it as what it is, or {LEAVE_OUT} to leave it out"
+    require(_has_dicom_mark(path), shown(path), reason, remedy)
     dataset = pydicom.dcmread(path)
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    if int(dataset.get("NumberOfFrames", 1) or 1) > 1 or rows * columns > MAX_PIXELS:
-        reason = f"has several frames or more than {MAX_PIXELS} pixels"
-        raise InputError(shown(path), reason, "export one image")
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    _require_one(path, int(dataset.Columns), int(dataset.Rows), frames)
     kind = dataset.PhotometricInterpretation
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"its photometric interpretation is {kind}, not MONOCHROME1 or 2")

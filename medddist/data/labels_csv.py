@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import InputError, require, shown
 from medddist.data import paths
 from medddist.data.collection import TRAIN
 from medddist.data.listing import Listing, listing
@@ -37,20 +37,16 @@ def listed(folder: Path) -> Listing:
     rows = _rows(folder / NAME)
     files = [_file(folder, number, row["file"]) for number, row in rows.items()]
     file, count = Counter(files).most_common(1)[0]
-    if count > 1:
-        raise InputError(NAME, f"file {shown(file)!r} is named twice", "keep one of the lines")
+    require(count == 1, NAME, f"file {shown(file)!r} is named twice", "keep one of the lines")
     labels, class_note = _labels(rows, files)
     parts, split_note = _parts(rows, files)
     left_out = len({path.relative_to(folder) for path in paths.images_below(folder)} - set(files))
     notes = (f"{left_out} images that {NAME} does not name were left out",) if left_out else ()
     images = listing(folder, dict(zip(files, labels)), parts)
-    if len(images.class_names) < 2:
-        reason = f"label has one value, {shown(images.class_names[0])!r}"
-        raise InputError(NAME, reason, "two classes or more are needed")
-    origins, names = _sites(rows)
+    reason = f"label has one value, {shown(images.class_names[0])!r}"
+    require(len(images.class_names) > 1, NAME, reason, "two classes or more are needed")
     notes += class_note + split_note + images.notes
-    known = {"groups": _patients(rows), "origins": origins, "origin_names": names}
-    return replace(images, **known, notes=notes)
+    return replace(images, groups=_patients(rows), notes=notes, **_sites(rows))
 
 
 def _rows(path: Path) -> Rows:
@@ -66,30 +62,27 @@ def _rows(path: Path) -> Rows:
     header = [name.lower() for name in lines[0][1]] if lines else []
     _require_columns(header)
     rows = {number: _row(number, header, cells) for number, cells in lines[1:] if any(cells)}
-    if not rows:
-        raise InputError(NAME, "has no rows", "name every image in a row")
+    require(rows, NAME, "has no rows", "name every image in a row")
     return rows
 
 
 def _require_columns(header: list[str]) -> None:
     known = shown(", ".join(header)) or "none"
-    if "file" not in header:
-        raise InputError(NAME, f"the column file is missing, there are: {known}", "add it")
-    if "label" not in header and not set(header) <= set(COLUMNS):  # one of them may be the label
-        remedy = f"add it, or keep only {', '.join(COLUMNS)} to take classes from the folders"
-        raise InputError(NAME, f"the column label is missing, there are: {known}", remedy)
-    if len(set(header)) < len(header):
-        raise InputError(NAME, f"a column is there twice: {known}", "keep one")
+    require("file" in header, NAME, f"the column file is missing, there are: {known}", "add it")
+    labelled = "label" in header or set(header) <= set(COLUMNS)  # another may be the label
+    remedy = f"add it, or keep only {', '.join(COLUMNS)} to take classes from the folders"
+    require(labelled, NAME, f"the column label is missing, there are: {known}", remedy)
+    unequal = len(set(header)) == len(header)
+    require(unequal, NAME, f"a column is there twice: {known}", "keep one")
 
 
 def _row(number: int, header: list[str], cells: list[str]) -> dict[str, str]:
-    if len(cells) != len(header):
-        reason = f"line {number} has {len(cells)} cells and the header {len(header)}"
-        raise InputError(NAME, reason, "correct the line")
+    reason = f"line {number} has {len(cells)} cells and the header {len(header)}"
+    require(len(cells) == len(header), NAME, reason, "correct the line")
     row = dict(zip(header, cells))
     for name in ("file", "label"):
-        if row.get(name) == "":
-            raise InputError(NAME, f"line {number}: {name} is empty", "fill it or remove the line")
+        reason = f"line {number}: {name} is empty"
+        require(row.get(name) != "", NAME, reason, "fill it or remove the line")
     return row
 
 
@@ -97,14 +90,13 @@ def _file(folder: Path, number: int, name: str) -> Path:
     """The path below the folder; one that leaves it is refused: it may be another person's file."""
     path = PurePosixPath(name.replace("\\", "/"))
     file = f"line {number}: file {shown(name)!r}"
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise InputError(NAME, f"{file} is not a path below the folder", "give one")
+    outside = path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+    require(not outside, NAME, f"{file} is not a path below the folder", "give one")
     try:
         exists = (folder / path).is_file()
     except (OSError, ValueError):  # a name too long, or with a zero byte
         exists = False
-    if not exists:
-        raise InputError(NAME, f"{file} is not there", "correct the name or remove the line")
+    require(exists, NAME, f"{file} is not there", "correct the name or remove the line")
     return Path(path)
 
 
@@ -114,26 +106,23 @@ def _labels(rows: Rows, files: list[Path]) -> tuple[list[str], tuple[str, ...]]:
         return [row["label"] for row in rows.values()], ()
     labels = [paths.class_folder(file) for file in files]
     for number, file, label in zip(rows, files, labels):
-        if not label:
-            reason = f"line {number}: file {shown(file)!r} has no label and is in no class folder"
-            raise InputError(NAME, reason, "add the column label")
+        reason = f"line {number}: file {shown(file)!r} has no label and is in no class folder"
+        require(label, NAME, reason, "add the column label")
     names = ", ".join(map(shown, sorted(set(labels), key=paths.natural)))
     return labels, (f"the classes are the folders {names}: {NAME} has no column label",)
 
 
 def _parts(rows: Rows, files: list[Path]) -> tuple[list[int], tuple[str, ...]]:
     """The part of each row, by its split or else by the folders that its file is in; and a note."""
-    splits = {number: row.get("split", "") for number, row in rows.items()}
-    if not any(splits.values()):
+    splits = [row.get("split", "") for row in rows.values()]
+    if not any(splits):
         return paths.given_parts(files, NAME, "fill in the column split with train, val or test")
-    parts = [paths.part_of(split) for split in splits.values()]
-    if None in parts:
-        number, split = list(splits.items())[parts.index(None)]
+    parts = [paths.part_of(split) for split in splits]
+    for number, split, part in zip(rows, splits, parts):
         reason = f"split {shown(split)!r} is unknown" if split else "split is empty"
         remedy = "train, val or test is needed in every row, or in none"
-        raise InputError(NAME, f"line {number}: {reason}", remedy)
-    if TRAIN not in parts:
-        raise InputError(NAME, "split never says train", "a given split needs a training part")
+        require(part is not None, NAME, f"line {number}: {reason}", remedy)
+    require(TRAIN in parts, NAME, "split never says train", "a given split needs a training part")
     return parts, ()
 
 
@@ -144,9 +133,9 @@ def _patients(rows: Rows) -> np.ndarray:
     return numbered(np.array(names))
 
 
-def _sites(rows: Rows) -> tuple[np.ndarray, tuple[str, ...]]:
+def _sites(rows: Rows) -> dict:
+    """The origins and their names, if any site is known."""
     sites = [row.get("site") or "unknown" for row in rows.values()]
     names = sorted(set(sites), key=paths.natural)
-    if names == ["unknown"]:
-        return np.full(len(rows), -1, np.int64), ()
-    return np.array([names.index(site) for site in sites], np.int64), tuple(names)
+    origins = np.array([names.index(site) for site in sites], np.int64)
+    return {"origins": origins, "origin_names": tuple(names)} if names != ["unknown"] else {}

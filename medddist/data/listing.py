@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from medddist.base.errors import InputError, shown
-from medddist.base.progress import Progress, silent
+from medddist.base.progress import Progress
 from medddist.data.collection import TRAIN, Collection
 from medddist.data.images import NeedsPydicom, Prepared, decoded, prepared
 from medddist.data.paths import natural
@@ -117,11 +117,7 @@ def _spelt_alike(first: str, second: str) -> bool:
 
 
 def read(
-    listed: Listing,
-    image_size_px: int,
-    channels: int,
-    skip_unreadable: bool = False,
-    progress: Progress = silent,
+    listed: Listing, image_size_px: int, channels: int, skip_unreadable: bool, progress: Progress
 ) -> Collection:
     """Decode all files.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import InputError, require, shown
 from medddist.base.progress import Progress, silent
 from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection
 from medddist.data.images import MAX_PIXELS, Prepared, eight_bit, prepared, scaled
@@ -46,8 +46,7 @@ class _Npz:
 
     def require(self, condition: bool, name: str, reason: str, remedy: str) -> None:
         """Refuse an array unless the condition holds."""
-        if not condition:
-            raise self.refusal(name, reason, remedy)
+        require(condition, shown(self.path), f"{name} {reason}", remedy)
 
     def array(self, name: str) -> np.ndarray:
         """Read one array by numpy's reader; the zip's check sum is compared at its end."""

@@ -9,10 +9,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import require, shown
 from medddist.data.collection import TEST, TRAIN, VALIDATION
 from medddist.data.images import is_image
 
+Notes = tuple[str, ...]
 LEFT_ALONE = {"masks", "__macosx"}  # folders that never hold images of a class
 PART_FOLDERS = {
     **dict.fromkeys(("train", "training"), TRAIN),
@@ -33,9 +34,7 @@ def natural(name: object) -> tuple:
     return tuple(int(piece) if k % 2 else piece for k, piece in enumerate(pieces)), text
 
 
-def given_parts(
-    files: Sequence[Path], where: str, remedy: str
-) -> tuple[list[int], tuple[str, ...]]:
+def given_parts(files: Sequence[Path], where: str, remedy: str) -> tuple[list[int], Notes]:
     """Return the part of each file by the train, val and test folders in its path, and a note.
 
     Without such folders all are TRAIN.
@@ -53,17 +52,14 @@ def given_parts(
     if not folders:
         return [TRAIN] * len(files), ()
     parts = [set(map(part_of, around)) for around in names]
+    known, stated = (separator.join(map(shown, folders)) for separator in (" or ", ", "))
     for file, around, given in zip(files, names, parts):
         path = shown(file.as_posix())
-        if not given:
-            known = " or ".join(map(shown, folders))
-            reason = f"some images are in {known} and others, such as {path}, in none of them"
-            raise InputError(where, reason, remedy)
-        if len(given) > 1:
-            raise InputError(where, f"{path} is in {' and in '.join(map(shown, around))}", remedy)
-    stated = ", ".join(map(shown, folders))
-    if {TRAIN} not in parts:
-        raise InputError(where, f"has {stated} and no train folder", remedy)
+        reason = f"some images are in {known} and others, such as {path}, in none of them"
+        require(given, where, reason, remedy)
+        reason = f"{path} is in {' and in '.join(map(shown, around))}"
+        require(len(given) == 1, where, reason, remedy)
+    require({TRAIN} in parts, where, f"has {stated} and no train folder", remedy)
     return [part for (part,) in parts], (f"the split is the one given by the folders {stated}",)
 
 

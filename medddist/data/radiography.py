@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import require, shown
 from medddist.data.listing import Listing, listing
 from medddist.data.paths import images_in
 
@@ -42,10 +42,9 @@ def listed(folder: Path) -> Listing:
         InputError: a class is missing, or the database was not unpacked completely.
     """
     missing = ", ".join(name for name in PUBLISHED_COUNTS if not (folder / name).is_dir())
-    if missing:
-        reason = f"the class folders {missing} of the COVID-19 Radiography Database are missing"
-        other = "to use other classes, name images and labels in labels.csv"
-        raise InputError(shown(folder), f"{reason}; {HOW_TO_GET_IT}", other)
+    reason = f"the class folders {missing} of the COVID-19 Radiography Database are missing"
+    other = "to use other classes, name images and labels in labels.csv"
+    require(not missing, shown(folder), f"{reason}; {HOW_TO_GET_IT}", other)
     files = {name: _images(folder / name) for name in PUBLISHED_COUNTS}
     classes = {path.relative_to(folder): name for name in files for path in files[name]}
     images = listing(folder, classes, class_names=PUBLISHED_COUNTS)
@@ -56,10 +55,9 @@ def _images(folder: Path) -> list[Path]:
     inner = folder / "images" if (folder / "images").is_dir() else folder
     images, masks = images_in(inner), folder / "masks"
     count = len(images_in(masks)) if masks.is_dir() else 0
-    if not images or count > len(images):
-        held = f"{len(images)} images for {count} masks" if images else "no images"
-        reason = f"holds {held}, the database was not unpacked completely"
-        raise InputError(shown(inner), reason, HOW_TO_GET_IT)
+    held = f"{len(images)} images for {count} masks" if images else "no images"
+    reason = f"holds {held}, the database was not unpacked completely"
+    require(images and count <= len(images), shown(inner), reason, HOW_TO_GET_IT)
     return images
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from medddist.base.errors import InputError
+from medddist.base.errors import require
 from medddist.base.seeds import numpy_generator
 from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION
 
@@ -139,8 +140,7 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         return np.arange(len(labels))
     exact = totals * count / len(labels)
     shares = np.maximum(np.floor(exact), totals > 0).astype(int)
-    for label in np.argsort(shares - exact, kind="stable")[: max(count - shares.sum(), 0)]:
-        shares[label] += 1
+    shares[np.argsort(shares - exact, kind="stable")[: max(count - shares.sum(), 0)]] += 1
     while shares.sum() > count and shares.max() > 1:
         shares[shares.argmax()] -= 1
     chosen = []
@@ -150,27 +150,23 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def require_images(
-    labels: np.ndarray, class_names: tuple[str, ...], minimum: int, where: str
-) -> None:
+def require_images(labels: np.ndarray, names: tuple[str, ...], minimum: int, where: str) -> None:
     """Refuse fewer than two classes, or a class with fewer than `minimum` images.
 
     Args:
         labels: (N,) integers from 0.
-        class_names: of the labels.
+        names: of the classes.
         minimum: images per class.
         where: the subject of an error.
 
     Raises:
         InputError: there are too few.
     """
-    if len(class_names) < 2:
-        raise InputError(where, f"has {len(class_names)} class", "two or more are needed")
-    for name, count in zip(class_names, np.bincount(labels, minlength=len(class_names)).tolist()):
-        if count < minimum:
-            images = f"{count} {'image' if count == 1 else 'images'}"
-            reason = f"class {name!r} has {images}, {minimum} are needed"
-            raise InputError(where, reason, "add images or leave the class out")
+    require(len(names) > 1, where, f"has {len(names)} class", "two or more are needed")
+    for name, count in zip(names, np.bincount(labels, minlength=len(names)).tolist()):
+        images = f"{count} {'image' if count == 1 else 'images'}"
+        reason = f"class {name!r} has {images}, {minimum} are needed"
+        require(count >= minimum, where, reason, "add images or leave the class out")
 
 
 def require_every_part(
@@ -188,11 +184,10 @@ def require_every_part(
     Raises:
         InputError: a class is missing.
     """
-    for label, name in enumerate(class_names):
+    remedy = "each class needs images of three groups, or of every part of a given split"
+    for (label, name), part in itertools.product(enumerate(class_names), range(len(PART_NAMES))):
         mine = labels == label
-        for part, part_name in enumerate(PART_NAMES):
-            if not (mine & (parts == part)).any():
-                count = f"{mine.sum()} images in {len(np.unique(groups[mine]))} groups"
-                reason = f"class {name!r} has {count} and none of them is in the {part_name} part"
-                remedy = "each class needs images of three groups, or of every part of a given"
-                raise InputError(where, reason, f"{remedy} split")
+        count = f"{mine.sum()} images in {len(np.unique(groups[mine]))} groups"
+        missing = f"none of them is in the {PART_NAMES[part]} part"
+        present = (parts[mine] == part).any()
+        require(present, where, f"class {name!r} has {count} and {missing}", remedy)
