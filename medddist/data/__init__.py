@@ -28,8 +28,8 @@ from medddist.data.scaling import Scaling
 __all__ = ["Data", "DataSettings", "Part", "Scaling", "fingerprint", "is_phantom", "load_data"]
 
 PHANTOM = "phantom"
+# A source's name, what its decoded images depend on, and a function that decodes them.
 Reader = tuple[str, dict[str, Any], Callable[[], Collection]]
-"""A source's name, what its decoded images depend on, and a function that decodes them."""
 
 
 class DataSettings(Settings):
@@ -101,9 +101,8 @@ def _reader(source: str | Path, settings: DataSettings, progress: Progress) -> R
     if is_phantom(source):
         return _phantom_reader(settings)
     path, decoding = Path(source), settings.model_dump(include={"image_size_px", "channels"})
-    if settings.sites != "balanced":
-        reason = f"{settings.sites!r} is for the phantom alone"
-        raise InputError("sites", reason, f"{shown(path)} has the sites it has")
+    reason = f"{settings.sites!r} is for the phantom alone"
+    require(settings.sites == "balanced", "sites", reason, f"{shown(path)} has the sites it has")
     if path.is_dir():
         listed, minimum = folder.listed(path), settings.minimum_images_per_class
         splits.require_images(listed.labels, listed.class_names, minimum, shown(path))

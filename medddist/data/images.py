@@ -25,7 +25,6 @@ UNSAFE = {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"}
 FORMATS = tuple(sorted(set(Image.OPEN) - UNSAFE))
 DICOM_SUFFIXES = {".dcm", ".dicom"}
 SUFFIXES = {end for end, kind in Image.EXTENSION.items() if kind in FORMATS} | DICOM_SUFFIXES
-WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 INSTALL = "pip install 'pydicom>=3'"
 LEAVE_OUT = "set data.skip_unreadable=true"
 
@@ -89,7 +88,7 @@ def _decoded_by_pil(path: Path) -> np.ndarray:
 def _pixels(path: Path, image: Image.Image) -> np.ndarray:
     _require_one(path, *image.size, getattr(image, "n_frames", 1))
     image.load()
-    if image.mode in WIDE_MODES:
+    if image.mode[0] in "IF":  # more than 8 bits per pixel
         return np.asarray(image).astype(np.float32)
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -72,8 +72,7 @@ def _require_columns(header: list[str]) -> None:
     labelled = "label" in header or set(header) <= set(COLUMNS)  # another may be the label
     remedy = f"add it, or keep only {', '.join(COLUMNS)} to take classes from the folders"
     require(labelled, NAME, f"the column label is missing, there are: {known}", remedy)
-    unequal = len(set(header)) == len(header)
-    require(unequal, NAME, f"a column is there twice: {known}", "keep one")
+    require(len(set(header)) == len(header), NAME, f"a column is there twice: {known}", "keep one")
 
 
 def _row(number: int, header: list[str], cells: list[str]) -> dict[str, str]:

@@ -13,8 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+# (N, C, H, W): a numpy array or a torch tensor; what goes in comes out.
 Images = TypeVar("Images", np.ndarray, "Tensor")
-"""(N, C, H, W): a numpy array or a torch tensor; what goes in comes out."""
 
 
 @dataclass(frozen=True)

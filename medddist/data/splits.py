@@ -13,8 +13,10 @@ from medddist.base.errors import require
 from medddist.base.seeds import numpy_generator
 from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION
 
+Array = np.ndarray
 
-def united(*columns: np.ndarray) -> np.ndarray:
+
+def united(*columns: Array) -> Array:
     """Give one number to images that share a value in any column, directly or through others.
 
     columns: (N,) each, of any integers, such as patients and pixel hashes
@@ -29,20 +31,20 @@ def united(*columns: np.ndarray) -> np.ndarray:
     return numbered(connected_components(edges, directed=False)[1][:count])
 
 
-def numbered(values: np.ndarray) -> np.ndarray:
+def numbered(values: Array) -> Array:
     """Number (N,) values of any type from 0 by first appearance: (N,) int64."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
-def contradictory(labels: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+def contradictory(labels: Array, hashes: Array) -> Array:
     """Find images whose pixels are there with another label: (N,) bool."""
     same = numbered(hashes)
     pairs = np.unique(np.stack([same, labels], 1), axis=0)
     return (np.bincount(pairs[:, 0]) > 1)[same]
 
 
-def kept_in_one_part(parts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def kept_in_one_part(parts: Array, groups: Array) -> Array:
     """Find the images to keep where a given split has a group in two parts: (N,) bool.
 
     Test is kept as it was given; what shares a group with it leaves validation and training, and
@@ -54,25 +56,20 @@ def kept_in_one_part(parts: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def completed(
-    labels: np.ndarray,
-    groups: np.ndarray,
-    parts: np.ndarray,
-    test_fraction: float,
-    validation_fraction: float,
-    seed: int,
-) -> np.ndarray:
+    labels: Array, groups: Array, parts: Array, test: float, validation: float, seed: int
+) -> Array:
     """Take test and validation from training where the given parts have none: (N,) int8.
 
     Args:
         labels: (N,) integers from 0.
         groups: (N,) integers; no group is divided.
         parts: (N,) as given.
-        test_fraction: of each class, rounded down.
-        validation_fraction: of each class of what remains.
+        test: the fraction of each class that is taken, rounded down.
+        validation: the same, of what remains.
         seed: equal seeds and labels give equal parts.
     """
     parts = parts.astype(np.int8, copy=True)
-    for part, fraction in ((TEST, test_fraction), (VALIDATION, validation_fraction)):
+    for part, fraction in ((TEST, test), (VALIDATION, validation)):
         if not (parts == part).any():
             training = np.flatnonzero(parts == TRAIN)
             rng = numpy_generator(seed, "split", PART_NAMES[part])
@@ -80,16 +77,14 @@ def completed(
     return parts
 
 
-def counts_wanted(labels: np.ndarray, fraction: float) -> np.ndarray:
+def counts_wanted(labels: Array, fraction: float) -> Array:
     """Return `fraction` of each class rounded down, at least one of each that has images: (K,)."""
     totals = np.bincount(labels)
     # The product is rounded first: 0.29 * 100 is 28.999999999999996 in binary.
     return np.array([max(math.floor(round(fraction * n, 9)), min(n, 1)) for n in totals.tolist()])
 
 
-def dealt(
-    labels: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator
-) -> np.ndarray:
+def dealt(labels: Array, groups: Array, fraction: float, rng: np.random.Generator) -> Array:
     """Choose about `fraction` of each class at random without dividing a group: (N,) bool.
 
     Groups of several images come first, each with probability `fraction`; single images then fill
@@ -121,7 +116,7 @@ def dealt(
     return chosen[groups]
 
 
-def _at_least_one(chosen: np.ndarray, table: np.ndarray, several: np.ndarray) -> None:
+def _at_least_one(chosen: Array, table: Array, several: Array) -> None:
     """Choose a group of each class that has none yet: its smallest, if another one remains."""
     for label in np.flatnonzero(table.any(0) & ~table[chosen].any(0)):
         candidates = [group for group in several if table[group, label]]
@@ -129,7 +124,7 @@ def _at_least_one(chosen: np.ndarray, table: np.ndarray, several: np.ndarray) ->
             chosen[min(candidates, key=lambda group: table[group].sum())] = True
 
 
-def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def stratified_subset(labels: Array, count: int, seed: int) -> Array:
     """Choose `count` images, or all, in the classes' proportions and at least one of each.
 
     Smaller subsets of the same seed are contained in larger ones, up to the rounding of the
@@ -150,7 +145,7 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def require_images(labels: np.ndarray, names: tuple[str, ...], minimum: int, where: str) -> None:
+def require_images(labels: Array, names: tuple[str, ...], minimum: int, where: str) -> None:
     """Refuse fewer than two classes, or a class with fewer than `minimum` images.
 
     Args:
@@ -169,23 +164,21 @@ def require_images(labels: np.ndarray, names: tuple[str, ...], minimum: int, whe
         require(count >= minimum, where, reason, "add images or leave the class out")
 
 
-def require_every_part(
-    labels: np.ndarray, groups: np.ndarray, parts: np.ndarray, class_names, where: str
-) -> None:
+def require_every_part(labels: Array, groups: Array, parts: Array, names, where: str) -> None:
     """Refuse a class that is missing in a part.
 
     Args:
         labels: (N,) integers from 0.
         groups: (N,) integers.
         parts: (N,) TRAIN, VALIDATION or TEST.
-        class_names: of the labels.
+        names: of the classes.
         where: the subject of an error.
 
     Raises:
         InputError: a class is missing.
     """
     remedy = "each class needs images of three groups, or of every part of a given split"
-    for (label, name), part in itertools.product(enumerate(class_names), range(len(PART_NAMES))):
+    for (label, name), part in itertools.product(enumerate(names), range(len(PART_NAMES))):
         mine = labels == label
         count = f"{mine.sum()} images in {len(np.unique(groups[mine]))} groups"
         missing = f"none of them is in the {PART_NAMES[part]} part"
