@@ -77,9 +77,9 @@ def _keep(entry: Path, collection: Collection) -> None:
 def _write(folder: Path, collection: Collection) -> None:
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", getattr(collection, name), allow_pickle=False)
-    content = {name: list(getattr(collection, name)) for name in NAMES}
-    content["sha256"] = {name: file_digest(folder / f"{name}.npy") for name in ARRAYS}
-    write_json(folder / "collection.json", content)
+    digests = {name: file_digest(folder / f"{name}.npy") for name in ARRAYS}
+    names = {name: getattr(collection, name) for name in NAMES}
+    write_json(folder / "collection.json", names | {"sha256": digests})
 
 
 def file_digest(path: Path) -> str:

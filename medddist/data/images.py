@@ -25,7 +25,6 @@ UNSAFE = {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"}
 FORMATS = tuple(sorted(set(Image.OPEN) - UNSAFE))
 DICOM_SUFFIXES = {".dcm", ".dicom"}
 SUFFIXES = {end for end, kind in Image.EXTENSION.items() if kind in FORMATS} | DICOM_SUFFIXES
-INSTALL = "pip install 'pydicom>=3'"
 LEAVE_OUT = "set data.skip_unreadable=true"
 
 
@@ -82,18 +81,14 @@ def _decoded_by_pil(path: Path) -> np.ndarray:
             return _decoded_dicom(path)
         raise
     with opened as image:
-        return _pixels(path, image)
-
-
-def _pixels(path: Path, image: Image.Image) -> np.ndarray:
-    _require_one(path, *image.size, getattr(image, "n_frames", 1))
-    image.load()
-    if image.mode[0] in "IF":  # more than 8 bits per pixel
-        return np.asarray(image).astype(np.float32)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
-    return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        _require_one(path, *image.size, getattr(image, "n_frames", 1))
+        image.load()
+        if image.mode[0] in "IF":  # more than 8 bits per pixel
+            return np.asarray(image).astype(np.float32)
+        if image.has_transparency_data:
+            black, image = Image.new("RGBA", image.size, "black"), image.convert("RGBA")
+            image = Image.alpha_composite(black, image).convert("RGB")
+        return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
 
 
 def _require_one(path: Path, width: int, height: int, frames: int) -> None:
@@ -130,7 +125,7 @@ def _decoded_dicom(path: Path) -> np.ndarray:
         from pydicom.pixels import apply_modality_lut, apply_voi_lut
     except ImportError:
         reason = "is a DICOM file, and pydicom, which reads it, is not installed"
-        raise NeedsPydicom(shown(path), reason, INSTALL) from None
+        raise NeedsPydicom(shown(path), reason, "pip install 'pydicom>=3'") from None
     reason = "is named as DICOM and is not a DICOM file (no mark DICM)"
     remedy = f"export it again or name it as what it is, or {LEAVE_OUT} to leave it out"
     require(_has_dicom_mark(path), shown(path), reason, remedy)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -91,10 +92,7 @@ def _file(folder: Path, number: int, name: str) -> Path:
     file = f"line {number}: file {shown(name)!r}"
     outside = path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
     require(not outside, NAME, f"{file} is not a path below the folder", "give one")
-    try:
-        exists = (folder / path).is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
-        exists = False
+    exists = os.path.isfile(folder / path)  # False for a name too long, or with a zero byte
     require(exists, NAME, f"{file} is not there", "correct the name or remove the line")
     return Path(path)
 

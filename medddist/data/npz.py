@@ -40,10 +40,6 @@ class _Npz:
             raise InputError(shown(path), reason, "save it again") from None
         self.names = {n.removesuffix(".npy") for n in self.zip.namelist() if n.endswith(".npy")}
 
-    def refusal(self, name: str, reason: str, remedy: str) -> InputError:
-        """Make an error about one array."""
-        return InputError(shown(self.path), f"{name} {reason}", remedy)
-
     def require(self, condition: bool, name: str, reason: str, remedy: str) -> None:
         """Refuse an array unless the condition holds."""
         require(condition, shown(self.path), f"{name} {reason}", remedy)
@@ -62,8 +58,9 @@ class _Npz:
                 array = np.lib.format.read_array(file, allow_pickle=False)
                 file.read()
         except Exception as problem:  # numpy and zipfile raise anything for what is damaged
-            reason = f"cannot be read ({shown(problem)})"
-            raise self.refusal(name, reason, "save it again as plain numbers") from None
+            reason = f"{name} cannot be read ({shown(problem)})"
+            remedy = "save it again as plain numbers"
+            raise InputError(shown(self.path), reason, remedy) from None
         return array
 
     def column(self, prefix: str, what: str, count: int) -> np.ndarray:
@@ -140,7 +137,8 @@ def _require_one_shape(npz: _Npz, blocks: Blocks) -> None:
 
 def _known(npz: _Npz, blocks: Blocks) -> tuple:
     """Labels, groups, origins, the names of classes and of origins: small, thus checked first."""
-    labels, groups, path = _labels(npz, blocks), _optional(npz, blocks, "group"), npz.path
+    columns = [_labels(npz, prefix, len(block)) for prefix, block in blocks.items()]
+    labels, groups, path = np.concatenate(columns), _optional(npz, blocks, "group"), npz.path
     names = _names(path)
     numbers = tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
     class_names = names.get("class_names", numbers)
@@ -157,17 +155,14 @@ def _known(npz: _Npz, blocks: Blocks) -> tuple:
     return labels, groups, origins.astype(np.int64), class_names, origin_names
 
 
-def _labels(npz: _Npz, blocks: Blocks) -> np.ndarray:
-    columns = []
-    for prefix, block in blocks.items():
-        name, column = f"{prefix}_labels", npz.column(prefix, "labels", len(block))
-        remedy = "integers from 0 are needed, with the classes' names in a .json beside it"
-        npz.require(column.dtype.kind != "U", name, "holds text", remedy)
-        if len(column) and (int(column.min()) < 0 or int(column.max()) > MAX_LABEL):
-            reason = f"has labels from {column.min()} to {column.max()}"
-            raise npz.refusal(name, reason, f"integers from 0 to {MAX_LABEL} are needed")
-        columns.append(column.astype(np.int64))
-    return np.concatenate(columns)
+def _labels(npz: _Npz, prefix: str, count: int) -> np.ndarray:
+    name, column = f"{prefix}_labels", npz.column(prefix, "labels", count)
+    remedy = "integers from 0 are needed, with the classes' names in a .json beside it"
+    npz.require(column.dtype.kind != "U", name, "holds text", remedy)
+    low, high = (int(column.min()), int(column.max())) if count else (0, 0)
+    remedy = f"integers from 0 to {MAX_LABEL} are needed"
+    npz.require(0 <= low <= high <= MAX_LABEL, name, f"has labels from {low} to {high}", remedy)
+    return column.astype(np.int64)
 
 
 def _optional(npz: _Npz, blocks: Blocks, what: str) -> np.ndarray | None:
@@ -218,10 +213,10 @@ def _prepared(npz: _Npz, blocks: Blocks, image_size_px: int, channels: int) -> I
     for prefix, block in blocks.items():
         value_range = (0, 1) if block.dtype.kind == "f" else None
         for pixels in block:
-            if value_range and not ((pixels >= 0) & (pixels <= 1)).all():
-                reason = "has NaN or values outside [0, 1]"
-                remedy = "scale floats to [0, 1] or save uint8"
-                raise npz.refusal(f"{prefix}_images", reason, remedy)
+            usable = not value_range or ((pixels >= 0) & (pixels <= 1)).all()
+            reason = "has NaN or values outside [0, 1]"
+            remedy = "scale floats to [0, 1] or save uint8"
+            npz.require(usable, f"{prefix}_images", reason, remedy)
             if pixels.ndim == 3 and pixels.dtype != np.uint8:
                 pixels = eight_bit(scaled(pixels, value_range))  # PIL has 8 bits per colour
             yield prepared(pixels, image_size_px, channels, value_range)

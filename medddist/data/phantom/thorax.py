@@ -166,17 +166,13 @@ class Thorax:
 
     def _breast(self) -> np.ndarray | int:
         """Soft shadows over the lower lungs, in about half of the patients."""
-        a = self.a
-        if a.breast <= 0.02:
-            return 0
-        x, y = self.au - 0.46, self.v - a.breast_height
+        x, y = self.au - 0.46, self.v - self.a.breast_height
         inside = 1 - x * x * 7 - y * y * (6.5 + np.copysign(2.5, y))  # flatter above
-        return a.breast * np.sqrt(limited(inside * 1.6))
+        return self.a.breast * np.sqrt(limited(inside * 1.6)) if self.a.breast > 0.02 else 0
 
     def _bones(self) -> np.ndarray:
         """Ribs, from behind and from the front, and the other bones."""
-        a = self.a
-        across = self.au * (1 / 0.8)
+        a, across = self.a, self.au * (1 / 0.8)
         bend = a.rib_slope * across * across * (1.15 - self.v * 0.35)
         back = _tube(periodic((self.v - bend) * (1 / a.rib_spacing) + a.rib_start), 0.23)
         fall = self.v + a.front_slope * (0.8 - self.au) * (0.6 + self.au)
