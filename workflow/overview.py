@@ -22,7 +22,7 @@ from benchmarks.flops import (
 )
 from benchmarks.problems import SMALL
 from medddist import figures
-from medddist.base.progress import Progress
+from medddist.base.progress import Bar
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
 from workflow import audit_page, comparison_page, leakage_page, reliability_page
@@ -448,7 +448,7 @@ def main() -> None:
     if sys.argv[1:] == ["records"]:
         return
     study = Study(
-        load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Progress()
+        load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Bar()
     )
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(summary(study), encoding="utf-8")
