@@ -447,9 +447,7 @@ def main() -> None:
     write_records()
     if sys.argv[1:] == ["records"]:
         return
-    study = Study(
-        load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Bar()
-    )
+    study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Bar())
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(summary(study), encoding="utf-8")
 
