@@ -140,7 +140,7 @@ def truth(side: Side, metric: str) -> float:
 
 
 def former(sides: list[intervals.Estimate], draw: np.random.Generator) -> tuple[float, float]:
-    """The percentile bootstrap: networks, not sets, are drawn in every resample as test groups are."""
+    """Return the percentile bootstrap, which draws networks (not sets) and test groups."""
     means = []
     for side in sides:
         resamples, networks = side.draws.shape

@@ -40,7 +40,7 @@ SETS = (
 
 
 def here(chosen: dict[str, str]) -> bool:
-    """Torch takes what it is told, and would end with an illegal instruction; the others take at most what there is."""
+    """Return whether torch may be told so: an instruction that is missing would end the process."""
     most = torch.backends.cpu.get_cpu_capability().lower()
     wanted = chosen.get("ATEN_CPU_CAPABILITY", "default")
     return most not in LEVELS or LEVELS.index(wanted) <= LEVELS.index(most)

@@ -390,11 +390,13 @@ def test_differences_give_the_gradient_to_half_of_the_digits(labels, channels):
         ),
         (
             lambda run: {"start": run.start[:-1]},
-            "start: the segment's has shape (254,) and the network (255,); give parameters of this network",
+            "start: the segment's has shape (254,) and the network (255,); "
+            "give parameters of this network",
         ),
         (
             lambda run: {"target": run.target[None]},
-            "target: the segment's has shape (1, 255) and the network (255,); give parameters of this network",
+            "target: the segment's has shape (1, 255) and the network (255,); "
+            "give parameters of this network",
         ),
     ],
     ids=["no steps", "no draws", "a batch too many", "an image too few", "start", "target"],

@@ -92,11 +92,12 @@ def test_equal_autograds_in_double_precision(shape, targets):
     torch.testing.assert_close(logits(network, theta, x), network(theta, x), rtol=1e-12, atol=1e-12)
 
 
-# ---- single precision ------------------------------------------------------------------------------------------------
-# One case says nothing: a slope is a sum that can cancel to a thousandth of its terms, and then it is the luck of one
-# rounding, which differs from processor to processor, that is compared. So: many cases, each slope's error relative to
-# |g| |v|, and medians and quantiles of errors against autograd's own, both against float64. A ReLU that single precision
-# opens or closes is a jump and no error of rounding; such cases are left out, and there may be few.
+# ---- single precision ----------------------------------------------------------------------------
+# One case says nothing. A slope is a sum that can cancel to a thousandth of its terms; then one
+# rounding decides its error, and that differs between processors. So many cases are judged: errors
+# against float64 (a slope's relative to |g| |v|), their medians and quantiles, compared with those
+# of autograd. A ReLU that single precision opens or closes is a jump, not an error of rounding;
+# such cases are left out, and there may be only few.
 
 QUANTITIES = ("slope", "by_theta", "by_images", "by_targets", "loss", "gradient")
 SCALARS = ("slope", "loss")  # their errors spread most: a single number can be right by chance
@@ -158,7 +159,7 @@ def exact_cases() -> list[Exact]:
 
 
 def where_less_precise(cases: list[Exact]) -> list[str]:
-    """What is too far from float64, compared with autograd; the bounds are twice what luck makes of them or more."""
+    """List what is less precise than autograd; bounds are at least twice what chance gives."""
     ours = np.array(
         [one.errors(both_orders(directional, gradient, *in_single(one.arguments))) for one in cases]
     )
