@@ -19,7 +19,15 @@ from pathlib import Path
 import numba
 import torch
 import torch.fx.experimental.symbolic_shapes
-from small import CLASSES, labelled, tiny_distill, tiny_evaluation, tiny_network
+from small import (
+    CLASSES,
+    asked,
+    labelled,
+    some_logits,
+    tiny_distill,
+    tiny_evaluation,
+    tiny_network,
+)
 
 from medddist.base import files
 from medddist.baselines.initial import initial_set
@@ -80,11 +88,12 @@ def distillation_run(folder: Path, settings: dict, **saving) -> None:
         open_trajectory(path) for path in sorted(folder.parent.glob("teacher_*.safetensors"))
     ]
     chosen, checkpoint = tiny_distill(**settings), folder / "unfinished.safetensors"
+    network = tiny_network()
     result = distill(
-        tiny_network(),
-        *initial_set(labelled(20), CLASSES, chosen),
+        network,
+        *initial_set(labelled(20), CLASSES, chosen, soft_labels=some_logits),
         labelled(9, seed=1),
-        trajectories,
+        asked(network, trajectories, chosen),
         chosen,
         tiny_evaluation(),
         checkpoint,

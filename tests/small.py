@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from medddist.base.seeds import generator
 from medddist.method.augment import NO_AUGMENTATION
-from medddist.method.distill import DistillSettings
+from medddist.method.distill import Ask, DistillSettings
 from medddist.method.evaluate import EvaluateSettings
+from medddist.method.iterations import along_teachers, on_real_images
 from medddist.method.networks import Network, NetworkSettings, convnet, initial_parameters
 from medddist.method.teachers import TeacherSettings
 from medddist.method.training import Recipe
@@ -77,11 +78,28 @@ def tiny_teachers(**changes) -> TeacherSettings:
     )
 
 
+def some_logits(images: Tensor) -> Tensor:
+    """(N, K) what networks might answer: each image's first class means, as soft labels."""
+    return images.flatten(1)[:, :CLASSES].detach().clone()
+
+
+def asked(network: Network, trajectories, settings: DistillSettings, training=None) -> Ask:
+    """What the iterations of these settings ask."""
+    if settings.method == "trajectory":
+        return along_teachers(network, trajectories, settings)
+    training = training or labelled(20)
+    targets = some_logits(training[0]).softmax(1)
+    return on_real_images([network], training, targets, settings, tiny_evaluation().recipe)
+
+
 def tiny_distill(**changes) -> DistillSettings:
     small = {
         "images_per_class": 2,
         "iterations": 7,
         "student_steps": 3,
+        "window_steps": 2,
+        "horizon_steps": 4,
+        "real_batch_size": 12,
         "expert_epochs": 1,
         "max_start_epoch": 3,
         "batch_size": 4,

@@ -15,6 +15,7 @@ import numba
 import pytest
 import torch
 from small import (
+    asked,
     labelled,
     tiny_distill,
     tiny_evaluation,
@@ -61,7 +62,7 @@ def distilled(tmp_path):
         network,
         *initial_set(data, 3, settings),
         data,
-        walks(tmp_path, network),
+        asked(network, walks(tmp_path, network), settings),
         settings,
         tiny_evaluation(),
         tmp_path / "run",

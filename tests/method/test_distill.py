@@ -15,8 +15,10 @@ import pytest
 import torch
 from small import (
     CLASSES,
+    asked,
     killed_and_resumed,
     labelled,
+    some_logits,
     tiny_distill,
     tiny_evaluation,
     tiny_network,
@@ -25,12 +27,13 @@ from small import (
 
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
-from medddist.baselines.initial import initial_set
+from medddist.baselines.initial import chosen_by, initial_set
 from medddist.leaks.leakage import points
 from medddist.method import distill as module
-from medddist.method import evaluate
+from medddist.method import evaluate, iterations
 from medddist.method.distill import Distillation, DistillSettings, distill
-from medddist.method.matching import Distilled, matching_gradient, segment
+from medddist.method.distilled import Distilled
+from medddist.method.matching import matching_gradient, segment
 from medddist.method.training import Diverged
 from medddist.method.trajectories import open_trajectory, write_trajectory
 from medddist.study.profile import load_profile
@@ -48,15 +51,16 @@ def run(
         {k: changes.pop(k) for k in ("progress", "save_every_seconds") if k in changes},
     )
     settings = tiny_distill(**changes)
-    initial = initial_set(training or labelled(20), CLASSES, settings)
+    training = training or labelled(20)
+    initial = initial_set(training, CLASSES, settings, soft_labels=some_logits)
     validation = validation or labelled(9, seed=1)
-    trajectories = trajectories or walks(folder, network)
+    ask = asked(network, trajectories or walks(folder, network), settings, training)
     evaluation, checkpoint = tiny_evaluation(), folder / "unfinished.safetensors"
     return distill(
         network,
         *initial,
         validation,
-        trajectories,
+        ask,
         settings,
         evaluation,
         checkpoint,
@@ -154,15 +158,23 @@ def test_the_last_is_released_and_validation_is_not_looked_at(tmp_path, monkeypa
     )
 
 
-@pytest.mark.parametrize("confidence", [0.4, 0.9, 0.999])
-def test_soft_labels_start_at_the_confidence(confidence):
-    initial, _ = initial_set(
-        labelled(20), CLASSES, tiny_distill(labels="soft", label_confidence=confidence)
-    )
-    rest = (1 - confidence) / (CLASSES - 1)
-    expected = torch.full((6, 3), rest)
-    expected[torch.arange(6), torch.tensor([0, 0, 1, 1, 2, 2])] = confidence
-    torch.testing.assert_close(initial.targets, expected)
+@pytest.mark.parametrize("labels", ["teachers", "learned"])
+def test_soft_labels_are_what_is_answered_for_the_initial_images(labels):
+    for start in ("real", "average", "noise"):
+        settings = tiny_distill(labels=labels, initial_images=start, averaged_images=3)
+        initial, _ = initial_set(labelled(20), CLASSES, settings, soft_labels=some_logits)
+        assert torch.equal(initial.labels, some_logits(initial.images))
+
+
+@pytest.mark.parametrize("start", ["herding", "kmeans"])
+def test_it_starts_from_images_chosen_by_features(start):
+    images, labels = labelled(20)
+    features = images.flatten(1).numpy().astype(float)
+    settings = tiny_distill(initial_images=start, images_per_class=3)
+    initial, indices = initial_set((images, labels), CLASSES, settings, lambda: features)
+    chosen = chosen_by(start, settings.seed)(features, labels.numpy(), 3, CLASSES)
+    assert torch.equal(initial.images, images[chosen]) and indices.tolist() == chosen.tolist()
+    assert torch.equal(labels[indices], initial.labels)
 
 
 def test_changing_what_is_learned_leaves_the_training_images_alone(tmp_path):
@@ -180,7 +192,7 @@ def test_a_class_with_too_few_images_is_refused(tmp_path):
 # ---- iterations ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", ["hard", "soft"])
+@pytest.mark.parametrize("labels", ["hard", "learned"])
 def test_iterations_by_the_definition(tmp_path, labels):
     """The same numbers drawn, and torch's own SGD with momentum on the matching loss, in double
     precision.
@@ -204,7 +216,7 @@ def test_iterations_by_the_definition(tmp_path, labels):
         learning_rate_log_step_size=0.3,
     )
 
-    initial, _ = initial_set(training, CLASSES, settings)
+    initial, _ = initial_set(training, CLASSES, settings, soft_labels=some_logits)
     leaves = {name: value.clone().requires_grad_() for name, value in initial.learned().items()}
     rates = {"images": 1.0, "log_step_size": 0.3, "labels": 0.7}
     optimiser = torch.optim.SGD(
@@ -236,6 +248,36 @@ def test_iterations_by_the_definition(tmp_path, labels):
     )
 
 
+def test_the_loss_on_real_images_by_the_definition(tmp_path):
+    """Students and batches as `on_real_images` draws them, torch's own Adam and a falling rate."""
+    network = tiny_network()
+    given = {name: value for name, value in REAL_LOSS.items() if name != "labels"}
+    training = labelled(20, dtype=torch.float64)
+    validation = labelled(9, seed=1, dtype=torch.float64)
+    settings = tiny_distill(**given, labels="teachers")
+    result = run(tmp_path, None, training, validation, network, **given, labels="teachers")
+    initial, _ = initial_set(training, CLASSES, settings, soft_labels=some_logits)
+    ask = asked(network, None, settings, training)
+    images, log_step_size = initial.images.clone(), initial.log_step_size.clone()
+    rates, moments = {"images": 0.02, "log_step_size": 0.01}, {}
+    learned, losses = {"images": images, "log_step_size": log_step_size}, []
+    for k in range(settings.iterations):
+        now = Distilled(labels=initial.labels, **learned)
+        loss, slopes = ask(now, generator(settings.seed, "iteration", k))
+        losses.append(loss)
+        factor = 0.5 * (1 + math.cos(math.pi * k / settings.iterations))
+        for name, value in learned.items():  # Kingma & Ba, algorithm 1
+            first, second = moments.get(name, (0.0, 0.0))
+            first = 0.9 * first + 0.1 * slopes[name]
+            second = 0.999 * second + 0.001 * slopes[name].square()
+            moments[name] = first, second
+            towards = first / (1 - 0.9 ** (k + 1))
+            spread = (second / (1 - 0.999 ** (k + 1))).sqrt() + 1e-8
+            learned[name] = value - factor * rates[name] * towards / spread
+    torch.testing.assert_close(result.losses, torch.tensor(losses), rtol=1e-6, atol=0)
+    torch.testing.assert_close(result.pictures[7], learned["images"], rtol=1e-9, atol=1e-11)
+
+
 def test_segments_of_one_iteration_are_averaged(tmp_path, monkeypatch):
     """The first is the one that a single segment has; loss and step are of the mean."""
     network, seen = tiny_network(), []
@@ -244,7 +286,7 @@ def test_segments_of_one_iteration_are_averaged(tmp_path, monkeypatch):
         seen.append(matching_gradient(*arguments, **how))
         return seen[-1]
 
-    monkeypatch.setattr(module, "matching_gradient", watched)
+    monkeypatch.setattr(iterations, "matching_gradient", watched)
     trajectories = walks(tmp_path, network)
     one, three = (
         run(tmp_path / str(k), trajectories, network=network, iterations=1, segments_per_step=k)
@@ -269,7 +311,7 @@ def test_segments_of_one_iteration_are_averaged(tmp_path, monkeypatch):
 def test_the_gradient_is_the_one_that_was_named(tmp_path, monkeypatch, changes, expected):
     asked = []
     watched = lambda *rest, **how: asked.append(how) or matching_gradient(*rest, **how)
-    monkeypatch.setattr(module, "matching_gradient", watched)
+    monkeypatch.setattr(iterations, "matching_gradient", watched)
     run(tmp_path, iterations=2, **changes)
     assert asked == [expected, expected]
 
@@ -289,7 +331,7 @@ def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, mo
         seen.add(start)
         return 1.0, {name: torch.zeros_like(value) for name, value in distilled.learned().items()}
 
-    monkeypatch.setattr(module, "matching_gradient", watched)
+    monkeypatch.setattr(iterations, "matching_gradient", watched)
     run(
         tmp_path,
         trajectories,
@@ -304,9 +346,11 @@ def test_every_teacher_and_every_start_epoch_up_to_the_last_is_used(tmp_path, mo
 
 def start_epochs(settings: DistillSettings, draws: int = 50) -> list[tuple[int, int]]:
     """(teacher, start epoch) of the first iterations' segments."""
-    drawn = []
+    drawn, network = [], tiny_network()
 
     class Teacher:
+        parameter_count, snapshots = network.parameter_count, 1000
+
         def __init__(self, number: int):
             self.number = number
 
@@ -314,12 +358,11 @@ def start_epochs(settings: DistillSettings, draws: int = 50) -> list[tuple[int, 
             drawn.append((self.number, start))
             raise StopIteration
 
+    ask = iterations.along_teachers(network, [Teacher(k) for k in range(4)], settings)
     for iteration in range(draws):
-        now = SimpleNamespace(iteration=iteration, learned={"images": torch.zeros(1)})
+        name = settings.seed, "iteration", iteration, *([1] if iteration % 2 else [])
         with pytest.raises(StopIteration):
-            module._along_a_segment(
-                now, None, [Teacher(k) for k in range(4)], settings, iteration % 2
-            )
+            ask(SimpleNamespace(images=torch.zeros(1)), generator(*name))
     return drawn
 
 
@@ -404,19 +447,31 @@ def test_same_seed_same_bits_another_seed_another_set(tmp_path):
     assert same(a, again) and not same(a, b)
 
 
+def test_labels_of_teachers_stay_as_they_are(tmp_path):
+    result = run(tmp_path, labels="teachers")
+    assert set(result.distilled.learned()) == {"images", "log_step_size", "labels"}
+    assert torch.equal(result.distilled.labels, result.initial.labels)
+    assert not torch.equal(result.pictures[0], result.pictures[7])
+
+
 def test_soft_labels_move_with_their_rate_and_only_then(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_released", lambda under_way, *rest: under_way.learned["labels"])
     still, moved = (
-        run(tmp_path / str(rate), labels="soft", learning_rate_labels=rate) for rate in (0.0, 5.0)
+        run(tmp_path / str(rate), labels="learned", learning_rate_labels=rate)
+        for rate in (0.0, 5.0)
     )
-    initial, _ = initial_set(labelled(20), CLASSES, tiny_distill(labels="soft"))
+    initial, _ = initial_set(
+        labelled(20), CLASSES, tiny_distill(labels="learned"), soft_labels=some_logits
+    )
     assert torch.equal(still, initial.labels) and ((moved - initial.labels).abs() > 1e-6).all()
 
 
 def test_soft_labels_are_learned_unless_they_are_told_to_stay(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_released", lambda under_way, *rest: under_way.learned["labels"])
-    learned = run(tmp_path, labels="soft")
-    initial, _ = initial_set(labelled(20), CLASSES, tiny_distill(labels="soft"))
+    learned = run(tmp_path, labels="learned")
+    initial, _ = initial_set(
+        labelled(20), CLASSES, tiny_distill(labels="learned"), soft_labels=some_logits
+    )
     assert DistillSettings().learning_rate_labels > 0 and not torch.equal(learned, initial.labels)
 
 
@@ -429,7 +484,7 @@ def test_there_is_no_way_to_hand_in_test_data():
         "initial",
         "initial_indices",
         "validation",
-        "trajectories",
+        "ask",
         "settings",
         "evaluation",
         "checkpoint",
@@ -456,7 +511,7 @@ def test_the_best_candidate_on_validation_is_released(
         "tried_on_validation",
         lambda *a: dict(zip(("accuracy", "balanced_accuracy"), next(left))),
     )
-    result = run(tmp_path, selection_metric=metric, labels="soft", learning_rate_labels=3.0)
+    result = run(tmp_path, selection_metric=metric, labels="learned", learning_rate_labels=3.0)
     assert result.selected_iteration == selected and next(left, None) is None
     chosen = next(
         candidate for candidate in result.candidates if candidate["iteration"] == selected
@@ -476,7 +531,7 @@ def test_candidates_are_trained_by_the_evaluations_recipe_at_their_step_size(tmp
         return {"accuracy": 0.0, "balanced_accuracy": 0.0}
 
     monkeypatch.setattr(module, "tried_on_validation", watched)
-    result = run(tmp_path, selection_networks=3, labels="soft", learning_rate_labels=1.0)
+    result = run(tmp_path, selection_networks=3, labels="learned", learning_rate_labels=1.0)
     expected = tiny_evaluation().recipe
     for (recipe, networks, seed, labels), candidate in zip(seen, result.candidates, strict=True):
         assert (
@@ -535,18 +590,8 @@ def test_trajectories_that_do_not_serve_are_refused(tmp_path):
         InputError, match=f"teacher_000.*: has {network.parameter_count} parameters .*network"
     ):
         run(tmp_path / "other", trajectories, network=tiny_network(width=5))
-    (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="^teachers: "):
-        distill(
-            network,
-            labelled(20),
-            labelled(9),
-            CLASSES,
-            [],
-            tiny_distill(),
-            tiny_evaluation(),
-            tmp_path / "none" / "c",
-        )
+        iterations.along_teachers(network, [], tiny_distill())
 
 
 @pytest.mark.parametrize(
@@ -563,15 +608,20 @@ def test_what_is_not_finite_stops_with_the_setting_to_lower(tmp_path, changes, n
 
 
 @pytest.mark.parametrize("name", ["images", "labels"])
-def test_what_is_no_longer_finite_after_the_very_last_step_is_not_released(tmp_path, name):
-    rate = {f"learning_rate_{name}": 1e39}
+def test_what_is_no_longer_finite_after_the_very_last_step_is_not_released(
+    tmp_path, name, monkeypatch
+):
+    steep = lambda now: {name: torch.full_like(value, 10.0) for name, value in now.items()}
+    pulled = lambda network, distilled, *rest, **how: (1.0, steep(distilled.learned()))
+    monkeypatch.setattr(iterations, "matching_gradient", pulled)
+    rate = {f"learning_rate_{name}": 1e38}
     with pytest.raises(InputError, match=f"^learning_rate_{name}: .* lower learning_rate_{name}$"):
         run(
             tmp_path,
             iterations=1,
             selection="last",
-            labels="soft",
-            **({"learning_rate_labels": 1.0} | rate),
+            labels="learned",
+            **({"learning_rate_images": 0, "learning_rate_log_step_size": 0} | rate),
         )
 
 
@@ -584,7 +634,7 @@ def test_the_step_size_stays_positive_at_any_rate(tmp_path, monkeypatch, rate, s
         slopes = {name: torch.zeros_like(value) for name, value in distilled.learned().items()}
         return 1.0, slopes | {"log_step_size": torch.tensor(sign)}
 
-    monkeypatch.setattr(module, "matching_gradient", pulled)
+    monkeypatch.setattr(iterations, "matching_gradient", pulled)
     try:
         result = run(tmp_path, learning_rate_log_step_size=rate)
     except InputError as error:
@@ -639,7 +689,7 @@ MOMENTS = {
 
 def scenario(folder: Path, moments: list, *, save_every_seconds=0.0, **settings) -> dict:
     folder.mkdir(parents=True)
-    settings = {"labels": "soft", "learning_rate_labels": 1.0} | settings
+    settings = {"labels": "learned", "learning_rate_labels": 1.0} | settings
     return {
         "run": "distill",
         "folder": str(folder),
@@ -654,17 +704,32 @@ def results(cases: list[dict]) -> list[Distillation]:
     return [torch.load(Path(case["folder"]) / "result.pt", weights_only=False) for case in cases]
 
 
-@pytest.mark.parametrize("labels", [pytest.param("soft", marks=pytest.mark.slow), "hard"])
-def test_killed_equals_uninterrupted_to_the_bit(tmp_path, labels):
+LONG = {"labels": "learned"}
+REAL_LOSS = {
+    "method": "real_loss",
+    "window_steps": 2,
+    "horizon_steps": 5,
+    "real_batch_size": 12,
+    "outer_optimiser": "adam",
+    "outer_schedule": "cosine",
+    "learning_rate_images": 0.02,
+    "learning_rate_labels": 0.02,
+    "labels": "learned",
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(LONG, marks=pytest.mark.slow), {"labels": "hard"}, REAL_LOSS],
+    ids=["learned", "hard", "real_loss"],
+)
+def test_killed_equals_uninterrupted_to_the_bit(tmp_path, settings):
     walks(tmp_path, tiny_network())
-    moments = MOMENTS if labels == "soft" else {"all": MOMENTS["all in a row"]}
-    cases = [scenario(tmp_path / "uninterrupted", [], save_every_seconds=1000.0, labels=labels)]
-    cases += [scenario(tmp_path / name, deaths, labels=labels) for name, deaths in moments.items()]
-    cases.append(
-        scenario(
-            tmp_path / "nothing saved", [["progress", 5]], save_every_seconds=1000.0, labels=labels
-        )
-    )
+    moments = MOMENTS if settings is LONG else {"all": MOMENTS["all in a row"]}
+    rarely = {"save_every_seconds": 1000.0} | settings
+    cases = [scenario(tmp_path / "uninterrupted", [], **rarely)]
+    cases += [scenario(tmp_path / name, deaths, **settings) for name, deaths in moments.items()]
+    cases.append(scenario(tmp_path / "nothing saved", [["progress", 5]], **rarely))
     whole, *others = results(cases)
     assert len(whole.losses) == 7 and not torch.equal(whole.pictures[0], whole.pictures[7])
     for case, other in zip(cases[1:], others, strict=True):

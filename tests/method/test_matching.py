@@ -20,16 +20,16 @@ from torch import Tensor
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, Draws
+from medddist.method.distilled import Distilled
 from medddist.method.matching import (
-    Distilled,
     Segment,
     matching_gradient,
     matching_loss,
     segment,
-    student_batches,
     unrolled_gradient,
 )
 from medddist.method.networks import initial_parameters
+from medddist.method.student import student_batches
 
 EVERYTHING = AugmentSettings(
     shift=0.1, scale=0.2, rotation_degrees=15, brightness=0.4, contrast=0.3, cutout=0.3, flip=True
@@ -374,15 +374,15 @@ def test_differences_give_the_gradient_to_half_of_the_digits(labels, channels):
     [
         (
             lambda run: {"draws": (), "batches": ()},
-            "batches: the segment has no student step; give one batch or more",
+            "batches: the student has no step; give one batch or more",
         ),
         (
             lambda run: {"draws": ()},
-            "draws: the segment has 0 for 4 batches; give one for each student step",
+            "draws: the student has 0 for 4 batches; give one for each student step",
         ),
         (
             lambda run: {"batches": (*run.batches, run.batches[0])},
-            "draws: the segment has 4 for 5 batches; give one for each student step",
+            "draws: the student has 4 for 5 batches; give one for each student step",
         ),
         (
             lambda run: {"draws": (Draws(run.draws[0].uniform[:1]), *run.draws[1:])},
@@ -390,13 +390,11 @@ def test_differences_give_the_gradient_to_half_of_the_digits(labels, channels):
         ),
         (
             lambda run: {"start": run.start[:-1]},
-            "start: the segment's has shape (254,) and the network (255,); "
-            "give parameters of this network",
+            "start: has shape (254,) and the network (255,); give parameters of this network",
         ),
         (
             lambda run: {"target": run.target[None]},
-            "target: the segment's has shape (1, 255) and the network (255,); "
-            "give parameters of this network",
+            "target: has shape (1, 255) and the network (255,); give parameters of this network",
         ),
     ],
     ids=["no steps", "no draws", "a batch too many", "an image too few", "start", "target"],

@@ -237,6 +237,9 @@ def test_the_steps_of_all_teachers_are_counted():
         ({"distill.initial_images": "real"}, "distill.initial_images: real"),
         ({"distill.initial_images": "average"}, "distill.initial_images: average"),
         ({"distill.selection": "validation"}, "distill.selection"),
+        ({"distill.method": "real_loss"}, "distill.method: real_loss"),
+        ({"distill.labels": "teachers"}, "labels: teachers"),
+        ({"distill.labels": "learned"}, "labels: learned"),
     ],
 )
 def test_what_would_undo_it_is_refused(changes, named):
@@ -431,14 +434,13 @@ def test_no_byte_of_a_package_depends_on_the_private_images_but_through_the_traj
 @pytest.mark.parametrize(
     "changes, given",
     [
-        ({"distill.labels": "soft", "distill.learning_rate_labels": 1.0}, {}),
         ({}, {"channels": 3}),
         ({"seeds": [3, 4]}, {}),
     ],
-    ids=["soft labels", "colour", "other seeds"],
+    ids=["colour", "other seeds"],
 )
 @pytest.mark.parametrize("sent_by", WAYS)
-def test_nor_where_labels_are_learned_or_images_are_coloured(
+def test_nor_where_images_are_coloured_or_seeds_are_others(
     sent_by, changes, given, tmp_path, monkeypatch
 ):
     as_if_told_by_equal_trajectories(monkeypatch)
@@ -606,7 +608,7 @@ def test_a_record_of_scores_is_marked_as_local(tmp_path):
         json.loads(write_record("leakage", of, "cpu", tmp_path, rows=[]).read_text())
         for of in (one, plain)
     )
-    assert "not covered by teachers.privacy" in told["local"] and "local" not in nothing
+    assert "not covered by the guarantee" in told["local"] and "local" not in nothing
 
 
 def test_a_command_under_privacy_says_what_is_local(tmp_path, capsys):
@@ -628,5 +630,5 @@ def test_a_command_under_privacy_says_what_is_local(tmp_path, capsys):
         "teachers.privacy.noise_multiplier=1",
     ]
     assert cli.exit_code([*words, *(word for one in protected for word in ("--set", one))]) == 0
-    assert "not covered by teachers.privacy" in capsys.readouterr().err
+    assert "not covered by the guarantee" in capsys.readouterr().err
     assert cli.exit_code(words) == 0 and "teachers.privacy" not in capsys.readouterr().err
