@@ -4,6 +4,14 @@ Rules declared here, where the paper gives none: images that share a patient or 
 before or after resizing, are one group, and no group is in two parts. Where a source gives its own
 split and a group is in two of its parts, the test part is kept whole and the group's images leave
 validation and training. Labels that contradict each other are kept and noted.
+
+A guarantee of differential privacy needs another split, in which no image has a say in another's
+part. By the rules above an added image displaces others, since they count classes and look for
+copies. Where `DataSettings.split` is "hashed", a keyed hash of the patient's name, or of the pixels
+of an image without one, decides alone. The split that a source gives is kept row by row, and has
+all three parts (an .npz may leave validation to the hash); copies have no say, and no image is left
+out. In return classes are not balanced over the parts, and a patient whom a given split divides
+stays divided. The scaling, the fingerprint, the notes and errors still depend on all images.
 """
 
 from __future__ import annotations
@@ -19,7 +27,7 @@ from medddist.base.errors import InputError, require, shown
 from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings, parsed
 from medddist.data import cache, folder, listing, npz, splits
-from medddist.data.collection import PART_NAMES, TRAIN, Collection
+from medddist.data.collection import PART_NAMES, PATIENTS, TRAIN, Collection
 from medddist.data.images import pixel_hash
 from medddist.data.parts import Data, Part, fingerprint
 from medddist.data.phantom.generate import CLASS_NAMES, SITE_NAMES, PhantomSettings, make_phantom
@@ -43,6 +51,7 @@ class DataSettings(Settings):
     minimum_images_per_class: int = Field(3, ge=3)  # fewer are refused; 3 is one for each part
     skip_unreadable: bool = False  # leave image files out that cannot be read, and say how many
     sites: Literal["balanced", "confounded"] = "balanced"  # over the classes; phantom alone
+    split: Literal["drawn", "hashed"] = "drawn"  # hashed: each image or patient decides alone
     seed: int = Field(0, ge=0)  # of the split, of the subset and of the phantom
 
 
@@ -103,6 +112,9 @@ def _reader(source: str | Path, settings: DataSettings, progress: Progress) -> R
     path, decoding = Path(source), settings.model_dump(include={"image_size_px", "channels"})
     reason = f"{settings.sites!r} is for the phantom alone"
     require(settings.sites == "balanced", "sites", reason, f"{shown(path)} has the sites it has")
+    reason = "with data.split hashed, images are not chosen: a choice looks at all of them"
+    remedy = "leave data.images out, or set data.split=drawn"
+    require(not settings.images or settings.split == "drawn", "data.images", reason, remedy)
     if path.is_dir():
         listed, minimum = folder.listed(path), settings.minimum_images_per_class
         splits.require_images(listed.labels, listed.class_names, minimum, shown(path))
@@ -127,8 +139,9 @@ def _phantom_reader(settings: DataSettings) -> Reader:
         images = np.repeat(made.images, settings.channels, axis=1)
         hashes = np.array([[pixel_hash(image)] * 2 for image in made.images], np.uint64)
         parts = np.full(len(images), TRAIN, np.int8)
-        known = made.labels, made.patients, hashes, parts, made.sites
-        return Collection(images, *known, CLASS_NAMES, SITE_NAMES)
+        units = splits.named(made.patients)
+        known = made.labels, made.patients, units, hashes, parts, made.sites
+        return Collection(images, *known, CLASS_NAMES, SITE_NAMES, gives=(PATIENTS,))
 
     key = {"phantom": wanted.model_dump(mode="json"), "channels": settings.channels}
     return PHANTOM, key, build
@@ -141,14 +154,22 @@ def _split(name: str, collection: Collection, settings: DataSettings, simulated:
     """Group, split and check the images of a source."""
     names, labels = collection.class_names, collection.labels
     splits.require_images(labels, names, settings.minimum_images_per_class, name)
-    groups = splits.united(collection.groups, *collection.hashes.T)
-    kept = np.flatnonzero(splits.kept_in_one_part(collection.parts, groups))
-    fractions = settings.test_fraction, settings.validation_fraction
-    known = labels[kept], groups[kept]
-    dealt = splits.completed(*known, collection.parts[kept], *fractions, settings.seed)
-    splits.require_every_part(*known, dealt, names, name)
+    alone = settings.split == "hashed"
+    united = splits.united(collection.groups, *collection.hashes.T)
+    groups = collection.groups if alone else united
+    fractions = {"test": settings.test_fraction, "validation": settings.validation_fraction}
+    if alone:
+        chances = [0 if part in collection.gives else fractions[part] for part in fractions]
+        dealt = splits.hashed(collection.units, collection.parts, *chances, settings.seed)
+        kept, single = np.arange(len(labels)), splits.kept_in_one_part(dealt, united)
+    else:
+        kept = np.flatnonzero(single := splits.kept_in_one_part(collection.parts, united))
+        given = labels[kept], groups[kept], collection.parts[kept]
+        dealt = splits.completed(*given, *fractions.values(), settings.seed)
+    enough = "many" if alone else "three"
+    splits.require_every_part(labels[kept], groups[kept], dealt, names, name, enough)
     rows = [kept[dealt == part] for part in range(len(PART_NAMES))]
-    notes = [*collection.notes, *_grouping_notes(collection, len(kept))]
+    notes = [*collection.notes, *_grouping_notes(collection, int((~single).sum()), alone)]
     if settings.images and not simulated:  # the phantom was made with that many images
         training = rows[TRAIN]
         chosen = splits.stratified_subset(labels[training], settings.images, settings.seed)
@@ -161,20 +182,22 @@ def _split(name: str, collection: Collection, settings: DataSettings, simulated:
     require(min(scaling.std) > 0, name, reason, "give images that show something")
     origins, notes = collection.origin_names, tuple(notes)
     known = names, fingerprint(parts, names), name, origins, notes, scaling, simulated
-    return Data(*parts.values(), *known)
+    return Data(*parts.values(), *known, patients=PATIENTS in collection.gives)
 
 
-def _grouping_notes(collection: Collection, kept: int) -> list[str]:
-    """Note copies, contradictions and groups in several given parts."""
+def _grouping_notes(collection: Collection, divided: int, alone: bool) -> list[str]:
+    """Note copies, contradictions and groups in several parts."""
     count, pixels = len(collection.labels), collection.hashes[:, 0]
     copies = count - len(np.unique(pixels))
     contradictory = int(splits.contradictory(collection.labels, pixels).sum())
+    one_part = "" if alone else "; copies stay in one part"
+    left_out = "were left out of training or validation: the given split has their group or copy in"
+    kept = "of training or validation are kept, with their patient or a copy in"
     notes = {
-        f"{copies} of {count} images are exact copies of another; copies stay in one part": copies,
+        f"{copies} of {count} images are exact copies of another{one_part}": copies,
         f"{contradictory} images have the same pixels as an image of another class; they are kept "
         "as labelled": contradictory,
-        f"{count - kept} images were left out of training or validation: the given split has their "
-        "group or copy in a later part": count - kept,
+        f"{divided} images {kept if alone else left_out} a later part": divided,
     }
     return [note for note, number in notes.items() if number]
 

@@ -26,8 +26,8 @@ from medddist.base.errors import NotWritable
 from medddist.base.files import digest, private_folder, read_json, write_json
 from medddist.data.collection import Collection
 
-ARRAYS = ("images", "labels", "groups", "hashes", "parts", "origins")
-NAMES = ("class_names", "origin_names", "notes")
+ARRAYS = ("images", "labels", "groups", "units", "hashes", "parts", "origins")
+NAMES = ("class_names", "origin_names", "notes", "gives")
 
 
 def cached(folder: Path, key: dict, build: Callable[[], Collection]) -> Collection:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medddist.base.errors import InputError, require, shown
 from medddist.data import labels_csv, paths, radiography
-from medddist.data.collection import TRAIN
+from medddist.data.collection import PART_NAMES, TRAIN
 from medddist.data.images import is_dicom
 from medddist.data.listing import Listing, listing
 
@@ -59,7 +59,8 @@ def _by_class_folder(folder: Path) -> Listing:
     parts, split_note = paths.given_parts(list(labels), shown(folder), ONE_SPLIT)
     images = listing(folder, labels, parts, names)
     dicom_note = [NO_PATIENTS] if any(is_dicom(folder / image) for image in labels) else []
-    return replace(images, notes=(*notes, *split_note, *dicom_note, *images.notes))
+    notes = *notes, *split_note, *dicom_note, *images.notes
+    return replace(images, notes=notes, gives=PART_NAMES if split_note else ())
 
 
 def _class_folders(folder: Path) -> tuple[list[Path], list[str]]:

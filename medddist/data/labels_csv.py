@@ -20,9 +20,9 @@ import numpy as np
 
 from medddist.base.errors import InputError, require, shown
 from medddist.data import paths
-from medddist.data.collection import TRAIN
+from medddist.data.collection import PART_NAMES, PATIENTS, TRAIN
 from medddist.data.listing import Listing, listing
-from medddist.data.splits import numbered
+from medddist.data.splits import named, numbered
 
 NAME = "labels.csv"
 COLUMNS = ("file", "label", "patient", "site", "split")
@@ -47,7 +47,10 @@ def listed(folder: Path) -> Listing:
     reason = f"label has one value, {shown(images.class_names[0])!r}"
     require(len(images.class_names) > 1, NAME, reason, "two classes or more are needed")
     notes += class_note + split_note + images.notes
-    return replace(images, groups=_patients(rows), notes=notes, **_sites(rows))
+    first = rows[min(rows)]
+    gives = PART_NAMES if first.get("split") or split_note else ()
+    gives += (PATIENTS,) if "patient" in first else ()
+    return replace(images, notes=notes, gives=gives, **_patients(rows), **_sites(rows))
 
 
 def _rows(path: Path) -> Rows:
@@ -123,11 +126,12 @@ def _parts(rows: Rows, files: list[Path]) -> tuple[list[int], tuple[str, ...]]:
     return parts, ()
 
 
-def _patients(rows: Rows) -> np.ndarray:
-    """(N,) equal for equal patients; an image without one is a group of its own."""
+def _patients(rows: Rows) -> dict[str, np.ndarray]:
+    """The groups and the units; an image without a patient is a group of its own."""
     patients = {number: row.get("patient") for number, row in rows.items()}
     names = [f"p{name}" if name else f"line {number}" for number, name in patients.items()]
-    return numbered(np.array(names))
+    names, known = np.array(names), np.array([bool(name) for name in patients.values()])
+    return {"groups": numbered(names), "units": known * named(names)}
 
 
 def _sites(rows: Rows) -> dict:

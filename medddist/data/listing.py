@@ -33,27 +33,30 @@ class Listing:
     """Files to decode, and what is known without decoding; the arrays are those of `Collection`.
 
     files: N paths below `folder`
+    units: 0 for an image without a patient's name
     """
 
     folder: Path
     files: tuple[Path, ...]
     labels: np.ndarray
     groups: np.ndarray
+    units: np.ndarray
     parts: np.ndarray
     origins: np.ndarray
     class_names: tuple[str, ...]
     origin_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """Name the content: the files' paths, sizes and times, and all that is known of them."""
-        names = repr((self.class_names, self.origin_names, self.notes))
+        names = repr((self.class_names, self.origin_names, self.notes, self.gives))
         total = hashlib.sha256(names.encode("utf-8", "backslashreplace"))
         for file in self.files:
             status = (self.folder / file).stat()
             times = f"\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0"
             total.update(os.fsencode(file) + times.encode())
-        for column in (self.labels, self.groups, self.parts, self.origins):
+        for column in (self.labels, self.groups, self.units, self.parts, self.origins):
             total.update(column.astype("<i8").tobytes())
         return total.hexdigest()
 
@@ -73,8 +76,10 @@ def listing(folder: Path, classes: Mapping[Path, str], parts=TRAIN, class_names=
     labels = np.array([position[label] for label in classes.values()], np.int64)
     parts = np.broadcast_to(np.array(parts, np.int8), total)
     groups, origins = np.arange(total), np.full(total, -1, np.int64)
+    units = np.zeros(total, np.uint64)
     notes = class_notes({name: counts[name] for name in names})
-    return Listing(folder, tuple(classes), labels, groups, parts, origins, names, notes=notes)
+    known = labels, groups, units, parts, origins
+    return Listing(folder, tuple(classes), *known, names, notes=notes)
 
 
 def class_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
@@ -144,11 +149,12 @@ def read(
         if (k + 1) % 64 == 0 or k + 1 == total:
             progress("reading images", k + 1, total)
     images = images if readable.all() else images[readable]
-    columns = (listed.labels, listed.groups, hashes, listed.parts, listed.origins)
-    labels, groups, hashes, parts, origins = (column[readable] for column in columns)
+    units = np.where(listed.units, listed.units, hashes[:, 0])
+    columns = (listed.labels, listed.groups, units, hashes, listed.parts, listed.origins)
+    labels, groups, *others = (column[readable] for column in columns)
     names = listed.class_names, listed.origin_names
     notes = listed.notes + _notes(sizes[readable], total, image_size_px)
-    return Collection(images, labels, numbered(groups), hashes, parts, origins, *names, notes)
+    return Collection(images, labels, numbered(groups), *others, *names, notes, listed.gives)
 
 
 def _decoded_in_order(listed: Listing, image_size_px: int, channels: int):

@@ -17,9 +17,9 @@ import numpy as np
 
 from medddist.base.errors import InputError, require, shown
 from medddist.base.progress import Progress, silent
-from medddist.data.collection import TEST, TRAIN, VALIDATION, Collection
+from medddist.data.collection import PART_NAMES, PATIENTS, TEST, TRAIN, VALIDATION, Collection
 from medddist.data.images import MAX_PIXELS, Prepared, eight_bit, prepared, scaled
-from medddist.data.splits import numbered
+from medddist.data.splits import named, numbered
 
 PARTS = {"train": TRAIN, "val": VALIDATION, "test": TEST}
 MAX_DECODED_BYTES = 2**36
@@ -112,7 +112,7 @@ def read(path: Path, image_size_px: int, channels: int, progress: Progress = sil
         if total * channels * image_size_px**2 > MAX_DECODED_BYTES:
             reason = f"{total} images at {image_size_px} px do not fit"
             raise InputError(shown(path), reason, "lower image_size_px")
-        labels, groups, origins, *names = _known(npz, blocks)
+        labels, groups, units, origins, *names = _known(npz, blocks)
     images = np.empty((total, channels, image_size_px, image_size_px), np.uint8)
     hashes = np.empty((total, 2), np.uint64)
     for k, image in enumerate(_prepared(npz, blocks, image_size_px, channels)):
@@ -123,7 +123,10 @@ def read(path: Path, image_size_px: int, channels: int, progress: Progress = sil
     height, width = blocks["train"].shape[1:3]
     enlarged = f"images of {height} x {width} px were enlarged to {image_size_px} px"
     notes = (enlarged,) if min(height, width) < image_size_px else ()
-    return Collection(images, labels, groups, hashes, parts, origins, *names, notes)
+    gives = tuple(PART_NAMES[PARTS[prefix]] for prefix in blocks)
+    gives += () if units is None else (PATIENTS,)
+    units = hashes[:, 0] if units is None else units
+    return Collection(images, labels, groups, units, hashes, parts, origins, *names, notes, gives)
 
 
 def _require_one_shape(npz: _Npz, blocks: Blocks) -> None:
@@ -136,7 +139,7 @@ def _require_one_shape(npz: _Npz, blocks: Blocks) -> None:
 
 
 def _known(npz: _Npz, blocks: Blocks) -> tuple:
-    """Labels, groups, origins, the names of classes and of origins: small, thus checked first."""
+    """Labels, groups, units, origins, names of classes and origins: small, thus checked first."""
     columns = [_labels(npz, prefix, len(block)) for prefix, block in blocks.items()]
     labels, groups, path = np.concatenate(columns), _optional(npz, blocks, "group"), npz.path
     names = _names(path)
@@ -151,8 +154,9 @@ def _known(npz: _Npz, blocks: Blocks) -> tuple:
         origin_names = tuple(str(value) for value in values)
     else:
         _require_known(path, "origins", origins, origin_names)
+    units = None if groups is None else named(groups)
     groups = np.arange(len(labels)) if groups is None else numbered(groups)
-    return labels, groups, origins.astype(np.int64), class_names, origin_names
+    return labels, groups, units, origins.astype(np.int64), class_names, origin_names
 
 
 def _labels(npz: _Npz, prefix: str, count: int) -> np.ndarray:

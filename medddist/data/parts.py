@@ -18,7 +18,8 @@ class Part:
 
     images: (N, C, H, W) uint8, possibly memory-mapped
     labels: (N,) int64, positions in the data's class names
-    groups: (N,) int64; images of one group (a patient, near-duplicates) are never in two parts
+    groups: (N,) int64; images of one group (a patient, near-duplicates) are never in two parts,
+        unless `DataSettings.split` is "hashed" and the source's own split has them in two
     origins: (N,) int64, positions in the data's origin names; None where unknown
     """
 
@@ -44,6 +45,7 @@ class Data:
     notes: what a reader should know, such as files left out
     scaling: measured on the training part
     is_phantom: simulated by this package, without patient data
+    patients: the source has a place for patients' names, whether or not all are filled in
     """
 
     train: Part
@@ -56,6 +58,7 @@ class Data:
     notes: tuple[str, ...] = ()
     scaling: Scaling = Scaling((0.5,), (0.25,))
     is_phantom: bool = False
+    patients: bool = False
 
     @property
     def classes(self) -> int:

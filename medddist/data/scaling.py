@@ -50,6 +50,12 @@ class Scaling:
         images = _float32(standardised)
         return (images * _column(self.std, images) + _column(self.mean, images)).clip(0, 1)
 
+    def levels(self, standardised: Images) -> Images:
+        """Round standardised images to the 256 levels of a picture, uint8, as they are sent."""
+        rounded = (self.invert(standardised) * 255).round()
+        is_array = isinstance(rounded, np.ndarray)
+        return rounded.astype(np.uint8) if is_array else rounded.byte()
+
     def between(self, other: Scaling, standardised: Images) -> Images:
         """Move standardised images from this scaling to another one, without clipping."""
         if self == other:

@@ -1,7 +1,11 @@
-"""Train, validation and test: by group, by class, from a seed, on labels and groups alone."""
+"""Train, validation and test: by group, by class, from a seed, on labels and groups alone.
+
+`hashed` is the other way, in which no image has a say in another's part.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 
@@ -10,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medddist.base.errors import require
-from medddist.base.seeds import numpy_generator
+from medddist.base.seeds import numpy_generator, seed_of
 from medddist.data.collection import PART_NAMES, TEST, TRAIN, VALIDATION
 
 Array = np.ndarray
@@ -35,6 +39,18 @@ def numbered(values: Array) -> Array:
     """Number (N,) values of any type from 0 by first appearance: (N,) int64."""
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def named(values: Array) -> Array:
+    """Turn each of (N,) names or numbers into 64 bits of its own: (N,) uint64.
+
+    They do not depend on the other values, as those of `numbered` do.
+    """
+    return np.array([_bits(f"{v}".encode("utf-8", "surrogatepass")) for v in values], np.uint64)
+
+
+def _bits(content: bytes, key: bytes = b"") -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=key).digest(), "little")
 
 
 def contradictory(labels: Array, hashes: Array) -> Array:
@@ -75,6 +91,23 @@ def completed(
             rng = numpy_generator(seed, "split", PART_NAMES[part])
             parts[training[dealt(labels[training], groups[training], fraction, rng)]] = part
     return parts
+
+
+def hashed(units: Array, parts: Array, test: float, validation: float, seed: int) -> Array:
+    """Let each training image decide alone whether it is one for test or validation: (N,) int8.
+
+    Args:
+        units: (N,) uint64; images of one unit decide alike.
+        parts: (N,) as given.
+        test: the probability of the test part; 0 where the source gives it.
+        validation: the same, of what remains.
+        seed: the key of the hash that decides.
+    """
+    key = seed_of("split", "hashed", seed).to_bytes(8, "little")
+    bits = [_bits(unit.to_bytes(8, "little"), key) for unit in units.tolist()]
+    at = np.array(bits, np.uint64) / 2.0**64
+    decided = np.select([at < test, at < test + (1 - test) * validation], [TEST, VALIDATION], TRAIN)
+    return np.where(parts == TRAIN, decided, parts).astype(np.int8)
 
 
 def counts_wanted(labels: Array, fraction: float) -> Array:
@@ -164,7 +197,9 @@ def require_images(labels: Array, names: tuple[str, ...], minimum: int, where: s
         require(count >= minimum, where, reason, "add images or leave the class out")
 
 
-def require_every_part(labels: Array, groups: Array, parts: Array, names, where: str) -> None:
+def require_every_part(
+    labels: Array, groups: Array, parts: Array, names, where: str, enough: str = "three"
+) -> None:
     """Refuse a class that is missing in a part.
 
     Args:
@@ -173,11 +208,12 @@ def require_every_part(labels: Array, groups: Array, parts: Array, names, where:
         parts: (N,) TRAIN, VALIDATION or TEST.
         names: of the classes.
         where: the subject of an error.
+        enough: how many groups of a class bring it into all parts.
 
     Raises:
         InputError: a class is missing.
     """
-    remedy = "each class needs images of three groups, or of every part of a given split"
+    remedy = f"each class needs images of {enough} groups, or of every part of a given split"
     for (label, name), part in itertools.product(enumerate(names), range(len(PART_NAMES))):
         mine = labels == label
         count = f"{mine.sum()} images in {len(np.unique(groups[mine]))} groups"

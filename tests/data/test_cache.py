@@ -142,6 +142,7 @@ def test_another_process_may_be_faster(tmp_path):
         labels=np.arange(4),
         groups=np.arange(4),
         hashes=np.zeros((4, 2), np.uint64),
+        units=np.zeros(4, np.uint64),
         parts=np.zeros(4, np.int8),
         origins=np.zeros(4, np.int64),
         class_names=("a", "b"),

@@ -50,10 +50,10 @@ from medddist.method.training import Recipe, TrainingState, rate_factor, require
 if TYPE_CHECKING:
     from medddist.data import Data
 
-LOCAL = (  # about all files of a study with teachers.privacy, except its packages
-    "scores, audits, logs and caches are exact figures of the real images and not covered by "
-    "teachers.privacy; keep them where the images are: only packages, as `medddist package` "
-    "writes them, may be sent"
+LOCAL = (  # about all files of a study with a guarantee, except its packages
+    "scores, audits, logs and caches are exact figures of the real images and not covered by the "
+    "guarantee; keep them where the images are: only packages, as `medddist package` writes them, "
+    "may be sent"
 )
 
 
@@ -139,6 +139,9 @@ def refuse_unprotected(teachers, distill) -> None:
     elif distill.selection != "last":
         reason = "distill.selection: choosing by validation images is not covered by "
         reason += "teachers.privacy; set it to last"
+    elif distill.method != "trajectory" or distill.labels != "hard":
+        reason = f"distill.method: {distill.method} with labels: {distill.labels} looks at "
+        reason += "training images; under teachers.privacy, set them to trajectory and hard"
     if reason:
         raise ValueError(reason)
 

@@ -1,0 +1,129 @@
+"""Public networks whose features a private distillation releases means of.
+
+They are trained on the phantom, which is of no patient, or not trained at all. Everything about
+them follows from a seed, so that a receiver can make them again and check.
+
+    f(x) = (R_1 z_1(x), ..., R_n z_n(x)),    z_j = (last block of network j - mean_j) / std_j
+
+Notation: mean_j and std_j over phantom images, R_j a random projection to few numbers, C the median
+norm of f over phantom images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medddist.base.progress import Progress, silent
+from medddist.base.seeds import generator
+from medddist.data import DataSettings, load_data
+from medddist.data.scaling import Scaling
+from medddist.method.fast.convnet import Parameters
+from medddist.method.networks import Network, initial_parameters
+from medddist.method.training import Labelled, Recipe, train
+
+PHANTOM_IMAGES = 5600  # made; about 4,000 are its training part
+RECIPE = Recipe(epochs=4, batch_size=64, learning_rate=0.02, momentum=0.9, sampling="balanced")
+SEED = "public networks"
+
+
+@dataclass(frozen=True)
+class Extractors:
+    """Public networks, what their features are standardised by, and projections."""
+
+    network: Network
+    thetas: tuple[Tensor, ...]  # n of (P,)
+    means: tuple[Tensor, ...]  # n of (D,)
+    stds: tuple[Tensor, ...]  # n of (D,)
+    projections: tuple[Tensor, ...]  # n of (D, numbers)
+    clip: float  # C
+
+    def features(self, images: Tensor) -> Tensor:
+        """Compute f (N, n * numbers) of images (N, C, H, W), differentiable in them."""
+        parts = zip(self.thetas, self.means, self.stds, self.projections)
+        return torch.cat(
+            [
+                (last_block(self.network, theta, images) - mean) / std @ projection
+                for theta, mean, std, projection in parts
+            ],
+            1,
+        )
+
+    @torch.no_grad()
+    def one_by_one(self, images: Tensor, progress: Progress = silent) -> np.ndarray:
+        """Compute f (N, n * numbers) of each image by itself.
+
+        So the last digit of an image's features does not depend on which images are there beside
+        it, and neither does what it adds to a sum of integers.
+        """
+        rows = []
+        for number, image in enumerate(images):
+            rows.append(self.features(image[None])[0].cpu().numpy())
+            if number % 500 == 499:
+                progress("features of real images", number + 1, len(images))
+        shape = len(images), sum(p.shape[1] for p in self.projections)
+        return np.reshape(rows, shape)
+
+
+def last_block(network: Network, theta: Tensor, x: Tensor) -> Tensor:
+    """Compute a ConvNet's last block (N, D) of images (N, C, H, W), differentiable in both."""
+    p = Parameters(network, theta)
+    for w, scale, shift in [p.first, *p.later]:
+        x = F.relu(F.group_norm(F.conv2d(x, w, padding=1), len(w), scale, shift))
+        x = F.avg_pool2d(x, 2)
+    return x.flatten(1)
+
+
+def public_phantom(
+    image_size_px: int, channels: int, scaling: Scaling, cache_folder: Path | None = None
+) -> Labelled:
+    """Make the phantom images (N, C, S, S), scaled, and their labels (N,); kept in the cache."""
+    wanted = DataSettings(image_size_px=image_size_px, channels=channels, images=PHANTOM_IMAGES)
+    part = load_data("phantom", wanted, cache_folder).train
+    images = torch.from_numpy(scaling.apply(np.array(part.images)))
+    return images, torch.from_numpy(np.array(part.labels))
+
+
+def extractors(
+    network: Network,
+    phantom: Labelled,
+    count: int,
+    numbers: int,
+    trained: bool,
+    progress: Progress = silent,
+) -> Extractors:
+    """Make public networks; the same everywhere, up to rounding.
+
+    Args:
+        network: a ConvNet.
+        phantom: images (N, C, H, W) and labels (N,).
+        count: n, of networks.
+        numbers: of each network's features, after projection.
+        trained: on the phantom, or left as they start.
+        progress: called after each network.
+    """
+    images, labels = phantom
+    thetas, means, stds, projections, known = [], [], [], [], []
+    for k in range(count):
+        theta = initial_parameters(network, SEED, k).to(images)
+        if trained:
+            theta = train(network, theta, images, labels, RECIPE, (SEED, k))
+        with torch.no_grad():
+            blocks = torch.cat([last_block(network, theta, x) for x in images.split(256)])
+        mean, std = blocks.mean(0), blocks.std(0)
+        std = torch.where(std > 1e-6 * std.max(), std, torch.inf)  # what never changes says nothing
+        draws = torch.randn(blocks.shape[1], numbers, generator=generator(SEED, "projection", k))
+        projection = draws.to(images) / numbers**0.5
+        thetas.append(theta)
+        means.append(mean)
+        stds.append(std)
+        projections.append(projection)
+        known.append((blocks - mean) / std @ projection)
+        progress("public networks", k + 1, count)
+    clip = torch.cat(known, 1).norm(dim=1).median().item()
+    return Extractors(network, *map(tuple, (thetas, means, stds, projections)), clip)

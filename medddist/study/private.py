@@ -1,0 +1,100 @@
+"""A study's distillation with a guarantee: which steps are kept, and what each may look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from medddist.data.phantom.generate import CLASS_NAMES
+from medddist.method.distill import Distillation
+from medddist.method.distilled import Distilled
+from medddist.method.private.distilling import noise_start, private_distillation, public_start
+from medddist.method.private.extractors import Extractors, extractors, public_phantom
+from medddist.method.private.release import Release, clipped_sums, guarantee, released
+from medddist.method.training import Labelled
+
+if TYPE_CHECKING:
+    from medddist.method.settings import DistillSettings
+    from medddist.study.study import Study
+
+STACKED = ("thetas", "means", "stds", "projections")
+
+
+def distilled_privately(study: Study, settings: DistillSettings) -> Distillation:
+    """Distil by one release of the training part; validation and test parts are not looked at."""
+    public = public_networks(study)
+    release = release_of(study, settings, public)
+    return private_distillation(public, _start(study, settings), release, settings, study.progress)
+
+
+def public_networks(study: Study) -> Extractors:
+    """Make the public networks: trained on the phantom, or random where that is the data.
+
+    They depend on nothing private, and are kept.
+    """
+    settings, data = study.profile.distill, study.data
+    trained = settings.extractors == "phantom" and not data.is_phantom
+    network, numbers = study.network(), (settings.extractor_networks, settings.extractor_numbers)
+
+    def compute() -> tuple[dict[str, torch.Tensor], dict]:
+        made = extractors(network, _phantom(study), *numbers, trained, study.progress)
+        return {name: torch.stack(getattr(made, name)) for name in STACKED}, {"clip": made.clip}
+
+    shape = [data.channels, data.image_size_px, data.classes]
+    depends_on = {"numbers": list(numbers), "trained": trained, "shape": shape}
+    tensors, about = study.store.tensors("public", compute, **depends_on)
+    parts = (tuple(tensors[name].to(study.device)) for name in STACKED)
+    return Extractors(network, *parts, about["clip"])
+
+
+def release_of(study: Study, settings: DistillSettings, public: Extractors) -> Release:
+    """Return the release of a seed, which is drawn once and kept.
+
+    Each image's features are computed by themselves, and the sums are of integers: one image or
+    patient more changes nothing else. The sums without noise are not kept.
+    """
+
+    def compute() -> tuple[dict[str, torch.Tensor], dict]:
+        images, labels = study.tensors("train")
+        features = public.one_by_one(images, study.progress)
+        units, classes = np.asarray(study.data.train.groups), study.data.classes
+        sums = clipped_sums(features, labels.cpu().numpy(), units, classes, public.clip)
+        drawn = released(sums, public.clip, settings.epsilon, settings.delta)
+        return {
+            "means": torch.from_numpy(drawn.means),
+            "counts": torch.from_numpy(drawn.counts),
+        }, {}
+
+    tensors, _ = study.store.tensors("release", compute, settings=_decides(settings))
+    return Release(tensors["means"].numpy(), tensors["counts"].numpy())
+
+
+def stated_guarantee(study: Study) -> dict[str, Any]:
+    """State what holds for the set of one seed."""
+    settings, data = study.profile.distill, study.data
+    numbers = settings.extractor_networks * settings.extractor_numbers + 1
+    unit = "patient" if data.patients else "image"
+    return guarantee(settings.epsilon, settings.delta, unit, numbers * data.classes)
+
+
+def _decides(settings: DistillSettings) -> dict[str, Any]:
+    names = {"epsilon", "delta", "extractors", "extractor_networks", "extractor_numbers", "seed"}
+    return settings.model_dump(mode="json", include=names)
+
+
+def _phantom(study: Study) -> Labelled:
+    data = study.data
+    given = data.image_size_px, data.channels, data.scaling, study.out / "cache"
+    images, labels = public_phantom(*given)
+    return images.to(study.device), labels.to(study.device)
+
+
+def _start(study: Study, settings: DistillSettings) -> Distilled:
+    data, phantom = study.data, _phantom(study)
+    if data.is_phantom:
+        shape = tuple(phantom[0].shape[1:])
+        return noise_start(shape, data.classes, settings, phantom[0])
+    same = tuple(data.class_names) == CLASS_NAMES
+    return public_start(phantom, data.classes, same, settings)
