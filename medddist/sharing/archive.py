@@ -125,7 +125,7 @@ def write(path: Path, files: dict[str, bytes]) -> None:
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """Return a .zip: in this order, not compressed (float images do not shrink), without times.
+    """Return a .zip: in this order, without times, and not compressed, where libraries differ.
 
     Equal files give equal bytes.
     """

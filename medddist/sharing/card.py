@@ -12,8 +12,19 @@ from typing import Any
 
 import yaml
 
-from medddist.sharing.manifest import COPY_LEVELS, NOT_COMPARED, NOT_MEASURED, Manifest, Score
+from medddist.sharing.guarantees import Guarantee, Released
+from medddist.sharing.manifest import (
+    COPY_LEVELS,
+    NOT_COMPARED,
+    NOT_MEASURED,
+    Manifest,
+    Score,
+)
 
+LEDGER = {  # whether the owner adds releases up
+    True: "The owner keeps a ledger that adds this release to others from the same data.",
+    False: "Other releases from the same data add to it; no ledger was used.",
+}
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 
 
@@ -48,15 +59,19 @@ def _cases(manifest: Manifest) -> dict[str, Any]:
         nature = "initial" if unchanged else "learned"
     is_open = manifest.simulated or nature == "real copies"
     source = "withheld" if manifest.privacy else "stated"
+    start = made["initial_images"]
+    start = "real" if start in ("herding", "kmeans") else start
+    is_release = isinstance(manifest.privacy, Released)
     return {
         "nature": nature,
-        "confidential": origin if is_open else f"from {made['initial_images']}",
+        "confidential": origin if is_open else f"from {'a release' if is_release else start}",
         "nearness": "withheld" if manifest.privacy else "measured" if is_compared else "unknown",
         "collection": origin,
         "colour": manifest.pixels.channels,
         "label": manifest.labels,
         "balance": "equal" if is_balanced else "unequal",
-        **dict.fromkeys(("sample", "identity", "guarantee", "tests"), source),
+        **dict.fromkeys(("sample", "identity", "tests"), source),
+        "guarantee": "released" if is_release else source,
     }
 
 
@@ -65,7 +80,7 @@ def _values(manifest: Manifest, groups: dict[str, str]) -> dict[str, Any]:
     pixels, privacy, source = manifest.pixels, manifest.privacy, manifest.source.images
     scaling = (f"mean {m:.4f}, standard deviation {s:.4f}" for m, s in zip(pixels.mean, pixels.std))
     versions = (f"{name} {version or '?'}" for name, version in manifest.made_with.items())
-    composed = privacy.composed.items() if privacy else ()
+    composed = privacy.composed.items() if isinstance(privacy, Guarantee) else ()
     return {
         "manifest": manifest,
         "total": sum(manifest.images),
@@ -80,6 +95,7 @@ def _values(manifest: Manifest, groups: dict[str, str]) -> dict[str, Any]:
         "source_total": sum(map(sum, source.values())),
         "test_total": sum(source.get("test", ())),
         "composed": ", ".join(f"{count} {name}" for name, count in composed),
+        "ledger": LEDGER[isinstance(privacy, Released) and privacy.ledger],
         "levels": COPY_LEVELS,
         "kind": "simulated" if manifest.simulated else "real",
     }

@@ -71,7 +71,7 @@ class Union:
 
     def standardised(self, pixels: np.ndarray) -> Tensor:
         """Scale (N, C, S, S) uint8 images as the networks see them."""
-        return torch.from_numpy(self.scaling.apply(np.asarray(pixels, np.float32) / 255))
+        return torch.from_numpy(self.scaling.apply(pixels))
 
 
 def union(packages: Sequence[Package]) -> Union:

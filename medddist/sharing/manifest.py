@@ -11,7 +11,12 @@ import math
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    model_validator,
+)
 
 from medddist.base.errors import InputError
 from medddist.base.settings import Settings, refusal
@@ -19,11 +24,14 @@ from medddist.data import Scaling
 from medddist.method.evaluate import EvaluateSettings
 from medddist.method.networks import NetworkSettings
 from medddist.method.private.dp_sgd import public_scaling
+from medddist.sharing.guarantees import Privacy, Released, Text
 
-FORMAT, VERSION = "medddist package", 1
+FORMAT, VERSION = "medddist package", 2
+STORAGE = {1: "float32", 2: "uint8"}  # of images, by the version of the format
 MANIFEST, SIGNATURE, DATA, CARD = "manifest.json", "manifest.sig", "data.safetensors", "README.md"
 MAX_MANIFEST_BYTES = 2**20
-MAX_BYTES = 2**30  # of all files together: 20,000 images of 112 px, a thousand times what is sent
+# of all files together, and of the images as networks see them, float32: 20,000 of 112 px
+MAX_BYTES = 2**30
 MAX_FILES = 64
 MAX_CLASSES = 10_000
 # a package may not make its receiver compute for years
@@ -33,19 +41,12 @@ NOT_MEASURED, NOT_COMPARED, WITHHELD = "not measured", "not compared", "withheld
 COPY_LEVELS = 2  # of 255; root mean square over pixels
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("holds characters that do not print; write one line of plain text")
-    return text
-
-
 def _not_a_boolean(value: Any) -> Any:
     if isinstance(value, bool):  # which equals 0 or 1 where only some numbers are allowed
         raise ValueError("should be a number")
     return value
 
 
-Text = Annotated[str, Field(max_length=2000), AfterValidator(_printable)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -110,23 +111,6 @@ class Result(Settings):
     auroc: Score
 
 
-class Guarantee(Settings):
-    """Differential privacy of everything in the package, with what its epsilon was composed of.
-
-    See `medddist.method.private.dp_sgd`.
-    """
-
-    epsilon: PositiveFloat
-    delta: float = Field(gt=0, lt=1)
-    unit: Text
-    composed: dict[Text, Annotated[int, Field(ge=1)]]
-    noise_multiplier: PositiveFloat
-    max_grad_norm: PositiveFloat
-    sample_rate: float = Field(gt=0, lt=1)
-    sampling: Text
-    accountant: Text
-
-
 class Copies(Settings):
     """How near the images are to those that they were distilled from, by their pixels.
 
@@ -154,16 +138,21 @@ class Made(Settings):
 
 
 class Manifest(Settings):
-    """Everything about a package but its pixels."""
+    """Everything about a package but its pixels.
+
+    storage: what data.safetensors holds of each pixel: 255 times its value in [0, 1] (`uint8`), or
+        in version 1, which does not state it, (value - mean) / std (`float32`).
+    """
 
     format: Literal["medddist package"]
-    version: Literal[1]
+    version: Literal[1, 2]
     description: Text
     creator: Text
     licence: Text
     intended_use: Text
     class_names: tuple[Text, ...] = Field(min_length=2, max_length=MAX_CLASSES)
     images: tuple[Count, ...]  # by class; of soft labels, by the likeliest
+    storage: Literal["uint8", "float32"] = "float32"
     labels: Literal["hard", "soft"]
     step_size: PositiveFloat
     seed: int
@@ -173,7 +162,7 @@ class Manifest(Settings):
     source: Source
     measured: tuple[Result, ...] | Literal["not measured"]
     audit: dict[Text, Any] | Literal["not measured"]
-    privacy: Guarantee | None = None  # None: nothing is guaranteed
+    privacy: Privacy | None = None  # None: nothing is guaranteed
     # Packages with a guarantee, and older ones, are not compared.
     copies: Copies | Literal["not compared"] = NOT_COMPARED
     simulated: bool = False  # the images it was distilled from are of no patient
@@ -187,8 +176,12 @@ class Manifest(Settings):
             raise ValueError("class_names: a name is there twice")
         if any(len(counts) != classes for counts in (self.images, *self.source.images.values())):
             raise ValueError(f"images: each of the {classes} classes needs one number")
-        if not 1 <= count <= MAX_BYTES:
-            raise ValueError(f"images: {count} are not between 1 and {MAX_BYTES}")
+        most = MAX_BYTES // (4 * self.pixels.channels * self.pixels.image_size_px**2)
+        if not 1 <= count <= most:
+            raise ValueError(f"images: {count} are not between 1 and {most}")
+        if self.storage != STORAGE[self.version]:
+            fault = f"version {self.version} has {STORAGE[self.version]}, not {self.storage}"
+            raise ValueError(f"storage: {fault}")
         if not {DATA, CARD} <= self.files.keys() or {MANIFEST, SIGNATURE} & self.files.keys():
             raise ValueError(f"files: {DATA} and {CARD} must be listed, {MANIFEST} must not")
         if sum(file.bytes for file in self.files.values()) > MAX_BYTES:
@@ -209,6 +202,8 @@ class Manifest(Settings):
         figures = source.fingerprint, source.images, self.measured, self.audit, self.copies
         if figures != (WITHHELD, {}, NOT_MEASURED, NOT_MEASURED, NOT_COMPARED):
             fault = "beside exact figures of the real images, which it does not cover"
+        elif isinstance(self.privacy, Released):
+            return self._released_by(made, public)
         elif (made.get("initial_images"), made.get("selection")) != ("noise", "last"):
             fault = "of a set that did not start from noise, or was chosen by real images"
         elif made.get("iterations") != self.selected_iteration:
@@ -219,6 +214,18 @@ class Manifest(Settings):
         else:
             return self
         raise ValueError(f"privacy: is stated {fault}")
+
+    def _released_by(self, made: dict[str, Any], public: Scaling):
+        privacy = self.privacy
+        if self.pixels.scaling != public:
+            fault = f"pixels.mean has to be {public.mean[0]:g} and pixels.std {public.std[0]:g}"
+        elif made.get("method") != "private":
+            fault = "settings.distillation.method has to be private"
+        elif not (made.get("epsilon") == privacy.epsilon and made.get("delta") == privacy.delta):
+            fault = "epsilon and delta are not those of settings.distillation"
+        else:
+            return self
+        raise ValueError(f"privacy: {fault}")
 
     @model_validator(mode="after")
     def _can_be_trained_on(self):
@@ -260,8 +267,9 @@ def manifest_from(content: bytes) -> Manifest:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(MANIFEST, f"is not the manifest of a {FORMAT}")
     version = values.get("version")
-    if version != VERSION or isinstance(version, bool):
-        reason = f"has version {version!r:.20}, and only {VERSION} is known"
+    if version not in list(STORAGE) or isinstance(version, bool):
+        known = " and ".join(map(str, STORAGE))
+        reason = f"has version {version!r:.20}, and only {known} are known"
         raise InputError(MANIFEST, reason, "install a newer medddist")
     try:  # strict: what the schema says and no more; "5" is not a number
         return Manifest.model_validate_json(content, strict=True)

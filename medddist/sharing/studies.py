@@ -13,10 +13,12 @@ from medddist.base.files import digest, file_names
 from medddist.base.settings import parsed
 from medddist.data import Data
 from medddist.sharing.card import METRICS
+from medddist.sharing.guarantees import Guarantee, Released
 from medddist.sharing.hospitals import hospitals
-from medddist.sharing.manifest import Guarantee, Made
+from medddist.sharing.manifest import Made
 from medddist.sharing.ways import Setup
 from medddist.sharing.writing import Contents, write_package
+from medddist.study.private import stated_guarantee
 from medddist.study.study import Study
 
 MEASURED = ("distilled", "random_balanced", "full_good", "majority")
@@ -28,7 +30,9 @@ def contents_of(study: Study) -> Contents:
     records = {"distillation": profile.distill.as_json(), "teachers": profile.teachers.as_json()}
     made = Made(network=profile.network, evaluation=profile.evaluate, **records)
     distillation = study.distillation()
-    if profile.teachers.privacy:
+    if profile.distill.method == "private":
+        guarantee = parsed(Released, stated_guarantee(study), "privacy")
+    elif profile.teachers.privacy:
         # They are the same in all teachers' files, but for the version of the accountant.
         stated = [teacher.about["privacy"] for teacher in study.teachers()]
         guarantee = parsed(Guarantee, max(stated, key=lambda each: each["epsilon"]), "privacy")
@@ -48,12 +52,12 @@ def measured(study: Study) -> list[dict[str, Any]]:
 def hospital_study(study: Study, data: Data) -> Study:
     """Derive one hospital's study, by the profile with its changes for hospitals.
 
-    Raises InputError for changes that do not fit, or that take `teachers.privacy` away.
+    Raises InputError for changes that do not fit, or that take the guarantee away.
     """
     changed = study.profile.changed(study.profile.hospitals.changes)
-    if study.profile.teachers.privacy and not changed.teachers.privacy:
-        reason = "teachers.privacy is null there, and packages would be without the profile's"
-        raise InputError("hospitals.changes", f"{reason} guarantee", "take it out")
+    if study.profile.guarantees and not changed.guarantees:
+        reason = "teachers.privacy or method is changed there, and packages would be without the"
+        raise InputError("hospitals.changes", f"{reason} profile's guarantee", "take it out")
     return study.with_(changed, data)
 
 

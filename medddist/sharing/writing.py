@@ -24,11 +24,12 @@ from medddist.base.version import version
 from medddist.data import Data
 from medddist.measure.neighbours import nearness
 from medddist.method.distill import Distillation
-from medddist.method.matching import Distilled
+from medddist.method.distilled import Distilled
 from medddist.sharing import archive
 from medddist.sharing import manifest as form
 from medddist.sharing.card import card
-from medddist.sharing.manifest import Copies, File, Guarantee, Made, Manifest, Source
+from medddist.sharing.guarantees import Guarantee, Released
+from medddist.sharing.manifest import Copies, File, Made, Manifest, Source
 from medddist.sharing.signature import signed
 from medddist.sharing.tensors import tensors_of, unpacked
 
@@ -58,7 +59,7 @@ class Contents:
     data: Data
     seed: int
     settings: Made
-    guarantee: Guarantee | None = None
+    guarantee: Guarantee | Released | None = None
 
     @functools.cached_property
     def copies(self) -> Copies | str:
@@ -70,12 +71,13 @@ class Contents:
         """
         if self.guarantee:
             return form.NOT_COMPARED
-        data, released = self.data, tensors_of(self.distillation.distilled)
-        pixels = torch.from_numpy(data.pixels(released["images"].numpy()))
+        data, released = self.data, tensors_of(self.distillation.distilled, self.data.scaling)
+        pixels = released["images"] / 255
         start, random = self.distillation.initial_indices, generator("package", "nearness")
         classes = _classes(released["targets"])
         near = nearness(pixels, classes, data.train, data.test, start, random)
-        copies = int((near.to_training <= form.COPY_LEVELS / 255).sum())
+        levels = (near.to_training * 255).round(decimals=3)  # where single precision adds a little
+        copies = int((levels <= form.COPY_LEVELS).sum())
         nearer, compared = int(near.nearer.sum()), int(near.compared.sum())
         return Copies(images=copies, nearer_to_training=nearer, compared=compared)
 
@@ -87,7 +89,7 @@ def require_no_exact_figures(guarantee: object, *figures: object) -> None:
     """
     if guarantee and any(figures):
         reason = "scores and the audit are exact figures of the real images"
-        reason = f"{reason}, which teachers.privacy does not cover"
+        reason = f"{reason}, which the guarantee does not cover"
         raise InputError("package", reason, "say --no-measure, and not --audit")
 
 
@@ -170,7 +172,7 @@ def packed(
     Raises:
         InputError: for what no receiver would accept.
     """
-    released, scaling = tensors_of(distilled), data.scaling
+    released, scaling = tensors_of(distilled, data.scaling), data.scaling
     classes = _classes(released["targets"])
     counts = {name: part.class_counts(data.classes) for name, part in data.parts().items()}
     images = {name: count.tolist() for name, count in counts.items()}
@@ -182,6 +184,7 @@ def packed(
         "version": form.VERSION,
         "class_names": data.class_names,
         "images": np.bincount(classes, minlength=data.classes).tolist(),
+        "storage": form.STORAGE[form.VERSION],
         "labels": "hard" if released["targets"].ndim == 1 else "soft",
         "step_size": released["step_size"].item(),
         "pixels": {**size, "mean": scaling.mean, "std": scaling.std},
@@ -192,7 +195,7 @@ def packed(
     listed = lambda: {"files": _listed({form.CARD: b""} | files)}
     made = lambda: parsed(Manifest, values | listed(), "package")
     unpacked(files[form.DATA], made())  # what no receiver would accept is not sent
-    files |= previews(data, released["images"].numpy(), classes.numpy())
+    files |= previews(released["images"].numpy(), classes.numpy())
     files[form.CARD] = card(made()).encode()
     manifest = made().to_bytes()
     signature = {form.SIGNATURE: signed(manifest, Path(sign_with))} if sign_with is not None else {}
@@ -210,11 +213,10 @@ def _listed(files: Mapping[str, bytes]) -> dict[str, File]:
     return {name: listed(content) for name, content in sorted(files.items())}
 
 
-def previews(data: Data, images: np.ndarray, classes: np.ndarray) -> dict[str, bytes]:
-    """Draw a PNG for each of the first classes: its images (C, S, S) in rows of ten."""
-    pixels = np.rint(data.pixels(images) * 255).astype(np.uint8)
+def previews(pixels: np.ndarray, classes: np.ndarray) -> dict[str, bytes]:
+    """Draw a PNG for each of the first classes: its images (C, S, S) uint8 in rows of ten."""
     # without the channel where it is one, otherwise behind height and width
-    pixels = pixels[:, 0] if data.channels == 1 else pixels.transpose(0, 2, 3, 1)
+    pixels = pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
     drawn = np.unique(classes)[:MAX_PREVIEWS].tolist()
     return {f"preview_{k:02d}.png": _png(pixels[classes == k]) for k in drawn}
 

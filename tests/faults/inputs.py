@@ -347,11 +347,11 @@ def _a_manifest_without_a_hash(r, folder) -> list[str]:
 
 
 def _nan_pixels(r, folder) -> list[str]:
-    images = load(packages.files()[DATA])["images"].clone()
+    images = load(packages.files(version=1)[DATA])["images"].clone()  # 8-bit pixels are numbers
     images.view(-1)[r.randrange(images.numel())] = r.choice(
         [float("nan"), float("inf"), -float("inf")]
     )
-    return [str(packages.as_zip(folder / "x.zip", packages.with_tensors(images=images)))]
+    return [str(packages.as_zip(folder / "x.zip", packages.with_tensors(1, images=images)))]
 
 
 @functools.cache
@@ -380,7 +380,7 @@ def _a_wrong_signature(r, folder) -> list[str]:
 
 
 def _an_unknown_version(r, folder) -> list[str]:
-    version = r.choice([0, 2, 99, -1, "1", 1.5, None, True, [1]])
+    version = r.choice([0, 1, 3, 99, -1, "2", 1.5, None, True, [2]])  # 1 is another one's
     return [
         str(
             packages.as_zip(

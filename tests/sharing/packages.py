@@ -14,38 +14,40 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from small import CLASSES, SIZE_PX, labelled, tiny_distill, tiny_evaluation, tiny_teachers
 
 from medddist.data.parts import Data, Part
 from medddist.data.scaling import Scaling
-from medddist.method.matching import Distilled
+from medddist.method.distilled import Distilled
 from medddist.sharing import archive
 from medddist.sharing.manifest import DATA, MANIFEST
 from medddist.sharing.writing import STATED, packed
 
-KEPT = Path(__file__).with_name(
-    "phantom-v1.zip"
-)  # written once by `python tests/sharing/packages.py`, and never again
+HERE = Path(__file__).parent
+# written once each, the second by `PYTHONPATH=tests python tests/sharing/packages.py`
+KEPT_1, KEPT_2 = HERE / "phantom-v1.zip", HERE / "phantom-v2.zip"
+SCALING = Scaling((0.4,), (0.16,))
+VERSIONS = {1: torch.float32, 2: torch.uint8}
 
 
-def data() -> Data:
+def data(size_px: int = SIZE_PX, scaling: Scaling = SCALING) -> Data:
     def part(count: int, seed: int) -> Part:
         images, labels = labelled(count, seed)
         pixels = (images * 40 + 100).clamp(0, 255).to(torch.uint8).numpy()
+        pixels = pixels.repeat(size_px // SIZE_PX, 2).repeat(size_px // SIZE_PX, 3)
         return Part(pixels, labels.numpy(), np.arange(count))
 
-    names, statistics = ("a", "b", "c"), {"scaling": Scaling((0.4,), (0.16,))}
-    return Data(
-        part(24, 0), part(9, 1), part(18, 2), names, "0123456789abcdef" * 2, "made up", **statistics
-    )
+    names, about = ("a", "b", "c"), ("0123456789abcdef" * 2, "made up")
+    return Data(part(24, 0), part(9, 1), part(18, 2), names, *about, scaling=scaling)
 
 
-def released(soft: bool = False) -> Distilled:
-    images, labels = labelled(2 * CLASSES, 3)
-    return Distilled(
-        images, 5 * torch.eye(CLASSES)[labels] if soft else labels, torch.tensor(0.05).log()
-    )
+def released(soft: bool = False, count: int = 2 * CLASSES, size_px: int = SIZE_PX) -> Distilled:
+    """A set as it is scored and sent: its pixels are on the 256 levels of a picture."""
+    images, labels = labelled(count, 3)
+    images = images.repeat(1, 1, size_px // SIZE_PX, size_px // SIZE_PX)
+    targets = 5 * torch.eye(CLASSES)[labels] if soft else labels
+    return Distilled(SCALING.apply(SCALING.levels(images)), targets, torch.tensor(0.05).log())
 
 
 def about() -> dict:
@@ -70,9 +72,23 @@ def about() -> dict:
     }
 
 
-def files(soft: bool = False, sign_with: Path | None = None, **changes) -> dict[str, bytes]:
+def files(
+    soft: bool = False, sign_with: Path | None = None, version: int = 2, **changes
+) -> dict[str, bytes]:
     """The files of a small package; `changes` are of what its manifest says."""
-    return dict(_files(soft, sign_with, tuple(changes.items())))
+    found = dict(_files(soft, sign_with, tuple(changes.items())))
+    return found if version == 2 else _of_version_1(found, released(soft))
+
+
+def _of_version_1(found: dict[str, bytes], one: Distilled) -> dict[str, bytes]:
+    """The package as it was written before: standardised pixels, and no word of it."""
+
+    def said(manifest: dict) -> None:
+        manifest["version"] = 1
+        del manifest["storage"]
+
+    tensors = {"images": one.images, "targets": one.targets, "step_size": one.step_size}
+    return with_manifest(found | {DATA: save(tensors)}, said)
 
 
 @functools.cache
@@ -97,14 +113,12 @@ def with_manifest(
     return {MANIFEST: json.dumps(manifest).encode()} | others
 
 
-def with_tensors(**changes) -> dict[str, bytes]:
+def with_tensors(version: int = 2, soft: bool = False, **changes) -> dict[str, bytes]:
     """A package whose tensors are others, and whose manifest lists that."""
-    one = released()
-    tensors = {"images": one.images, "targets": one.labels, "step_size": one.step_size} | changes
-    return with_manifest(
-        files()
-        | {DATA: save({name: value for name, value in tensors.items() if value is not None})}
-    )
+    found = files(soft, version=version)
+    tensors = load(found[DATA]) | changes
+    kept = {name: value for name, value in tensors.items() if value is not None}
+    return with_manifest(found | {DATA: save(kept)})
 
 
 def with_header(header: dict, body: bytes) -> dict[str, bytes]:
@@ -130,30 +144,18 @@ def zip_of(
     return path
 
 
-PIXELS = 4 * SIZE_PX**2  # bytes of one image
+PIXELS = SIZE_PX**2  # bytes of one image
 
 
 if __name__ == "__main__":
-    from medddist.sharing.studies import contents_of, measured
-    from medddist.sharing.writing import write_package
-    from medddist.study.profile import load_profile
-    from medddist.study.study import Study
+    # the set of the first kept package, in the format of today
+    from medddist.data import DataSettings, load_data
+    from medddist.sharing.reading import open_package
 
-    changes = {
-        "data.images": 240,
-        "data.image_size_px": 16,
-        "network.width": 4,
-        "distill.images_per_class": 1,
-        "distill.iterations": 4,
-        "teachers.recipe.epochs": 3,
-        "teachers.kept_epochs": 3,
-        "distill.select_every": 2,
-        "evaluate.recipe.epochs": 4,
-    }
-    stated = {
-        "description": "Phantom, kept to be read",
-        "creator": "medddist's tests",
-        "licence": "CC0-1.0",
-    }
-    study = Study(load_profile("smoke", changes), "phantom", "build/kept", "cpu")
-    write_package(KEPT, contents_of(study), stated=stated, measured=measured(study))
+    before = open_package(KEPT_1)
+    phantom = load_data("phantom", DataSettings(images=240, image_size_px=16))
+    kept = ("seed", "selected_iteration", "settings", *STATED)
+    same = {name: getattr(before.manifest, name) for name in kept} | {"simulated": True}
+    one = Distilled(before.images, before.targets, torch.tensor(before.step_size).log())
+    made = packed(one, phantom, about() | same)
+    KEPT_2.write_bytes(archive.zipped(made))

@@ -19,10 +19,10 @@ def test_a_damaged_package_is_refused_or_read_right(kind, r):
     assert damage.tried(r, kind) in ("refused", "read right")
 
 
-@pytest.mark.parametrize("soft", [False, True])
-def test_an_undamaged_one_is_read(tmp_path, soft):
-    path = damage.packages.as_zip(tmp_path / "x.zip", damage.FILES[soft])
-    assert damage.outcome(path, damage.FILES[soft]) == "read right"
+@pytest.mark.parametrize("version, soft", damage.FILES)
+def test_an_undamaged_one_is_read(tmp_path, version, soft):
+    path = damage.packages.as_zip(tmp_path / "x.zip", damage.FILES[version, soft])
+    assert damage.outcome(path, damage.FILES[version, soft]) == "read right"
 
 
 def test_the_watch_sees_what_it_forbids(tmp_path):

@@ -8,6 +8,7 @@ import dataclasses
 import json
 
 import numpy as np
+import packages as small_ones
 import pytest
 import torch
 from small import CLASSES, labelled
@@ -160,6 +161,26 @@ def test_a_union_is_all_images_in_one_scaling(packages):
         both.standardised(uint8),
         torch.full((1, 1, 2, 2), (0.2 - both.scaling.mean[0]) / both.scaling.std[0]),
     )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_union_is_of_any_scalings_and_versions(tmp_path, version):
+    """The first hospital's set is in its own scaling; the second one's is of either version."""
+    own, one = Scaling((0.55,), (0.21,)), small_ones.released()
+    levels = small_ones.SCALING.levels(one.images)
+    theirs = dataclasses.replace(one, images=own.apply(levels))
+    made = small_ones.packed(theirs, small_ones.data(scaling=own), small_ones.about())
+    first = open_package(small_ones.as_zip(tmp_path / "x.zip", made))
+    other = small_ones.files(version=version)
+    second = open_package(small_ones.as_zip(tmp_path / "y.zip", other))
+    assert not torch.equal(first.images, second.images)
+    both = union([first, second])
+    assert (*both.scaling.mean, *both.scaling.std) == pytest.approx((0.475, 0.185))
+    for images in both.images.split(len(levels)):
+        assert torch.equal(both.scaling.levels(images), levels)
+        torch.testing.assert_close(images, both.scaling.apply(levels), atol=1e-5, rtol=0)
+    alone = union([second])
+    assert torch.equal(alone.standardised(levels.numpy()), alone.images)
 
 
 def test_hard_and_soft_labels_go_together(packages):

@@ -71,10 +71,17 @@ def test_a_manifest_is_read_as_it_was_written(content):
 REFUSED = [
     ("format", "zip", "is not the manifest of a medddist package"),
     ("format", ..., "is not the manifest of a medddist package"),
-    ("version", 2, "has version 2, and only 1 is known"),
+    ("version", 3, "has version 3, and only 1 and 2 are known"),
+    ("version", 0, "has version 0"),
+    ("version", [2], "has version [2]"),
+    ("version", {"a": 2}, "has version {'a': 2}"),
     ("version", ..., "has version None"),
     ("version", True, "has version True"),
-    ("version", "1", "has version '1'"),
+    ("version", "2", "has version '2'"),
+    ("version", 1, "storage: version 1 has float32, not uint8"),
+    ("storage", "float32", "storage: version 2 has uint8, not float32"),
+    ("storage", ..., "storage: version 2 has uint8, not float32"),
+    ("storage", "uint16", "storage: "),
     ("more", 1, "more is not a setting"),
     ("creator", "two\nlines", "creator: holds characters that do not print"),
     ("creator", "\x1b[31mred", "creator: holds characters that do not print"),
@@ -85,6 +92,7 @@ REFUSED = [
     ("class_names", ["a", "b"], "images: each of the 2 classes needs one number"),
     ("images", [0, 0, 0], "images: 0 are not between 1 and"),
     ("images", [2, 2, -1], "images.2: "),
+    ("images", [2**22, 1, 1], f"images: {2**22 + 2} are not between 1 and {2**22}"),
     ("step_size", 0, "step_size: "),
     ("step_size", "fast", "step_size: "),
     ("pixels.std", [0.0], "pixels.std.0: "),
@@ -222,6 +230,67 @@ def test_a_guarantee_is_refused_beside_what_it_does_not_cover(content, where, va
     assert text.startswith("manifest.json: ") and "privacy: is stated" in text and told in text
     with pytest.raises(ValueError, match="privacy: is stated"):
         Manifest.model_validate(json.loads(spoilt))
+
+
+RELEASE = {
+    "epsilon": 1.0,
+    "delta": 1e-5,
+    "unit": "patient",
+    "neighbours": "one more or one less",
+    "mechanism": "discrete Gaussian noise on clipped sums, released once",
+    "noise_scale": 4.0452 * 2**20,
+    "sensitivity": 2**20,
+    "numbers": 2052,
+    "accountant": "by hand",
+}
+RELEASED = {
+    "privacy": RELEASE,
+    "source": {"fingerprint": "withheld", "images": {}},
+    "pixels.mean": [0.5],
+    "pixels.std": [0.25],
+    "settings.distillation.method": "private",
+    "settings.distillation.epsilon": 1.0,
+    "settings.distillation.delta": 1e-5,
+}
+
+
+def released(content: bytes, **changes) -> bytes:
+    for where, value in (RELEASED | changes).items():
+        content = changed(content, where, value)
+    return content
+
+
+@pytest.mark.parametrize(
+    "where, value, told",
+    [
+        ("privacy.epsilon", 0.5, "epsilon 0.5 does not follow from noise_scale and sensitivity"),
+        ("privacy.noise_scale", 2.0**20, "which give 4.7"),
+        ("privacy.delta", 1e-9, "does not follow"),
+        ("privacy.mechanism", "noise from a seed", "privacy"),
+        ("privacy.neighbours", "one image replaced", "privacy"),
+        ("privacy.noise_seed", 3, "noise_seed"),
+        ("pixels.mean", [0.47387], "pixels.mean has to be 0.5"),
+        ("settings.distillation.method", "real_loss", "method has to be private"),
+        ("settings.distillation.epsilon", 8.0, "not those of settings.distillation"),
+        ("source", {"fingerprint": "0" * 32, "images": {}}, "beside exact figures"),
+        ("audit", {"membership": {}}, "beside exact figures"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_release_whose_guarantee_does_not_follow_is_refused(content, where, value, told, refused):
+    assert manifest_from(released(content)).privacy.unit == "patient"
+    text = refused(released(content, **{where: value}))
+    assert text.startswith("manifest.json: ") and told in text and "\n" not in text
+
+
+def test_the_card_says_what_a_release_guarantees(content):
+    text = card(manifest_from(released(content)))
+    assert "Differential privacy for one patient, with epsilon 1 and delta 1e-05" in text
+    assert "no ledger was used" in text and "numbers of images are covered" in " ".join(
+        text.split()
+    )
+    kept = card(manifest_from(released(content, **{"privacy.ledger": True})))
+    assert "The owner keeps a ledger" in kept
 
 
 # ---- the card ------------------------------------------------------------------------------------

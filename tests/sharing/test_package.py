@@ -12,11 +12,13 @@ import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import packages
 import pytest
 import torch
 from packages import (
-    KEPT,
+    KEPT_1,
+    KEPT_2,
     PIXELS,
     as_zip,
     files,
@@ -25,19 +27,22 @@ from packages import (
     with_tensors,
     zip_of,
 )
+from PIL import Image
+from safetensors.torch import load
 from small import CLASSES, SIZE_PX
 
 from medddist.base.errors import InputError
+from medddist.method.evaluate import trained_networks
 from medddist.sharing import archive
 from medddist.sharing.manifest import CARD, DATA, MANIFEST, MAX_FILES, SIGNATURE
 from medddist.sharing.reading import open_package
 from medddist.sharing.signature import make_keys
 from medddist.sharing.tensors import MAX_HEADER_BYTES
 
-KEPT_ID, KEPT_SUM = (
-    "3837d3c566cd5dc6caddd3cc394124138a2eb620ee06f6bc56845c25c87ca207",
-    9.66918108984828,
-)
+V1 = "3837d3c566cd5dc6caddd3cc394124138a2eb620ee06f6bc56845c25c87ca207"
+V2 = "c9e6b776ccb047484cfe960c78807bc570555b6df48f1b5726e5c9380ea75eed"
+# a package, its version, its ID, and the sum of its images as they are trained on
+KEPT = [(KEPT_1, 1, V1, 9.66918108984828), (KEPT_2, 2, V2, 1.4993284158408642)]
 
 
 @pytest.fixture
@@ -57,9 +62,11 @@ def refused(path: Path, *texts: str, **asked) -> str:
 # ---- as it was written ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("version", packages.VERSIONS)
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_what_is_opened_is_what_was_written(zipped, soft):
-    one, package = packages.released(soft), open_package(zipped(files(soft)))
+def test_what_is_opened_is_what_was_written(zipped, soft, version):
+    one, package = packages.released(soft), open_package(zipped(files(soft, version=version)))
+    assert package.manifest.version == version
     assert torch.equal(package.images, one.images) and torch.equal(package.targets, one.targets)
     assert package.step_size == one.step_size.item() == package.recipe.learning_rate
     assert package.class_names == ("a", "b", "c") and not package.signed
@@ -101,17 +108,60 @@ def test_a_zip_made_by_other_tools_is_read(tmp_path):
     assert open_package(path).id == open_package(as_zip(tmp_path / "y.zip", files())).id
 
 
-def test_a_package_written_today_stays_readable():
-    package = open_package(KEPT, expect=KEPT_ID)
-    assert package.manifest.version == 1 and package.class_names == (
+@pytest.mark.parametrize("path, version, name, total", KEPT, ids=["version 1", "version 2"])
+def test_a_package_written_today_stays_readable(path, version, name, total):
+    package = open_package(path, expect=name)
+    assert package.manifest.version == version and package.class_names == (
         "COVID",
         "Lung_Opacity",
         "Normal",
         "Viral Pneumonia",
     )
     assert package.images.shape == (4, 1, 16, 16) and package.targets.tolist() == [0, 1, 2, 3]
-    assert package.images.double().sum().item() == pytest.approx(KEPT_SUM, rel=1e-9)
-    assert KEPT.stat().st_size < 20_000 and package.manifest.measured[0].accuracy.mean is not None
+    assert package.images.double().sum().item() == pytest.approx(total, rel=1e-9)
+    assert path.stat().st_size < 20_000
+    assert torch.isfinite(torch.stack(package.train(1, "cpu").parameters)).all()
+
+
+def test_version_1_gives_the_tensors_that_it_holds():
+    package, held = open_package(KEPT_1), load(zipfile.ZipFile(KEPT_1).read(DATA))
+    assert held["images"].dtype == package.images.dtype == torch.float32
+    assert torch.equal(package.images, held["images"])
+    assert torch.equal(package.targets, held["targets"])
+    assert package.step_size == held["step_size"].item()
+    assert package.manifest.measured[0].accuracy.mean is not None
+
+
+def test_a_set_takes_as_many_bytes_as_as_many_pictures_and_is_what_was_scored(zipped):
+    """80 images of 32 x 32 pixels, whose networks are to the bit those of the sender's set."""
+    one = packages.released(count=80, size_px=32)
+    found = packages.packed(one, packages.data(32), packages.about())
+    pictures, labels = 80 * 32 * 32, 80
+    assert pictures < len(found[DATA]) < 1.3 * (pictures + labels)
+    package = open_package(zipped(found))
+    assert load(found[DATA])["images"].dtype == torch.uint8
+    assert torch.equal(package.images, one.images) and torch.equal(package.targets, one.labels)
+    seed = package.manifest.training_seed
+    scored = trained_networks(package.network(), one.images, one.labels, package.recipe, 1, seed)
+    assert torch.equal(package.train(1, "cpu").parameters[0], scored[0])
+
+
+def test_pixels_between_two_levels_are_sent_as_the_nearer_one(zipped):
+    """And those that are darker than black or brighter than white as black and white."""
+    one, scaling = packages.released(), packages.data().scaling
+    values = torch.tensor([0.3, 0.7, 100.4, 100.6, 254.4, 254.6, -40.0, 300.0])
+    one.images[0, 0, 0] = scaling.apply(values[None, None, None] / 255)[0, 0, 0]
+    package = open_package(zipped(packages.packed(one, packages.data(), packages.about())))
+    sent = scaling.levels(package.images)
+    assert sent[0, 0, 0].tolist() == [0, 1, 100, 101, 254, 255, 0, 255]
+    assert torch.equal(package.images, scaling.apply(sent))
+
+
+def test_the_previews_are_the_pixels_that_are_sent():
+    found, levels = files(), packages.data().scaling.levels(packages.released().images)
+    sheet = np.asarray(Image.open(io.BytesIO(found["preview_00.png"])))
+    first = levels[packages.released().labels == 0, 0].numpy()
+    assert np.array_equal(sheet, np.concatenate(list(first), axis=1))
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -160,10 +210,11 @@ def test_a_killed_writer_leaves_no_package_by_that_name(tmp_path, monkeypatch):
     assert not (tmp_path / "x.zip").exists()
 
 
-def test_what_no_receiver_would_accept_is_not_written():
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_no_receiver_would_accept_is_not_written(value):
     one = packages.released()
-    one.images[0, 0, 0, 0] = float("nan")
-    with pytest.raises(InputError, match="NaN"):
+    one.images[0, 0, 0, 0] = value
+    with pytest.raises(InputError, match="images have pixels that are NaN or infinite"):
         packages.packed(one, packages.data(), packages.about())
 
 
@@ -367,9 +418,28 @@ def test_a_pickle_in_place_of_safetensors(tmp_path, how):
     ],
 )
 def test_pixels_that_are_none(zipped, value, told):
+    """8-bit pixels are always numbers: only version 1 can hold others."""
     images = packages.released().images.clone()
     images[3, 0, 5, 5] = value
-    refused(zipped(with_tensors(images=images)), f"{DATA}: images have pixels", told)
+    refused(zipped(with_tensors(1, images=images)), f"{DATA}: images have pixels", told)
+
+
+def test_a_scaling_that_makes_pixels_none_is_refused(zipped):
+    """A standard deviation that is 0 in single precision, which divides 8-bit pixels."""
+    found = with_manifest(files(), lambda m: m["pixels"].update(std=[1e-300]))
+    refused(zipped(found), f"{DATA}: images have pixels that are NaN or infinite")
+
+
+@pytest.mark.parametrize("version, held, other", [(1, "float32", "uint8"), (2, "uint8", "float32")])
+def test_images_of_the_other_version_are_refused(zipped, version, held, other):
+    """Whether the manifest is silent about it or says so."""
+    images = load(files(version=3 - version)[DATA])["images"]
+    kind = "of shape [6, 1, 8, 8]"
+    reason = f"images is {other} {kind}, and the manifest announces {held} {kind}"
+    refused(zipped(with_tensors(version, images=images)), f"{DATA}: {reason}; ask the sender")
+    said = with_manifest(with_tensors(version, images=images), lambda m: m.update(storage=other))
+    reason = f"version {version} has {held}, not {other}"
+    refused(zipped(said), f"manifest.json: settings: storage: {reason}; ask the sender")
 
 
 @pytest.mark.parametrize(
@@ -382,10 +452,11 @@ def test_pixels_that_are_none(zipped, value, told):
         ({"targets": torch.full((6, 3), 1 / 3)}, "targets is float32 of shape [6, 3]"),
         ({"targets": None}, "does not hold exactly"),
         ({"more": torch.zeros(1)}, "does not hold exactly"),
-        ({"images": torch.zeros(6, 1, 8, 9)}, "images is float32 of shape [6, 1, 8, 9]"),
-        ({"images": torch.zeros(5, 1, 8, 8)}, "images is float32 of shape [5, 1, 8, 8]"),
-        ({"images": torch.zeros(6, 1, 8, 8).double()}, "images is float64"),
+        ({"images": torch.zeros(6, 1, 8, 9).byte()}, "images is uint8 of shape [6, 1, 8, 9]"),
+        ({"images": torch.zeros(5, 1, 8, 8).byte()}, "images is uint8 of shape [5, 1, 8, 8]"),
+        ({"images": torch.zeros(6, 1, 8, 8).char()}, "images is int8"),
         ({"images": torch.zeros(6, 1, 8, 8).half()}, "images is float16"),
+        ({"images": torch.zeros(6, 1, 8, 8).bool()}, "images is bool"),
         ({"step_size": torch.tensor(0.06)}, "step_size is not the manifest's"),
         ({"step_size": torch.tensor(float("nan"))}, "step_size is not the manifest's"),
         ({"step_size": torch.tensor([0.05])}, "step_size is float32 of shape [1]"),
@@ -395,21 +466,30 @@ def test_tensors_that_do_not_fit(zipped, changes, told):
     refused(zipped(with_tensors(**changes)), DATA, told)
 
 
+@pytest.mark.parametrize(
+    "images, told",
+    [
+        (torch.zeros(6, 1, 8, 9), "images is float32 of shape [6, 1, 8, 9]"),
+        (torch.zeros(5, 1, 8, 8), "images is float32 of shape [5, 1, 8, 8]"),
+        (torch.zeros(6, 1, 8, 8).double(), "images is float64"),
+        (torch.zeros(6, 1, 8, 8).half(), "images is float16"),
+    ],
+)
+def test_images_of_version_1_that_do_not_fit(zipped, images, told):
+    refused(zipped(with_tensors(1, images=images)), DATA, told)
+
+
 @pytest.mark.parametrize("row", [[0.5, 0.2, 0.2], [1.2, -0.1, -0.1], [float("nan"), 0.5, 0.5]])
 def test_soft_labels_that_are_no_probabilities(zipped, row):
-    found, one = files(soft=True), packages.released(soft=True)
-    targets = one.targets.clone()
+    targets = packages.released(soft=True).targets.clone()
     targets[0] = torch.tensor(row)
-    found[DATA] = packages.save(
-        {"images": one.images, "targets": targets, "step_size": one.step_size}
-    )
-    refused(zipped(with_manifest(found)), "targets are not probabilities")
+    refused(zipped(with_tensors(soft=True, targets=targets)), "targets are not probabilities")
 
 
 def header(**changes) -> dict:
     images, targets, step_size = 6 * PIXELS, 6 * PIXELS + 48, 6 * PIXELS + 52
     return {
-        "images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [0, images]},
+        "images": {"dtype": "U8", "shape": [6, 1, 8, 8], "data_offsets": [0, images]},
         "targets": {"dtype": "I64", "shape": [6], "data_offsets": [images, targets]},
         "step_size": {"dtype": "F32", "shape": [], "data_offsets": [targets, step_size]},
     } | changes
@@ -421,13 +501,14 @@ BODY = bytes(6 * PIXELS + 52)
 @pytest.mark.parametrize(
     "changes",
     [
-        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [0, 2**62]}},
-        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [-4, 1532]}},
-        {"images": {"dtype": "F32", "shape": [2**40, 1, 8, 8], "data_offsets": [0, 2**48]}},
-        {"images": {"dtype": "F32", "shape": [2**62, 4, 8, 8], "data_offsets": [0, 1536]}},
-        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8]}},
-        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": "ab"}},
-        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [False, 1536]}},
+        {"images": {"dtype": "U8", "shape": [6, 1, 8, 8], "data_offsets": [0, 2**62]}},
+        {"images": {"dtype": "U8", "shape": [6, 1, 8, 8], "data_offsets": [-4, 380]}},
+        {"images": {"dtype": "U8", "shape": [2**40, 1, 8, 8], "data_offsets": [0, 2**46]}},
+        {"images": {"dtype": "U8", "shape": [2**62, 4, 8, 8], "data_offsets": [0, 384]}},
+        {"images": {"dtype": "U8", "shape": [6, 1, 8, 8]}},
+        {"images": {"dtype": "U8", "shape": [6, 1, 8, 8], "data_offsets": "ab"}},
+        {"images": {"dtype": "U8", "shape": [6, 1, 8, 8], "data_offsets": [False, 384]}},
+        {"images": {"dtype": "F32", "shape": [6, 1, 8, 8], "data_offsets": [0, 384]}},
         {"images": {"dtype": "F4", "shape": [6, 1, 8, 8], "data_offsets": [0, 192]}},
         {"images": 5},
         {"targets": {"dtype": "I64", "shape": [6], "data_offsets": [0, 48]}},
@@ -464,8 +545,8 @@ def test_a_header_that_is_no_plain_json(zipped, text):
         (lambda m: m["files"][DATA].pop("sha256"), "files.data.safetensors.sha256: field required"),
         (lambda m: m.pop("files"), "files: field required"),
         (
-            lambda m: m.update(version=2),
-            "has version 2, and only 1 is known; install a newer medddist",
+            lambda m: m.update(version=3),
+            "has version 3, and only 1 and 2 are known; install a newer medddist",
         ),
         (lambda m: m["files"].update({"../x": {"bytes": 1, "sha256": "0" * 64}}), "files"),
         (lambda m: m["files"].update({"y": {"bytes": 1, "sha256": "0" * 64}}), "y: is missing"),

@@ -333,7 +333,7 @@ def copied(tmp_path_factory) -> Study:
 
 
 @pytest.mark.parametrize(
-    "levels, first, count", [(0, 0, 6), (1.9, 0, 6), (2.1, 0, 0), (1.9, 5, 1), (30, 0, 0)]
+    "levels, first, count", [(0, 0, 6), (2, 0, 6), (3, 0, 0), (2, 5, 1), (30, 0, 0)]
 )
 def test_an_image_within_two_levels_of_a_real_one_is_a_copy(copied, tmp_path, levels, first, count):
     contents = moved(copied, levels, first)
