@@ -25,16 +25,18 @@ from medddist.comparison.shared import Entry, network_named
 from medddist.comparison.tables import OF_THE_STUDY, missing
 from medddist.comparison.work import row_work
 from medddist.method.distill import candidate_iterations
-from medddist.method.matching import Distilled, matching_gradient, segment
+from medddist.method.distilled import Distilled
+from medddist.method.matching import matching_gradient, segment
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Recipe, predict, train
+from medddist.study import labels
 from medddist.study import work as counted
 from medddist.study.profile import Profile
 from medddist.study.scores import METHODS
 from medddist.study.study import Study
 from medddist.study.work import Shape, Unit, Work, shape_of
 
-STEPS = ("teachers", "distill", "evaluate", "compare")
+STEPS = ("teachers", "networks", "distill", "evaluate", "compare")
 
 # Peak memory in units of the first block's output, the largest array: 1.8 to 2.3 (training), 5.1
 # to 7.0 (sweep) and 1.0 (prediction) were measured for widths 32 to 128 at 32 to 112 px.
@@ -69,6 +71,8 @@ def work(profile: Profile, shape: Shape, step: str, missing: Sequence) -> Work:
     """Count a step's work on its missing results: teachers, seeds, methods or rows."""
     if step == "teachers":
         parts = [counted.teacher_work(profile, shape)] * len(missing)
+    elif step == "networks":
+        parts = [counted.label_work(profile, shape)] * len(missing)
     elif step == "distill":
         parts = [counted.distillation_work(profile, shape)] * len(missing)
     else:
@@ -168,6 +172,8 @@ def disk_bytes(profile: Profile, shape: Shape, step: str, missing: Sequence) -> 
     if step == "teachers":
         network = network_named("convnet", profile, shape[3:], torch.device("cpu"))
         numbers = len(missing) * (profile.teachers.kept_epochs + 1) * network.parameter_count
+    elif step == "networks":
+        numbers = len(missing) * shape.train * shape.classes
     elif step == "distill":
         sets = len(missing) * (3 + len(candidate_iterations(profile.distill)))
         pixels = shape.channels * shape.image_size_px**2
@@ -189,6 +195,8 @@ def missing_results(study: Study, step: str, with_full_data: bool = False) -> Se
     seeds = study.profile.seeds
     if step == "teachers":
         return [path for seed in seeds for path in study.teacher_paths(seed) if not path.exists()]
+    if step == "networks":
+        return [path for path in labels.paths(study)[:1] if not path.exists()]
     if step == "distill":
         return [seed for seed in seeds if not study.distillation_path(seed).exists()]
     unscored = [method for method in METHODS if not study.is_scored(method)]
@@ -230,7 +238,10 @@ def announcement(study: Study, command: str) -> str:
     needed = STEPS[:1]
     if command != "teachers":
         _require_enough_images(study)
-        needed = [step for step in STEPS if step in ("teachers", "distill", command)]
+        settings = study.profile.distill
+        asked = settings.asks_networks or command in ("evaluate", "compare")
+        before = {"teachers": settings.follows_teachers, "networks": asked, "distill": True}
+        needed = [step for step in STEPS if before.get(step) or step == command]
     found = estimates(study, needed)
     _require_room(study, found)
     left = total(found)

@@ -59,12 +59,31 @@ def counted(profile, **missing) -> dict:
 
 def test_the_smoke_profiles_work_by_hand():
     profile = load_profile("smoke")
-    found = counted(profile, teachers=[0, 1], distill=[0], evaluate=METHODS)
+    found = counted(profile, teachers=[0, 1], networks=[0], distill=[0], evaluate=METHODS)
     assert found["teachers"] == {("train", 64): 2 * 3 * 400}
     networks = 3  # of the candidates at iterations 0, 4 and 8
     assert found["distill"] == {("student", 16): 8 * 4, ("train", 16): networks * 20 * 16}
-    small = 2 * 2 + 2 * (2 + 2)  # distilled and initial; tried rates and draws, in two proportions
-    assert found["evaluate"] == {("train", 16): small * 20 * 16, ("train", 64): 2 * 2 * 4 * 400}
+    assert found["networks"] == {("train", 64): 2 * 4 * 400}
+    # distilled and initial; tried rates and draws of three kinds; tried rates and herding's networks
+    small = 2 * 2 + 3 * (2 + 2) + (2 + 2)
+    assert found["evaluate"] == {("train", 16): small * 20 * 16, ("train", 64): 2 * 4 * 400}
+
+
+def test_the_work_of_the_loss_on_real_images_by_hand():
+    profile = load_profile("smoke", {"distill.method": "real_loss"})
+    (found,) = counted(profile, distill=[0]).values()
+    before = (8 - 4) / 2  # steps of a student of mean length, before its window
+    trained = 3 * 20 * 16 + 8 * before * 16
+    real = {("train", 256): 8 * 64}
+    assert found == {("student", 16): 8 * 4, ("train", 16): trained} | real
+
+
+def test_temperatures_are_counted_where_there_is_a_choice():
+    one, three = (
+        counted(load_profile("smoke", {"references.label_temperatures": tried}), networks=[0])
+        for tried in ([2], [1, 2, 4])
+    )
+    assert three["networks"] == one["networks"] | {("train", 16): 3 * 2 * 20 * 16}
 
 
 def test_seconds_are_the_work_at_each_units_speed(study):

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from medddist.base.errors import InputError
-from medddist.base.seeds import generator
+from medddist.base.seeds import generator, seed_of
+from medddist.baselines.coresets import herding, k_means
 from medddist.method.distill import DistillSettings
+from medddist.method.distilled import Distilled
 from medddist.method.evaluate import random_real
-from medddist.method.matching import Distilled
 from medddist.method.training import Labelled
 
 
 def initial_set(
-    training: Labelled, classes: int, settings: DistillSettings
+    training: Labelled,
+    classes: int,
+    settings: DistillSettings,
+    features: Callable[[], np.ndarray] | None = None,
+    soft_labels: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Distilled, Tensor]:
-    """Choose the initial images of a distillation.
+    """Choose the initial images of a distillation, and label them.
 
     Args:
         training: images (N, C, H, W), standardised, and labels (N,).
         classes: K, the number of classes.
         settings: `images_per_class`, `initial_images`, `labels` and `seed` decide.
+        features: of the training images (N, D), called for `herding` and `kmeans`.
+        soft_labels: logits (N, K) of images, called unless labels are `hard`.
 
     Returns:
         The initial set, and the training indices that it copies (N,) or averages (N, A); none for
@@ -34,8 +43,11 @@ def initial_set(
         InputError: where a class has too few training images.
     """
     images, labels = training
-    random = generator(settings.seed, "initial")
-    indices = random_real(labels, settings.images_per_class, classes, "balanced", random)
+    random, size = generator(settings.seed, "initial"), settings.images_per_class
+    indices = random_real(labels, size, classes, "balanced", random)
+    if settings.initial_images in ("herding", "kmeans"):
+        by_features = features(), labels.cpu().numpy(), size, classes
+        indices = torch.from_numpy(chosen_by(settings.initial_images, settings.seed)(*by_features))
     start = images[indices.to(images.device)].clone()
     if settings.initial_images == "noise":
         start, indices = torch.randn(start.shape, generator=random).to(start), indices[:0]
@@ -43,8 +55,16 @@ def initial_set(
         indices = _averaged(labels, classes, settings, random)
         start = torch.stack([images[row.to(images.device)].mean(0) for row in indices])
     log_step_size = images.new_tensor(math.log(settings.step_size))
-    hard = torch.arange(classes).repeat_interleave(settings.images_per_class).to(labels)
-    return Distilled(start, _labels(hard, classes, settings, images.dtype), log_step_size), indices
+    given = torch.arange(classes).repeat_interleave(size).to(labels)
+    if settings.labels != "hard":
+        given = soft_labels(start)
+    return Distilled(start, given, log_step_size), indices
+
+
+def chosen_by(method: str, seed: int) -> Callable[..., np.ndarray]:
+    """Return the function that chooses real images: `herding`, or `kmeans` from that seed."""
+    by_clusters = functools.partial(k_means, seed=seed_of(seed, "k-means"))
+    return {"herding": herding, "kmeans": by_clusters}[method]
 
 
 def _averaged(
@@ -59,11 +79,3 @@ def _averaged(
     draws = [random_real(labels, count, classes, "balanced", random) for _ in range(size)]
     by_class = torch.stack(draws).view(size, classes, count)
     return by_class.transpose(0, 1).flatten(0, 1)
-
-
-def _labels(hard: Tensor, classes: int, settings: DistillSettings, kind: torch.dtype) -> Tensor:
-    """Classes (N,), or logits (N, K) whose softmax gives the own class `label_confidence`."""
-    if settings.labels == "hard":
-        return hard
-    gap = math.log(settings.label_confidence * (classes - 1) / (1 - settings.label_confidence))
-    return gap * F.one_hot(hard, classes).to(kind)

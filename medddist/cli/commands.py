@@ -135,7 +135,7 @@ def opened_study(
     keep_freed_memory()
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
-        if study.profile.teachers.privacy:
+        if study.profile.guarantees:
             note(LOCAL)
         if about_to and not processes.rank() and (estimate := announcement(study, about_to)):
             note(f"{about_to}: {estimate}")

@@ -67,8 +67,8 @@ def _unchanged(study: Study, seed: int) -> str:
     if not torch.equal(distillation.distilled.images, distillation.initial.images):
         return ""
     real = "images of the phantom" if study.source == "phantom" else "real images"
-    kinds = {"real": real, "average": f"averages of {real}", "noise": "noise"}
-    initial, iteration = kinds[settings.initial_images], distillation.selected_iteration
+    kinds = {"average": f"averages of {real}", "noise": "noise"}
+    initial, iteration = kinds.get(settings.initial_images, real), distillation.selected_iteration
     text = f"the selected images are unchanged {initial} (iteration {iteration})"
     if settings.selection == "validation" and len(distillation.candidates) > 1:
         text += ": no later candidate was better on validation"

@@ -13,7 +13,8 @@ from medddist.cli.commands import DATA_HELP, DEVICE, EXPECT, KEY, SEED, command,
 from medddist.cli.output import Output, package_lines, score_lines
 
 SIGN_HELP = "Sign it with this private key (see `medddist package-key`)."
-MEASURE_HELP = "State the set's scores on the test part; measured unless cached."
+MEASURE_HELP = "State scores on the test part; by default, unless there is a guarantee."
+LEDGER_HELP = "Add the release to this ledger of one's data, and refuse it beyond the budget there."
 AUDIT_HELP = "State what the set gives away; measured unless cached."
 COPIES_HELP = "Write it even if images are real ones, unchanged or nearly so."
 NETWORKS_HELP = "How many; by default the number that the sender measured."
@@ -27,13 +28,14 @@ NETWORKS_HELP = "How many; by default the number that the sender measured."
     click.option("--intended-use", help="What it was made for."),
     click.option("--description", help="Its title."),
     click.option("--sign-with", metavar="KEYFILE", help=SIGN_HELP),
-    click.option("--measure/--no-measure", default=True, help=MEASURE_HELP),
+    click.option("--measure/--no-measure", default=None, help=MEASURE_HELP),
     click.option("--audit/--no-audit", default=False, help=AUDIT_HELP),
     click.option("--allow-copies", is_flag=True, help=COPIES_HELP),
+    click.option("--ledger", metavar="FILE", help=LEDGER_HELP),
     artifacts="--artifacts",
     announced=False,
 )
-def package(study, out, sign_with, measure, audit, allow_copies, **stated) -> Output:
+def package(study, out, sign_with, measure, audit, allow_copies, ledger, **stated) -> Output:
     """Write the distilled set as a file that can be shared.
 
     It holds images, labels, step size, manifest and card.
@@ -41,12 +43,14 @@ def package(study, out, sign_with, measure, audit, allow_copies, **stated) -> Ou
     from medddist.leaks.audit import audit as audited
     from medddist.leaks.audit import broken
     from medddist.sharing.archive import require_zip_name
+    from medddist.sharing.ledger import entered
     from medddist.sharing.studies import contents_of, measured
     from medddist.sharing.writing import require_no_copies, require_no_exact_figures, write_package
 
     require_zip_name(out)
-    require_no_exact_figures(study.profile.teachers.privacy, measure, audit)
-    contents = contents_of(study)
+    measure = not study.profile.guarantees if measure is None else measure
+    require_no_exact_figures(study.profile.guarantees, measure, audit)
+    contents = entered(contents_of(study), ledger) if ledger else contents_of(study)
     if not allow_copies:
         require_no_copies(contents)  # before minutes are spent on measuring
     figures: dict[str, Any] = {"measured": measured(study)} if measure else {}

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from medddist.base.errors import NotApplicable
-from medddist.base.seeds import seed_of
 from medddist.baselines.byol import BYOL
 from medddist.baselines.condensing import condense
-from medddist.baselines.coresets import herding, k_means
-from medddist.baselines.distribution_matching import all_features, distribution_matching_loss
+from medddist.baselines.distribution_matching import distribution_matching_loss
 from medddist.baselines.gradient_matching import gradient_matching_loss
+from medddist.baselines.initial import chosen_by
 from medddist.baselines.mae import MAE
 from medddist.baselines.pretraining import flat, pretrain, transplanted
 from medddist.baselines.simsiam import SimSiam
@@ -46,6 +45,8 @@ from medddist.data import DataSettings, load_data
 from medddist.data.cache import file_digest
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Labelled, train
+from medddist.study import labels as study_labels
+from medddist.study.store import seconds_of
 from medddist.study.study import Study
 
 SELF_SUPERVISED = {"byol": BYOL, "simsiam": SimSiam, "skd": SKD, "mae": MAE}
@@ -84,24 +85,20 @@ def _random(study: Study, entry: Entry, draw: str) -> Prepared:
 
 
 def _coreset(study: Study, entry: Entry) -> Prepared:
-    """Real images chosen by the features of the first teacher at its last snapshot."""
-    profile, classes = study.profile, study.data.classes
-    seed = seed_of(profile.evaluate.seed, "k-means")
-    choose = {"herding": herding, "k_means": functools.partial(k_means, seed=seed)}[entry.method]
+    """Real images chosen by the features of a network that was well trained on all images."""
+    choose = chosen_by(entry.method.replace("_", ""), study.profile.evaluate.seed)
 
     @functools.cache
     def chosen() -> Labelled:
-        teacher, (images, labels) = study.teachers()[0], study.tensors("train")
-        (theta,) = (row.to(study.device) for row in teacher.rows(teacher.snapshots - 1))
-        features = all_features(study.network(), theta, images).astype(np.float64)
-        size = profile.distill.images_per_class
-        indices = choose(features, study.data.train.labels, size, classes)
+        images, labels = study.tensors("train")
+        size, classes = study.profile.distill.images_per_class, study.data.classes
+        indices = choose(study_labels.features(study), study.data.train.labels, size, classes)
         return images[indices], labels[indices]
 
     ready = lambda network, factor, k: Ready(*chosen(), fresh(study, network, k))
-    teachers = lambda: study.seconds(profile.seeds[0])["teachers"] / profile.teachers.teachers
-    depends_on = {"distillations": [study.distillation_name(seed) for seed in profile.seeds]}
-    return Prepared(depends_on, ready, lambda factor: cost(teachers()))
+    count = study.profile.references.full_networks
+    one_of = lambda: sum(map(seconds_of, study_labels.paths(study)[:1])) / count
+    return Prepared(study_labels.depends_on(study), ready, lambda factor: cost(one_of()))
 
 
 def _condensed(study: Study, entry: Entry) -> Prepared:

@@ -141,8 +141,8 @@ def missing(study: Study, wanted: Sequence[Entry] | None = None) -> list[Entry]:
 def _released(study: Study, entry: Entry) -> dict:
     """Say what leaves the hospital.
 
-    In (a) images, where a pixel is a byte, or four if it is computed; in (b) at most the network,
-    four bytes per parameter.
+    In (a) images, where a pixel is a byte, or four if it is computed and not rounded; in (b) at
+    most the network, four bytes per parameter.
     """
     if entry.method == "majority":
         what, size, real = "nothing but a class", 1, False
@@ -151,9 +151,14 @@ def _released(study: Study, entry: Entry) -> dict:
     else:
         data, settings = study.data, study.profile.distill
         what, real = "images", entry.method not in SYNTHETIC
-        soft = entry.method == "distilled" and settings.labels == "soft"
+        is_sent = entry.method == "distilled"
+        soft = is_sent and settings.labels != "hard"
         pixels, label = data.channels * data.image_size_px**2, 4 * data.classes if soft else 1
-        size = settings.images_per_class * data.classes * ((1 if real else 4) * pixels + label)
+        size = (
+            settings.images_per_class
+            * data.classes
+            * ((1 if real or is_sent else 4) * pixels + label)
+        )
     return {"released": what, "bytes_released": size, "real_images_leave": real}
 
 

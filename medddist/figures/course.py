@@ -75,8 +75,9 @@ def distillation_course(
     candidates: Sequence[Mapping],
     selected: int,
     metric: str,
+    method: str = "trajectory",
 ) -> Figure:
-    """Draw matching loss, learned step size and the candidates' validation scores by iteration.
+    """Draw the loss, the learned step size and the candidates' validation scores by iteration.
 
     Args:
         losses: (I,) of each iteration.
@@ -84,14 +85,19 @@ def distillation_course(
         candidates: with `iteration` and `score`.
         selected: the iteration that was selected.
         metric: that `score` is.
+        method: of the distillation.
     """
     figure, (top, middle, low) = plt.subplots(3, 1, figsize=(7, 6.4), sharex=True)
     window = max(1, len(losses) // 20)
     smooth = pd.Series(losses).rolling(window, center=True, min_periods=1).mean()
     top.plot(losses, color="0.75", lw=0.8, label="each iteration")
     top.plot(smooth, color=DISTILLED, label=f"mean of {window}")
-    top.axhline(1, color="0.3", ls=":", lw=1)
-    top.set(ylabel="matching loss", title="A student that does not move has a loss of 1")
+    if method == "trajectory":
+        top.axhline(1, color="0.3", ls=":", lw=1)
+        top.set(ylabel="matching loss", title="A student that does not move has a loss of 1")
+    else:
+        title = "Cross-entropy of students on real images"
+        top.set(ylabel="loss on real images", title=title)
     top.legend()
     middle.plot(step_sizes, color=REFERENCE)
     middle.set(ylabel="step size α", title="The learned step size")

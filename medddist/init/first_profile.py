@@ -151,7 +151,8 @@ def _shape(survey: Survey, profile: Profile) -> Shape:
 def _work(profile: Profile, shape: Shape) -> list[Work]:
     """Count the work of teachers, distillation and evaluation."""
     seeds = profile.seeds
-    missing = {"teachers": seeds * profile.teachers.teachers, "distill": seeds, "evaluate": METHODS}
+    teachers = seeds * profile.teachers.teachers
+    missing = {"teachers": teachers, "networks": (0,), "distill": seeds, "evaluate": METHODS}
     return [work(profile, shape, step, results) for step, results in missing.items()]
 
 

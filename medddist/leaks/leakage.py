@@ -55,6 +55,8 @@ def _protected(noise_multiplier: float, settings: LeakageSettings) -> dict[str, 
     """The changes for DP-SGD, without anything that would undo its guarantee."""
     needed = {
         "teachers.recipe.sampling": "natural",
+        "distill.method": "trajectory",
+        "distill.labels": "hard",
         "distill.initial_images": "noise",
         "distill.selection": "last",
     }

@@ -22,7 +22,11 @@ from medddist.study import settings
 
 
 class Profile(Settings):
-    """All settings of a study. `seeds`: each trains its own teachers and distils from them."""
+    """All settings of a study. `seeds`: each trains its own teachers and distils from them.
+
+    `methods`: by the name of a method, what changes with `distill.method`, so that setting the
+    method is enough: {"trajectory": {"distill.outer_optimiser": "sgd"}}.
+    """
 
     name: str
     data: DataSettings = DataSettings()
@@ -37,14 +41,20 @@ class Profile(Settings):
     hospitals: settings.HospitalSettings = settings.HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes, for the table over sizes
+    methods: dict[str, dict[str, Any]] = {}
     # By name, changes such as {"distill.iterations": 10}; `medddist results` measures each.
     variants: dict[str, dict[str, Any]] = {}
     resamples: int = Field(1000, ge=100)  # of the test groups behind every interval
 
+    @property
+    def guarantees(self) -> bool:
+        """Whether differential privacy bounds what the released set says of the real images."""
+        return bool(self.teachers.privacy) or self.distill.method == "private"
+
     @model_validator(mode="after")
     def _teachers_reach_as_far_as_matching_reads(self):
         distill, kept = self.distill, self.teachers.kept_epochs
-        if distill.last_epoch_read > kept:
+        if distill.follows_teachers and distill.last_epoch_read > kept:
             start, expert = distill.max_start_epoch, distill.expert_epochs
             read = f"distill.max_start_epoch {start} and distill.expert_epochs {expert} need "
             needed = f"teachers to epoch {distill.last_epoch_read}"
@@ -56,6 +66,9 @@ class Profile(Settings):
     def _nothing_undoes_the_guarantee(self):
         if self.teachers.privacy:
             refuse_unprotected(self.teachers, self.distill)
+        if self.distill.method == "private" and self.data.split != "hashed":
+            reason = "distill.method: private needs a split in which no image decides for another"
+            raise ValueError(f"{reason}; set data.split to hashed")
         return self
 
     def changed(self, changes: dict[str, Any]) -> Profile:
@@ -109,7 +122,13 @@ def settings_in(path: Path | Traversable, example: str) -> dict[str, Any]:
 
 
 def _with(changes: dict[str, Any], values: dict, name: str) -> Profile:
-    """Set `changes` in a profile's values, which are checked then."""
+    """Set `changes` in a profile's values, which are checked then.
+
+    A change of the method brings what the profile says under `methods` with it, and is stronger.
+    """
+    method, of_methods = changes.get("distill.method"), values.get("methods")
+    if isinstance(of_methods, dict) and isinstance(of_methods.get(method), dict):
+        changes = of_methods[method] | changes
     for setting, value in changes.items():
         *parents, last = setting.split(".")
         section = values

@@ -79,7 +79,7 @@ def write_record(
 
 def local_note(study: Study) -> dict[str, str]:
     """Warn, in a record, that a study's guarantee holds for its packages and not for the record."""
-    return {"local": LOCAL} if study.profile.teachers.privacy else {}
+    return {"local": LOCAL} if study.profile.guarantees else {}
 
 
 def _measured(study: Study) -> dict:
@@ -117,12 +117,13 @@ def summary(rows: list[dict], metric: str) -> dict:
 def _of_seed(study: Study, seed: int) -> dict:
     """Results of one seed: its scores on test, its candidates on validation, its cost."""
     scores, result = study.scores_of_seed(seed), study.distillation(seed)
+    followed = study.teachers(seed) if study.profile.distill.follows_teachers else []
     return {
         **{metric: scores[metric]["mean"] for metric in METRICS},
         "selected_iteration": result.selected_iteration,
         "step_size": result.distilled.step_size.item(),
         "candidates_on_validation": list(result.candidates),
-        "teachers_on_validation": [teacher.about["validation"] for teacher in study.teachers(seed)],
+        "teachers_on_validation": [teacher.about["validation"] for teacher in followed],
         "seconds": study.seconds(seed),
     }
 

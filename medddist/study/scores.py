@@ -7,7 +7,7 @@ size; random real images have theirs tuned on validation. The test part is score
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
+from medddist.baselines.initial import chosen_by
 from medddist.measure import metrics
 from medddist.method.evaluate import (
     probabilities,
@@ -24,6 +25,7 @@ from medddist.method.evaluate import (
     tuned_learning_rate,
 )
 from medddist.method.training import Diverged
+from medddist.study import labels
 from medddist.study.store import seconds_of
 
 if TYPE_CHECKING:
@@ -36,10 +38,22 @@ METHODS = {
     "initial": "initial images",
     "random_balanced": "random real images, balanced",
     "random_natural": "random real images, natural proportions",
+    "random_teachers": "random real images, soft labels",
+    "herding_teachers": "real images by herding, soft labels",
     "full_teacher": "all training images, teacher training",
     "full_good": "all training images, tuned training",
     "majority": "majority class",
 }
+FURTHER = {  # which images with which labels, for those who ask what each brings
+    "herding": "real images by herding",
+    "kmeans": "real images by k-means",
+    "kmeans_teachers": "real images by k-means, soft labels",
+    "distilled_hard": "distilled images, their classes as labels",
+    "distilled_teachers": "distilled images, soft labels of networks",
+    "distilled_float32": "distilled images, not rounded to 8 bit",
+    "distilled_float32_teachers": "distilled images, not rounded to 8 bit, soft labels of networks",
+}
+OF_ALL_IMAGES = ("full_teacher", "full_good")
 LEAD_METRICS = ("accuracy", "balanced_accuracy")
 IF_DIVERGED = (
     "lower distill.step_size for distilled images, or remove the largest of "
@@ -59,28 +73,28 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class _Set:
-    """A small training set: the name of its seed, its images and labels, its learning rate."""
+class SmallSet:
+    """A small training set: the name of its seed, its images, their labels, its learning rate."""
 
     seed: tuple[int | str, ...]
     images: Tensor
-    labels: Tensor
+    targets: Tensor
     learning_rate: float
 
 
 def scored(study: Study, method: str, images_per_class: int | None = None) -> Scored:
-    """Score one of METHODS on the test part.
+    """Score one of METHODS or FURTHER on the test part.
 
     Args:
         study: whose data, profile and cached results are used.
-        method: a key of METHODS.
+        method: a key of METHODS or FURTHER.
         images_per_class: of small sets; None takes the profile's.
 
     Raises:
         InputError: for an unknown method, and where a network diverges.
     """
-    if method not in METHODS:
-        known = ", ".join(METHODS)
+    if method not in METHODS | FURTHER:
+        known = ", ".join(METHODS | FURTHER)
         raise InputError("method", f"{method!r} is not known", f"use one of {known}")
     size = images_per_class or study.profile.distill.images_per_class
 
@@ -107,17 +121,23 @@ def seconds_of_scores(study: Study, method: str) -> float | None:
 def _depends_on(study: Study, method: str, images_per_class: int) -> dict[str, Any]:
     profile, evaluate = study.profile, study.profile.evaluate.as_json()
     depends_on: dict[str, Any] = {"method": method}
-    if method in ("full_teacher", "full_good"):
+    if method in OF_ALL_IMAGES:
         depends_on["recipe"] = _full_recipe(study, method).as_json()
         depends_on |= {"networks": profile.references.full_networks, "seed": profile.evaluate.seed}
-    elif method.startswith("random"):
+    elif _is_distilled(method):
+        names = [study.distillation_name(seed, images_per_class) for seed in profile.seeds]
+        depends_on |= {"evaluate": evaluate, "distillations": names}
+    elif method != "majority":
         depends_on |= {"evaluate": evaluate, "references": profile.references.as_json()}
         depends_on |= {"images_per_class": images_per_class}
         depends_on |= {"metric": profile.distill.selection_metric}
-    elif method != "majority":
-        names = [study.distillation_name(seed, images_per_class) for seed in profile.seeds]
-        depends_on |= {"evaluate": evaluate, "distillations": names}
+    if method.endswith("_teachers"):
+        depends_on |= {"networks": labels.depends_on(study)}
     return depends_on
+
+
+def _is_distilled(method: str) -> bool:
+    return method == "initial" or method.startswith("distilled")
 
 
 def _full_recipe(study: Study, method: str):
@@ -128,7 +148,7 @@ def _full_recipe(study: Study, method: str):
 def _sets(study: Study, method: str) -> np.ndarray | None:
     """(R,) the seed or draw of each network: networks of one share its images."""
     references, evaluate = study.profile.references, study.profile.evaluate
-    if method in ("distilled", "initial"):
+    if _is_distilled(method):
         return np.repeat(study.profile.seeds, evaluate.networks)
     if method.startswith("random"):
         return np.repeat(range(references.draws), references.networks_per_draw)
@@ -140,56 +160,104 @@ def _computed(study: Study, method: str, images_per_class: int) -> tuple[np.ndar
     if method == "majority":
         train, test = study.data.train.labels, study.data.test.labels
         return metrics.majority_class(train, test, study.data.classes), {}
-    if method in ("full_teacher", "full_good"):
+    if method in OF_ALL_IMAGES:
         return _of_all_images(study, method)
-    if method.startswith("random"):
-        return _of_random_images(study, method.removeprefix("random_"), images_per_class)
-    return _of_distillations(study, method, images_per_class)
+    if _is_distilled(method):
+        return _of_distillations(study, method, images_per_class)
+    return _of_real_images(study, method, images_per_class)
 
 
 def _of_all_images(study: Study, method: str) -> tuple[np.ndarray, dict]:
     recipe, networks = _full_recipe(study, method), study.profile.references.full_networks
+    about = {"learning_rates": [recipe.learning_rate]}
+    if method == "full_good":
+        return _answers(study, labels.well_trained(study)), about
     seed, what = (study.profile.evaluate.seed, method), f"training on {METHODS[method]}"
     given = study.network(), *study.tensors("train"), recipe, networks, seed
-    trained = trained_networks(*given, study.progress, what)
-    return _answers(study, trained), {"learning_rates": [recipe.learning_rate]}
+    return _answers(study, trained_networks(*given, study.progress, what)), about
 
 
-def _of_random_images(study: Study, draw: str, images_per_class: int) -> tuple[np.ndarray, dict]:
-    """Several draws of random real images; the learning rate is tuned on validation."""
-    references, (images, labels) = study.profile.references, study.tensors("train")
-    evaluate, metric = study.profile.evaluate, study.profile.distill.selection_metric
-    asked = labels, images_per_class, study.data.classes, draw
-    randoms = [generator(evaluate.seed, "random real", draw, k) for k in range(references.draws)]
-    drawn = [random_real(*asked, random) for random in randoms]
-    training = images[drawn[0]], labels[drawn[0]], evaluate.recipe, references.learning_rates
-    judged = study.tensors("validation"), metric, references.tuning_networks, (evaluate.seed, draw)
+def _of_real_images(study: Study, method: str, images_per_class: int) -> tuple[np.ndarray, dict]:
+    """Real images, drawn several times or chosen once; validation tunes the learning rate."""
+    references, evaluate = study.profile.references, study.profile.evaluate
+    sets, metric = (
+        _real_sets(study, method, images_per_class),
+        study.profile.distill.selection_metric,
+    )
+    training = sets[0].images, sets[0].targets, evaluate.recipe, references.learning_rates
+    seed = evaluate.seed, sets[0].seed[0]
+    judged = study.tensors("validation"), metric, references.tuning_networks, seed
     rate, tried = tuned_learning_rate(study.network(), *training, *judged)
-    sets = [_Set((draw, k), images[at], labels[at], rate) for k, at in enumerate(drawn)]
-    answers = _of_sets(study, sets, references.networks_per_draw, METHODS[f"random_{draw}"])
-    about = {"learning_rates": [rate], "tried_on_validation": tried, "draws": references.draws}
+    tuned = [replace(one, learning_rate=rate) for one in sets]
+    networks = references.networks_per_draw if method.startswith("random") else evaluate.networks
+    answers = _of_sets(study, tuned, networks, (METHODS | FURTHER)[method])
+    about = {"learning_rates": [rate], "tried_on_validation": tried, "draws": len(sets)}
     return answers, about
 
 
 def _of_distillations(study: Study, method: str, images_per_class: int) -> tuple[np.ndarray, dict]:
+    sets = _distilled_sets(study, method, images_per_class)
     seeds = study.profile.seeds
-    results, sets = [study.distillation(seed, images_per_class) for seed in seeds], []
-    for seed, result in zip(seeds, results):
-        chosen = result.distilled if method == "distilled" else result.initial
-        rate = chosen.step_size.item()
-        sets.append(_Set((method, seed), chosen.images, chosen.targets, rate))
-    rates = [trained_on.learning_rate for trained_on in sets]
-    iterations = [result.selected_iteration for result in results]
-    about = {"learning_rates": rates, "seeds": list(seeds), "selected_iterations": iterations}
-    return _of_sets(study, sets, study.profile.evaluate.networks, METHODS[method]), about
+    results = [study.distillation(seed, images_per_class) for seed in seeds]
+    about = {
+        "learning_rates": [one.learning_rate for one in sets],
+        "seeds": list(seeds),
+        "selected_iterations": [result.selected_iteration for result in results],
+    }
+    networks, what = study.profile.evaluate.networks, (METHODS | FURTHER)[method]
+    return _of_sets(study, sets, networks, what), about
 
 
-def _of_sets(study: Study, sets: Sequence[_Set], networks: int, what: str) -> np.ndarray:
+def sets_of(study: Study, method: str, images_per_class: int | None = None) -> list[SmallSet]:
+    """Return the small sets of a method, one for each seed or draw, with their labels.
+
+    The learning rate of real images is not tuned yet: 0.
+    """
+    size = images_per_class or study.profile.distill.images_per_class
+    return (_distilled_sets if _is_distilled(method) else _real_sets)(study, method, size)
+
+
+def _real_sets(study: Study, method: str, images_per_class: int) -> list[SmallSet]:
+    evaluate, (images, classes) = study.profile.evaluate, study.tensors("train")
+    asked, how = (images_per_class, study.data.classes), method.removesuffix("_teachers")
+    if how in ("herding", "kmeans"):
+        choose, plain = chosen_by(how, evaluate.seed), classes.cpu().numpy()
+        indices = [torch.from_numpy(choose(labels.features(study), plain, *asked))]
+    else:
+        how = "natural" if method == "random_natural" else "balanced"
+        draws = range(study.profile.references.draws)
+        randoms = [generator(evaluate.seed, "random real", how, k) for k in draws]
+        indices = [random_real(classes, *asked, how, random) for random in randoms]
+    label = lambda at: classes[at]
+    if method.endswith("_teachers"):
+        soft = labels.soft_labels(study)
+        label = lambda at: soft(images[at]).softmax(1)
+    return [SmallSet((how, k), images[at], label(at), 0.0) for k, at in enumerate(indices)]
+
+
+def _distilled_sets(study: Study, method: str, images_per_class: int) -> list[SmallSet]:
+    sets = []
+    for seed in study.profile.seeds:
+        result = study.distillation(seed, images_per_class)
+        chosen = result.initial if method == "initial" else result.distilled
+        images, targets = chosen.images, chosen.targets
+        if "float32" in method:
+            images = result.pictures[result.selected_iteration].to(images)
+        if method == "distilled_hard":
+            targets = chosen.classes
+        elif method.endswith("_teachers"):
+            targets = labels.soft_labels(study)(images).softmax(1)
+        name = ("initial" if method == "initial" else "distilled", seed)
+        sets.append(SmallSet(name, images, targets, chosen.step_size.item()))
+    return sets
+
+
+def _of_sets(study: Study, sets: Sequence[SmallSet], networks: int, what: str) -> np.ndarray:
     """(R, N, K) of networks trained by the evaluation's recipe on each set, one after another."""
     answers, base = [], study.profile.evaluate.recipe
     for one in sets:
         recipe = base.model_copy(update={"learning_rate": one.learning_rate})
-        given = study.network(), one.images, one.labels, recipe, networks
+        given = study.network(), one.images, one.targets, recipe, networks
         try:
             trained = trained_networks(*given, (study.profile.evaluate.seed, *one.seed))
             answers.append(_answers(study, trained))

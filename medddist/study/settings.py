@@ -13,7 +13,7 @@ from medddist.baselines.pretraining import PretrainSettings
 from medddist.method.augment import NO_AUGMENTATION, AugmentSettings
 from medddist.method.training import Recipe
 
-Start = Literal["real", "average", "noise"]
+Start = Literal["real", "herding", "kmeans", "average", "noise"]
 Contrastive = Literal["convnet", "resnet18", "vit"]
 Architecture = Literal[tuple(ARCHITECTURES)]
 UNSEEN = ("convnet_wide", "convnet_shallow", "resnet18", "vgg11", "alexnet", "vit", "mlp")
@@ -76,7 +76,9 @@ class LeakageSettings(Settings):
 class ReferenceSettings(Settings):
     """References of the distilled set: random real images, and all images by two recipes.
 
-    Of `learning_rates`, validation chooses the one for random real images.
+    Of `learning_rates`, validation chooses the one for random real images. The networks of
+    `good_recipe` also give soft labels, at the temperature among `label_temperatures` that
+    validation chooses.
     """
 
     draws: int = Field(5, ge=1)  # of random real images, balanced and in natural proportions
@@ -85,6 +87,7 @@ class ReferenceSettings(Settings):
     tuning_networks: int = Field(2, ge=1)
     full_networks: int = Field(3, ge=1)
     good_recipe: Recipe = GOOD
+    label_temperatures: tuple[PositiveFloat, ...] = Field((1.0, 2.0, 4.0), min_length=1)
 
 
 class CompareSettings(Settings):

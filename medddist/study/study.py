@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,15 @@ from medddist.base.tensors import load_tensors, save_tensors
 from medddist.baselines.initial import initial_set
 from medddist.data import Data, load_data
 from medddist.measure import metrics
-from medddist.method.distill import Distillation, DistillSettings, check_processes, distill
-from medddist.method.matching import Distilled
-from medddist.method.networks import Network, convnet
+from medddist.method.distill import Ask, Distillation, DistillSettings, check_processes, distill
+from medddist.method.distilled import Distilled
+from medddist.method.iterations import along_teachers, on_real_images
+from medddist.method.networks import Network, NetworkSettings, convnet
 from medddist.method.private.dp_sgd import LOCAL, fixed_scaling, stand_in
 from medddist.method.teachers import TeacherSettings, teacher_path, train_teacher
 from medddist.method.training import Labelled
 from medddist.method.trajectories import Trajectory, open_trajectory
-from medddist.study import scores
+from medddist.study import labels, private, scores
 from medddist.study.profile import Profile
 from medddist.study.scores import METHODS, Scored
 from medddist.study.store import VERSIONS, Store, seconds_of
@@ -81,7 +83,7 @@ class Study:
 
     @property
     def data(self) -> Data:
-        """The data; with `teachers.privacy`, always scaled by public constants."""
+        """The data; with a guarantee, always scaled by public constants."""
         if self._data is None:
             Store(self.out, self.device, {}, self._notice).mark()  # before its fingerprint is known
             cache = self.out / "cache"
@@ -96,13 +98,13 @@ class Study:
 
     def _use(self, data: Data) -> None:
         self._loaded = data
-        self._data = fixed_scaling(data) if self.profile.teachers.privacy else data
+        self._data = fixed_scaling(data) if self.profile.guarantees else data
         for name in ("_tensors", "store"):  # of the data before
             self.__dict__.pop(name, None)
 
     @property
     def _notice(self) -> str:
-        return LOCAL if self.profile.teachers.privacy else ""
+        return LOCAL if self.profile.guarantees else ""
 
     @functools.cached_property
     def store(self) -> Store:
@@ -124,9 +126,9 @@ class Study:
             tensors[name] = images.to(self.device), labels.to(self.device)
         return tensors
 
-    def network(self) -> Network:
-        """Return the profile's ConvNet, on the device."""
-        data, settings = self.data, self.profile.network
+    def network(self, settings: NetworkSettings | None = None) -> Network:
+        """Return the profile's ConvNet, or one of other settings, on the device."""
+        data, settings = self.data, settings or self.profile.network
         with _section("network", settings):
             network = convnet(settings, data.channels, data.classes, data.image_size_px)
         network.module.to(self.device)
@@ -185,28 +187,55 @@ class Study:
         with _section("distill", settings):
             check_processes(settings)
         if not processes.from_the_first(path.exists):
-            teachers = self.teachers(settings.seed)
+            asked = None if settings.method == "private" else self._asked(settings)
             depends_on = self._distill_depends_on(settings)
             computing = self.store.computing(path, "distill", **depends_on)
             with computing, _section("distill", settings):
-                result = self._distilled(settings, teachers, path)
+                result = self._distilled(settings, asked, path)
                 if processes.rank() == 0:
                     _save_distillation(path, result)
                     _unfinished(path).unlink(missing_ok=True)
             processes.wait()
         return _load_distillation(path, self.device)
 
-    def _distilled(
-        self, settings: DistillSettings, teachers: list[Trajectory], path: Path
-    ) -> Distillation:
+    def _asked(self, settings: DistillSettings) -> Ask:
+        """What an iteration asks; the teachers and networks that it needs are trained first."""
+        teachers = self.teachers(settings.seed) if settings.follows_teachers else None
+        if settings.asks_networks:
+            if processes.rank() == 0:
+                labels.label_temperature(self)
+            processes.wait()
+        with _section("distill", settings):
+            if settings.method == "trajectory":
+                return along_teachers(self.network(), teachers, settings)
+            training = self.tensors("train")
+            by_networks = settings.real_targets == "teachers"
+            targets = labels.teachers_probabilities(self) if by_networks else training[1]
+            networks = [self.network(), *map(self.network, settings.student_networks)]
+            given = networks, training, targets, settings, self.profile.evaluate.recipe
+            return on_real_images(*given, teachers)
+
+    def _distilled(self, settings: DistillSettings, ask: Ask | None, path: Path) -> Distillation:
+        """Distil by the method; the released images have 256 levels, as they are sent."""
+        if ask is None:
+            result = private.distilled_privately(self, settings)
+        else:
+            result = self._by_students(settings, ask, path)
+        scaling, released = self.data.scaling, result.distilled
+        as_sent = scaling.apply(scaling.levels(released.images))
+        return replace(result, distilled=replace(released, images=as_sent))
+
+    def _by_students(self, settings: DistillSettings, ask: Ask, path: Path) -> Distillation:
         """Distil; where a guarantee holds for the teachers, no real image is looked at."""
         training, validation = self.tensors("train"), self.tensors("validation")
         if self.profile.teachers.privacy:
             size_px, per_class = self.data.image_size_px, settings.images_per_class
             shape = self.data.channels, size_px, size_px
             training = validation = stand_in(self.data.classes, per_class, shape, self.device)
-        initial = initial_set(training, self.data.classes, settings)
-        given = self.network(), *initial, validation, teachers, settings, self.profile.evaluate
+        label = labels.soft_labels(self) if settings.labels != "hard" else None
+        features = lambda: labels.features(self)
+        initial = initial_set(training, self.data.classes, settings, features, label)
+        given = self.network(), *initial, validation, ask, settings, self.profile.evaluate
         return distill(*given, _unfinished(path), progress=self.progress)
 
     def distillation_path(
@@ -228,17 +257,26 @@ class Study:
         return self.profile.distill.model_copy(update=changes)
 
     def _distill_depends_on(self, settings: DistillSettings) -> dict:
-        return {
-            "settings": settings.as_json(),
-            "teachers": self._teacher_settings(settings.seed).as_json(),
-            "teacher_version": VERSIONS["teacher"],
-            "recipe": self.profile.evaluate.recipe.as_json(),
-        }
+        depends_on = {"settings": settings.as_json()}
+        depends_on |= {"recipe": self.profile.evaluate.recipe.as_json()}
+        if settings.follows_teachers:
+            depends_on |= {"teachers": self._teacher_settings(settings.seed).as_json()}
+            depends_on |= {"teacher_version": VERSIONS["teacher"]}
+        if settings.asks_networks:
+            depends_on |= {"networks": labels.depends_on(self)}
+        return depends_on
 
     def seconds(self, seed: int) -> dict[str, float]:
-        """Return the seconds of a seed's teachers and distillation, interruptions left out."""
+        """Return the seconds of a seed's teachers, of the networks that label, and of distilling.
+
+        Interruptions are left out, and so is what the distillation does not need.
+        """
+        settings = self._distill_settings(seed, None)
+        teachers = self.teacher_paths(seed) if settings.follows_teachers else []
+        networks = labels.paths(self) if settings.asks_networks else []
         return {
-            "teachers": sum(map(seconds_of, self.teacher_paths(seed))),
+            "teachers": sum(map(seconds_of, teachers)),
+            "networks": sum(map(seconds_of, networks)),
             "distillation": seconds_of(self.distillation_path(seed)),
         }
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from medddist.data import Data
 from medddist.method.distill import candidate_iterations
+from medddist.method.real_loss import AT_ONCE
 from medddist.method.training import Recipe
 from medddist.study.profile import Profile
 
@@ -75,11 +76,33 @@ def teacher_work(profile: Profile, shape: Shape) -> Work:
 def distillation_work(profile: Profile, shape: Shape) -> Work:
     """Count one seed's distillation: student steps, and networks that compare candidates."""
     settings, released = profile.distill, profile.distill.images_per_class * shape.classes
-    steps = settings.iterations * settings.segments_per_step * settings.student_steps
-    work = +Work({Unit("student", min(settings.batch_size, released)): steps})
+    students, batch = settings.iterations * settings.segments_per_step, settings.batch_size
+    batch = min(batch, released)
+    if settings.method == "trajectory":
+        work = +Work({Unit("student", batch): students * settings.student_steps})
+    else:  # steps before the window, those of the window, and the real images
+        before = (settings.horizon_steps - settings.window_steps) * batch // 2
+        real, at_once = min(settings.real_batch_size, shape.train), min(AT_ONCE, shape.train)
+        work = +Work({Unit("student", batch): students * settings.window_steps})
+        work += +Work({Unit("train", batch): students * before})
+        work += +Work({Unit("train", at_once): students * real})
+    if settings.labels != "hard":
+        work += _labelled(profile, released)
     if settings.selection == "last":
         return work
     tried = len(candidate_iterations(settings)) * settings.selection_networks
+    return work + networks_work(tried, profile.evaluate.recipe, released, shape.validation)
+
+
+def label_work(profile: Profile, shape: Shape) -> Work:
+    """Count the networks that label, and the networks by which a temperature is chosen."""
+    references, temperatures = profile.references, len(profile.references.label_temperatures)
+    recipe, count = references.good_recipe, references.full_networks
+    work = networks_work(count, recipe, shape.train, shape.train)
+    if temperatures == 1:
+        return work
+    tried = temperatures * len(references.learning_rates) * references.tuning_networks
+    released = profile.distill.images_per_class * shape.classes
     return work + networks_work(tried, profile.evaluate.recipe, released, shape.validation)
 
 
@@ -90,12 +113,20 @@ def method_work(profile: Profile, shape: Shape, method: str) -> Work:
     if method in ("distilled", "initial"):
         networks = len(profile.seeds) * profile.evaluate.networks
         return networks_work(networks, *small, shape.test)
-    if method in ("random_balanced", "random_natural"):
+    if method.startswith(("random", "herding")):
         tried = len(references.learning_rates) * references.tuning_networks
-        drawn = references.draws * references.networks_per_draw
+        sets = references.draws if method.startswith("random") else 1
+        each = references.networks_per_draw if sets > 1 else profile.evaluate.networks
         tuning = networks_work(tried, *small, shape.validation)
-        return tuning + networks_work(drawn, *small, shape.test)
-    recipes = {"full_teacher": profile.teachers.recipe, "full_good": references.good_recipe}
-    if method in recipes:
-        return networks_work(references.full_networks, recipes[method], shape.train, shape.test)
-    return Work()
+        labels = _labelled(profile, sets * released) if method.endswith("_teachers") else Work()
+        return labels + tuning + networks_work(sets * each, *small, shape.test)
+    if method == "full_teacher":
+        trained = references.full_networks, profile.teachers.recipe, shape.train
+        return networks_work(*trained, shape.test)
+    return _labelled(profile, shape.test) if method == "full_good" else Work()
+
+
+def _labelled(profile: Profile, images: int) -> Work:
+    """Count the predictions of the networks that label, trained by then."""
+    asked = Unit("predict", PREDICTED_AT_ONCE)
+    return +Work({asked: profile.references.full_networks * images})

@@ -10,14 +10,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks import gradient, growth, measuring, paper, teachers
+from benchmarks import gradient, growth, measuring, paper, real_loss, teachers
 from benchmarks.__main__ import app
-from benchmarks.problems import Problem
+from benchmarks.problems import REAL, Problem, RealProblem
+from medddist.method.evaluate import EvaluateSettings
 from medddist.method.matching import matching_gradient
+from medddist.method.real_loss import real_loss_gradient
 from workflow import overview, record_figures
 
 KEYS = {"what", "setting", "ours", "reference", "ratio", "ratio_low", "ratio_high"}
 TINY = Problem(width=4, depth=2, image_size_px=8, images=4, student_steps=4)
+TINY_REAL = RealProblem(
+    width=4, depth=2, image_size_px=8, images=6, student_steps=4, batch_size=4, real_images=5
+)
 TINY_STUDY = [
     "data.images=240",
     "network.width=4",
@@ -51,9 +56,11 @@ def tiny(monkeypatch):
     monkeypatch.setattr(gradient, "PAPER_FEW", replace(TINY, images=6))
     monkeypatch.setattr(growth, "SMALL", TINY)
     monkeypatch.setattr(growth, "VALUES", {"student_steps": (8,), "images": (8,)})
+    monkeypatch.setattr(real_loss, "REAL", TINY_REAL)
+    monkeypatch.setattr(real_loss, "VALUES", {"student_steps": (8,), "batch_size": (6,)})
     monkeypatch.setattr(teachers, "TEACHERS", 4)
     monkeypatch.setattr(teachers, "IMAGES", 8)
-    for question in (gradient, growth, paper):
+    for question in (gradient, growth, paper, real_loss):
         monkeypatch.setattr(question, "peak", lambda *_: measuring.Peak(1.0, 2.0, 3.0))
 
 
@@ -75,6 +82,18 @@ def test_every_way_points_in_the_exact_direction_but_teslas(tiny, tmp_path):
     assert (
         all(cosine == pytest.approx(1, abs=1e-5) for cosine in cosines.values()) and tesla < 0.9999
     )
+
+
+def test_an_iteration_of_the_loss_on_real_images_is_compared_with_one_graph(tiny, tmp_path):
+    rows = run("real-loss", "--pairs", "2", "--save", str(tmp_path))
+    assert rows == json.loads((tmp_path / "bench-real-loss.json").read_text())["rows"]
+    cosines = {row["setting"]["way"]: row["cosine"] for row in rows if "cosine" in row}
+    assert cosines == dict.fromkeys(real_loss.LIBRARY, pytest.approx(1, abs=1e-5))
+    peaks = [row for row in rows if row["what"].startswith("peak MiB")]
+    both = list(real_loss.LIBRARY) if measuring.CLEAR_PEAK.exists() else []
+    assert [row["setting"]["way"] for row in peaks] == 2 * both
+    assert [row["setting"]["student_steps"] for row in peaks] == [4, 4, 80, 80][: len(peaks)]
+    assert [row["setting"] for row in rows[-2:]] == [{"student_steps": 8}, {"batch_size": 6}]
 
 
 def test_growth_is_measured_and_drawn(tiny):
@@ -106,12 +125,14 @@ def test_the_peak_is_that_of_a_fresh_process():
     assert measuring.peak(matching_gradient, TINY).whole_mib > 100
 
 
-def test_a_made_up_problem_is_on_the_device_asked_for():
+@pytest.mark.parametrize("problem", [TINY, TINY_REAL], ids=["matching", "real loss"])
+def test_a_made_up_problem_is_on_the_device_asked_for(problem):
     meta = torch.device("meta")  # a device without arithmetic: what is left elsewhere shows
-    network, distilled, run, _ = TINY.arguments(device=meta)
+    network, distilled, run, _, *rest = problem.arguments(device=meta)
+    ends = [run.target] if problem is TINY else rest[0]
     tensors = [
         run.start,
-        run.target,
+        *ends,
         *run.batches,
         *(draw.uniform for draw in run.draws),
         distilled.labels,
@@ -119,6 +140,19 @@ def test_a_made_up_problem_is_on_the_device_asked_for():
         *network.module.parameters(),
     ]
     assert {tensor.device for tensor in tensors} == {meta}
+
+
+def test_students_of_the_loss_on_real_images_train_as_the_evaluation_does():
+    """All of their steps are differentiated through, in the shape that the targets are set for."""
+    recipe, (_, _, run, _, real) = EvaluateSettings().recipe, TINY_REAL.arguments()
+    assert (run.momentum, run.weight_decay) == (recipe.momentum, recipe.weight_decay)
+    assert len(run.batches) == run.window == 4 and run.before_window == 0
+    assert tuple(map(len, real)) == (5, 5) and len(run.batches[0]) == 4
+    assert (REAL.width, REAL.depth, REAL.image_size_px) == (32, 3, 32)
+    assert (REAL.batch_size, REAL.student_steps, REAL.real_images) == (40, 40, 256)
+    _, distilled, *_ = TINY_REAL.small().arguments()
+    assert len(distilled.images) == 2
+    assert real_loss_gradient(*TINY_REAL.small().arguments())[1]["images"].any()
 
 
 def test_whole_distillations_by_differences_are_compared_with_exact_ones(tmp_path, monkeypatch):

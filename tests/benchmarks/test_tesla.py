@@ -10,7 +10,8 @@ from benchmarks.gradient import cosine
 from benchmarks.problems import Problem
 from benchmarks.tesla import tesla_gradient
 from medddist.method.augment import augment
-from medddist.method.matching import Distilled, matching_gradient
+from medddist.method.distilled import Distilled
+from medddist.method.matching import matching_gradient
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])

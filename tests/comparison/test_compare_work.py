@@ -14,6 +14,7 @@ from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED
 from medddist.comparison.shared import network_named
 from medddist.comparison.tables import measured, missing
 from medddist.comparison.work import row_work
+from medddist.study import labels
 from medddist.study.work import shape_of
 
 CHANGES = {
@@ -50,6 +51,7 @@ def test_rows_do_the_work_that_is_counted(tmp_path, done):
     study = tiny(tmp_path, **CHANGES)
     profile, shape = study.profile, shape_of(study.data)
     study.distillation()
+    labels.well_trained(study)  # whose features choose images
     rows = missing(study)
     assert {row.method for row in rows} == {
         *("distilled", "random_real", "random_natural", "herding", "k_means"),

@@ -118,12 +118,14 @@ def test_an_unknown_profile_is_refused_with_those_there_are(name):
         ({"distill.iterations": None}, ["distill.iterations", "None"]),
         ({"distill.iterations.more": 1}, ["distill.iterations.more", "holds no further settings"]),
         ({"distill": 3}, ["distill", "3"]),
-        ({"distill.labels": "fuzzy"}, ["distill.labels", "'hard'", "'soft'", "'fuzzy'"]),
+        ({"distill.labels": "fuzzy"}, ["distill.labels", "'hard'", "'learned'", "'fuzzy'"]),
         ({"teachers.kept_epochs": 100}, ["teachers", "kept_epochs 100", "50 epochs"]),
         ({"teachers.recipe.learning_rate": float("inf")}, ["teachers.recipe.learning_rate"]),
         ({"references.learning_rates": []}, ["references.learning_rates"]),
         ({"references.learning_rates": [0.1, -1]}, ["references.learning_rates.1", "-1"]),
         ({"images_per_class": [5, 0]}, ["images_per_class.1", "0"]),
+        ({"distill.method": "real_loss", "distill.horizon_steps": 3}, ["horizon_steps 3", "40"]),
+        ({"distill.student_networks": [{"width": 8}]}, ["student_networks", "real_loss"]),
         ({"seeds": []}, ["seeds"]),
         ({"": 1}, ["profile"]),
         ({"a..b": 1}, ["a"]),
@@ -190,3 +192,26 @@ def test_teachers_that_do_not_reach_as_far_as_matching_reads_are_refused_before_
         ),
     ):
         load_profile("demo", {"distill.max_start_epoch": 40})
+
+
+def test_setting_the_method_brings_what_the_profile_says_of_it():
+    real = load_profile("real").distill
+    matched = load_profile("real", {"distill.method": "trajectory"}).distill
+    assert (real.method, real.outer_optimiser, real.labels) == ("real_loss", "adam", "learned")
+    assert (matched.outer_optimiser, matched.labels) == ("sgd", "hard")
+    assert matched.learning_rate_images == 1000 and matched.iterations == 80
+    again = load_profile("real").changed({"distill.method": "trajectory"}).distill
+    assert again == matched
+
+
+def test_what_is_set_is_stronger_than_what_comes_with_the_method():
+    changes = {"distill.method": "trajectory", "distill.iterations": 7}
+    assert load_profile("real", changes).distill.iterations == 7
+
+
+def test_an_unknown_setting_of_a_method_is_refused():
+    mistake = {"methods": {"trajectory": {"distill.iteration": 1}}, "distill.method": "trajectory"}
+    with pytest.raises(InputError, match="distill.iteration is not a setting"):
+        load_profile("smoke").model_copy(update={"methods": mistake["methods"]}).changed(
+            {"distill.method": "trajectory"}
+        )

@@ -40,7 +40,7 @@ from medddist.method.distill import Distillation
 from medddist.method.evaluate import random_real, trained_networks
 from medddist.method.networks import NetworkSettings
 from medddist.method.training import predict
-from medddist.study import scores, store, study
+from medddist.study import labels, scores, store, study
 from medddist.study.profile import Profile
 from medddist.study.scores import METHODS
 from medddist.study.settings import ReferenceSettings
@@ -435,6 +435,7 @@ def test_answers_that_are_not_finite_are_refused_and_never_kept(tmp_path, monkey
     trained = scores.trained_networks
     huge = lambda *given, **named: [1e37 * theta for theta in trained(*given, **named)]
     monkeypatch.setattr(scores, "trained_networks", huge)
+    monkeypatch.setattr(labels, "trained_networks", huge)
     with pytest.raises(InputError, match="diverged|lower"):
         one.scored(method)
     assert not list((tmp_path / "scores").rglob("result.safetensors"))
@@ -464,10 +465,11 @@ def test_the_time_that_steps_took_is_kept(out, nothing_is_computed):
         {"distill.initial_images": "average", "distill.averaged_images": 3},
         {"distill.initial_images": "noise"},
         {"distill.selection": "last"},
-        {"distill.labels": "soft", "distill.learning_rate_labels": 1.0},
+        {"distill.initial_images": "herding", "distill.labels": "teachers"},
+        {"distill.method": "real_loss", "distill.labels": "learned"},
         {"distill.iterations": 0},
     ],
-    ids=["real", "average", "noise", "last", "soft", "none"],
+    ids=["real", "average", "noise", "last", "teachers", "real_loss", "none"],
 )
 def test_a_distillation_is_read_back_as_it_was(tmp_path, monkeypatch, changes):
     kept = []
@@ -648,7 +650,10 @@ def test_the_parts_are_tensors_for_the_network(out):
 
 STEPS = {
     "teacher": ["method.teachers"],
-    "distill": ["method.distill"],
+    "labels": ["study.labels"],
+    "public": ["method.private.extractors"],
+    "release": ["study.private"],
+    "distill": ["method.distill", "method.iterations", "method.private.distilling"],
     "scores": ["study.scores", "study.study"],
     "pretrain": ["comparison.tables"],
     "compare": ["comparison.tables", "comparison.probes", "comparison.origins"],
@@ -759,9 +764,14 @@ def test_the_reminder_knows_every_step_and_its_modules():
         "method.trajectories",
     }
     shared = found["teacher"]["modules"].keys() - {"method.teachers", "method.private.dp_sgd"}
-    own = {"method.matching", "method.distill", "method.evaluate", "base.processes"}
+    names = ("distill", "distilled", "evaluate", "iterations", "matching", "real_loss", "settings")
+    own = {"base.processes", "method.student", *(f"method.{name}" for name in names)}
+    names = ("distilling", "extractors", "fitting", "release")
+    own |= {f"method.private.{name}" for name in names}
     assert found["distill"]["modules"].keys() == own | shared
-    studys = {"study.study", "study.scores", "baselines.initial"}
+    names = ("coresets", "distribution_matching", "initial", "pretraining")
+    studys = {f"baselines.{name}" for name in names}
+    studys |= {f"study.{name}" for name in ("labels", "private", "scores", "study")}
     assert studys | own | found["teacher"]["modules"].keys() == found["scores"]["modules"].keys()
     baselines = {
         f"baselines.{path.stem}"

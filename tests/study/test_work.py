@@ -7,9 +7,17 @@ from collections import Counter
 import pytest
 from test_study import tiny_study
 
-from medddist.method import distill, training
+from medddist.method import iterations, training
+from medddist.study import labels
 from medddist.study.study import METHODS, Study
-from medddist.study.work import Work, distillation_work, method_work, shape_of, teacher_work
+from medddist.study.work import (
+    Work,
+    distillation_work,
+    label_work,
+    method_work,
+    shape_of,
+    teacher_work,
+)
 
 
 class Done:
@@ -19,9 +27,8 @@ class Done:
         self.monkeypatch, self.work, self.largest = monkeypatch, Counter(), Counter()
         self.count(training, "gradient", lambda network, theta, x, *_: ("train", network, len(x)))
         self.count(training, "logits", lambda network, theta, x: ("predict", network, len(x)))
-        self.count(
-            distill, "matching_gradient", lambda network, images, run, *_: ("student", network, run)
-        )
+        steps = lambda network, distilled, run, *_: ("student", network, run)
+        self.count(iterations, "matching_gradient", steps)
 
     def count(self, module, name, describe):
         original = getattr(module, name)
@@ -60,6 +67,9 @@ def of_convnet(work: Work) -> Counter:
 
 def all_steps(study: Study, done: Done) -> None:
     profile, shape = study.profile, shape_of(study.data)
+    done.take()
+    labels.label_temperature(study)
+    assert done.take() == of_convnet(label_work(profile, shape))
     for seed in profile.seeds:
         done.take()
         study.train_teachers(seed)
@@ -81,6 +91,7 @@ def all_steps(study: Study, done: Done) -> None:
         {"distill.selection": "last", "distill.segments_per_step": 2, "seeds": [0, 1]},
         {"references.draws": 3, "references.networks_per_draw": 2, "references.full_networks": 2},
         {"references.tuning_networks": 2, "evaluate.networks": 3, "distill.images_per_class": 3},
+        {"distill.labels": "teachers", "references.label_temperatures": [2]},
     ],
     ids=lambda changes: ",".join(name.split(".")[-1] for name in changes) or "none",
 )
@@ -92,7 +103,9 @@ def test_batches_are_as_large_as_counted(tmp_path, done):
     study = tiny_study(tmp_path, **{"references.good_recipe.batch_size": 32})
     all_steps(study, done)
     shape, profile = shape_of(study.data), study.profile
-    units = [*distillation_work(profile, shape), *method_work(profile, shape, "full_good")]
-    batches = {unit.what: unit.batch for unit in units}
+    units = [*distillation_work(profile, shape), *label_work(profile, shape)]
+    batches = Counter()
+    for unit in units:
+        batches[unit.what] = max(batches[unit.what], unit.batch)
     assert done.largest["train", "ConvNet"] == batches["train"] == 32
     assert done.largest["student", "ConvNet"] == batches["student"] == 4
