@@ -2,7 +2,9 @@
 
 Run from the repository's top folder, and not installed with the library:
 
-    python -m benchmarks gradient | teachers | paper | growth | worth    --json --save results
+    python -m benchmarks QUESTION --json --save results
+
+for gradient, real-loss, teachers, paper, growth or worth.
 
 Every row is {what, setting, ours, reference, ratio, ratio_low, ratio_high}. Ours and the reference
 are measured in the same run: on a shared machine, times can only be compared.

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 import torch
 
+from benchmarks import epsilon as bounds
 from benchmarks import gradient as gradients
-from benchmarks import growth, paper, teachers, worth
+from benchmarks import growth, paper, real_loss, teachers, worth
 from medddist.base.compute import device_named
 from medddist.base.errors import InputError
 from medddist.base.files import write_json
@@ -61,6 +62,27 @@ def app() -> None:
 def gradient(pairs: int, device: str, save: str | None, as_json: bool) -> None:
     """Compare the matching gradient with one graph of all student steps, and with TESLA."""
     answer("bench-gradient", gradients.measure, device, save, as_json, pairs=pairs)
+
+
+@app.command("real-loss")
+@pairs_option(5)
+@DEVICE
+@SAVE
+@JSON
+def real_loss_(pairs: int, device: str, save: str | None, as_json: bool) -> None:
+    """Compare an iteration of the loss on real images with one graph of its window."""
+    answer("bench-real-loss", real_loss.measure, device, save, as_json, pairs=pairs)
+
+
+@app.command("epsilon")
+@click.option("--releases", type=click.IntRange(1000), default=1_000_000, show_default=True)
+@SAVE
+def epsilon_(releases: int, save: str | None) -> None:
+    """Bound epsilon of a private release from below, also with too little noise."""
+    rows = bounds.measure(releases)
+    if save:
+        write_json(Path(save) / "epsilon-bound.json", {"rows": rows, "about": about("cpu")})
+    click.echo(json.dumps(rows, indent=1))
 
 
 @app.command("teachers")

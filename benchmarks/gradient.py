@@ -12,7 +12,8 @@ from torch import nn
 from benchmarks.measuring import Report, can_measure_memory, paired, peak, prepare_process, row
 from benchmarks.problems import CPU, MIDDLE, PAPER_FEW, SMALL, Problem
 from benchmarks.tesla import tesla_gradient
-from medddist.method.matching import Distilled, Segment, matching_gradient, unrolled_gradient
+from medddist.method.distilled import Distilled
+from medddist.method.matching import Segment, matching_gradient, unrolled_gradient
 from medddist.method.networks import Network
 
 EXACT = "sweep"

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from medddist.method.augment import AugmentSettings, augment
+from medddist.method.distilled import Distilled
 from medddist.method.fast.derivatives import directional, gradient
-from medddist.method.matching import Distilled, Segment
+from medddist.method.matching import Segment
 from medddist.method.networks import Network
 
 
