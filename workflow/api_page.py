@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {  # in the house's order, from the ground up; the command line is described elsewhere
     "base": "Base: errors, files, seeds, settings",
     "data": "Data: sources, splits, the phantom",
-    "method": "Method: the paper",
+    "method": "Method: trajectory matching, and the loss on real images",
     "measure": "Measures: scores, membership, neighbours, saliency",
     "baselines": "Baselines and other architectures",
     "study": "Study: profiles, steps, cached results",

@@ -25,7 +25,14 @@ from medddist import figures
 from medddist.base.progress import Bar
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
-from workflow import audit_page, comparison_page, leakage_page, reliability_page
+from workflow import (
+    audit_page,
+    beyond_page,
+    comparison_page,
+    leakage_page,
+    reliability_page,
+    tried_page,
+)
 from workflow.record_figures import growth, overview
 from workflow.words import (
     FORMER,
@@ -34,6 +41,7 @@ from workflow.words import (
     data_of,
     difference,
     mark,
+    method_of,
     relabelled,
     today,
     variant_of,
@@ -43,9 +51,11 @@ from workflow.words import (
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {  # modules with `records`, `text` and `pictures` of their own
     "audit": audit_page,
+    "beyond": beyond_page,
     "comparison": comparison_page,
     "leakage": leakage_page,
     "reliability": reliability_page,
+    "tried": tried_page,
 }
 SHOWN = ("distilled", "random_balanced", "full_good")
 
@@ -172,9 +182,9 @@ def _results_of_variant(measured: dict, rows: list[dict]) -> list[str]:
     name = metric.replace("_", " ")
     lines = [
         f"{sum(counts['train']):,} training, {sum(counts['validation']):,} validation and "
-        f"{sum(counts['test']):,} test images. {measured['settings']['teachers']['teachers']} "
-        f"teachers and {distill['iterations']} iterations per seed. Selection by {name} on "
-        f"validation. Seeds {', '.join(measured['by_seed'])}.",
+        f"{sum(counts['test']):,} test images. Distilled by {method_of(measured['settings'])}; "
+        f"{distill['iterations']} iterations per seed. Selection by {name} on validation. Seeds "
+        f"{', '.join(measured['by_seed'])}.",
         "",
         f"| trained on | accuracy | balanced accuracy | AUROC | distilled minus row, {name} |",
         "|---|---|---|---|---|",
@@ -185,18 +195,15 @@ def _results_of_variant(measured: dict, rows: list[dict]) -> list[str]:
         cells = [row["label"], *scores, difference(paired) if paired else ""]
         lines.append(f"| {' | '.join(cells)} |")
     share = measured["summary"]["share_of_full_good"]
-    minutes = [
-        (seed["seconds"]["teachers"] + seed["seconds"]["distillation"]) / 60
-        for seed in measured["by_seed"].values()
-    ]
+    minutes = [sum(seed["seconds"].values()) / 60 for seed in measured["by_seed"].values()]
     by_seed = ", ".join(f"{seed[metric]:.3f}" for seed in measured["by_seed"].values())
     return [
         *lines,
         "",
         f"The distilled images reach {share:.3f} of the {name} of all images with tuned training.",
         "",
-        f"Distilled images by seed: {by_seed}. Teachers and distillation of one seed took "
-        f"{min(minutes):.0f} to {max(minutes):.0f} minutes.",
+        f"Distilled images by seed: {by_seed}. The distillation of one seed, with the teachers or "
+        f"networks that it needs, took {min(minutes):.0f} to {max(minutes):.0f} minutes.",
         "",
     ]
 

@@ -47,7 +47,12 @@ figures.score_table(
 if given.method == "distilled":
     result, metric = study.distillation(), study.profile.distill.selection_metric
     course = figures.distillation_course(
-        result.losses, result.step_sizes, result.candidates, result.selected_iteration, metric
+        result.losses,
+        result.step_sizes,
+        result.candidates,
+        result.selected_iteration,
+        metric,
+        study.profile.distill.method,
     )
-    display(figures.show(course, "Matching loss, step size and validation score by iteration"))
+    display(figures.show(course, "Loss, step size and validation score by iteration"))
 scored.about

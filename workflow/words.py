@@ -63,6 +63,15 @@ def data_of(record: dict) -> str:
     return "the phantom" if record.get("source") == "phantom" else "real radiographs"
 
 
+def method_of(settings: dict) -> str:
+    """Name how images were distilled, by a record's settings; records of 0.1.0 know one way."""
+    if settings["distill"].get("method", "trajectory") == "real_loss":
+        labels = {"learned": "learned soft", "teachers": "soft"}
+        kind = labels.get(settings["distill"]["labels"], "hard")
+        return f"the loss on real images with {kind} labels"
+    return f"trajectory matching on {settings['teachers']['teachers']} teachers"
+
+
 def variant_of(name: str) -> str:
     """Name a profile's variant, for a heading or a caption."""
     return VARIANTS.get(name, f"variant {name}")
