@@ -121,7 +121,7 @@ def _protocol(record: dict) -> str:
         f"{references['good_recipe']['epochs']} epochs; seeds "
         f"{', '.join(map(str, settings['seeds']))}; {references['draws']} draws of random images; "
         f"label temperatures {temperatures}, chosen on validation; commit "
-        f"`{record['about']['commit']}`. All sets hold 8-bit pixels."
+        f"`{record['about']['commit']}`. Pixels have 8 bits unless a row says otherwise."
         f"{_loss_on_real_images(settings)}"
     )
 
