@@ -64,7 +64,7 @@ def test_the_smoke_profiles_work_by_hand():
     networks = 3  # of the candidates at iterations 0, 4 and 8
     assert found["distill"] == {("student", 16): 8 * 4, ("train", 16): networks * 20 * 16}
     assert found["networks"] == {("train", 64): 2 * 4 * 400}
-    # distilled and initial; tried rates and draws of three kinds; tried rates and herding's networks
+    # distilled and initial; rates and draws of three kinds; rates and networks of herding
     small = 2 * 2 + 3 * (2 + 2) + (2 + 2)
     assert found["evaluate"] == {("train", 16): small * 20 * 16, ("train", 64): 2 * 4 * 400}
 

@@ -71,6 +71,9 @@ class DistillSettings(Settings):
         if self.method == "real_loss" and horizon < window:
             reason = f"horizon_steps {horizon} is less than window_steps {window}"
             raise ValueError(f"{reason}; raise it or lower window_steps")
+        if self.method == "private" and self.labels != "hard":
+            reason = f"labels: {self.labels} would come from networks that saw the real images"
+            raise ValueError(f"{reason}; set it to hard with method private")
         if self.student_networks and self.follows_teachers:
             reason = "student_networks: other networks cannot start where teachers were"
             raise ValueError(f"{reason}; set method to real_loss and student_start to fresh")

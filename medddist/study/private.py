@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from medddist.base import processes
+from medddist.base.errors import require
 from medddist.data.phantom.generate import CLASS_NAMES
 from medddist.method.distill import Distillation
 from medddist.method.distilled import Distilled
@@ -23,7 +25,16 @@ STACKED = ("thetas", "means", "stds", "projections")
 
 
 def distilled_privately(study: Study, settings: DistillSettings) -> Distillation:
-    """Distil by one release of the training part; validation and test parts are not looked at."""
+    """Distil by one release of the training part; validation and test parts are not looked at.
+
+    Raises InputError under torchrun.
+    """
+    require(
+        processes.count() == 1,
+        "distill.method",
+        "private releases once, and several processes would each do so",
+        "start one process",
+    )
     public = public_networks(study)
     release = release_of(study, settings, public)
     return private_distillation(public, _start(study, settings), release, settings, study.progress)

@@ -1,4 +1,4 @@
-"""The lower bound on epsilon stays below what is stated, and finds a build with too little noise."""
+"""The lower bound on epsilon stays below what is stated, and finds out too little noise."""
 
 from __future__ import annotations
 

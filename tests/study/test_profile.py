@@ -126,6 +126,11 @@ def test_an_unknown_profile_is_refused_with_those_there_are(name):
         ({"images_per_class": [5, 0]}, ["images_per_class.1", "0"]),
         ({"distill.method": "real_loss", "distill.horizon_steps": 3}, ["horizon_steps 3", "40"]),
         ({"distill.student_networks": [{"width": 8}]}, ["student_networks", "real_loss"]),
+        ({"distill.method": "private"}, ["distill.method: private", "data.split to hashed"]),
+        (
+            {"distill.method": "private", "distill.labels": "teachers", "data.split": "hashed"},
+            ["labels: teachers", "set it to hard"],
+        ),
         ({"seeds": []}, ["seeds"]),
         ({"": 1}, ["profile"]),
         ({"a..b": 1}, ["a"]),
