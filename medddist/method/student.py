@@ -182,14 +182,17 @@ def swept_gradient(
 ) -> Answer:
     """Differentiate a question about `trained_student`, in memory that hardly grows with W.
 
-    Only theta and v of the last W steps are kept. A sweep back over them starts with
+    Only theta of the last W steps is kept. A sweep back over them starts with
     lambda_T = dL/dtheta_T and nu = 0. With H_t the Hessian of step t's cross-entropy and x_t the
     augmented batch, it does for t = T-1 ... T-W (and for the labels as for the images)
 
-        dL/dalpha -= <v_{t+1}, lambda>
-        nu        <- mu nu - alpha lambda
-        dL/dx_t    = d<g_t, nu>/dx_t
-        lambda    <- lambda + H_t nu + w nu.
+        nu             <- mu nu - alpha lambda
+        dL/dlog alpha  += <g_t, nu> + w <theta_t, nu>
+        dL/dx_t         = d<g_t, nu>/dx_t
+        lambda         <- lambda + H_t nu + w nu
+
+    and at last dL/dlog alpha += mu <v_{T-W}, nu>: what sum -alpha <v_{t+1}, lambda_{t+1}> becomes
+    when v_{t+1} is written out, so that no v but the window's first is needed.
 
     Args:
         network: of the student.
@@ -214,12 +217,13 @@ def swept_gradient(
     run.require_fit(network)
     leaves, alpha = distilled.leaves(), distilled.step_size.detach()
     steps, first, first_derivatives = len(run.batches), run.before_window, []
-    # One tensor holds all thetas, one all velocities: small ones, allocated between a step's large
-    # tensors, would fragment the memory.
+    # One tensor holds all thetas: small ones, allocated between a step's large tensors, would
+    # fragment the memory.
     thetas = run.start.new_empty(steps - first + 1, run.start.numel())  # (W + 1, P)
-    velocities = torch.zeros_like(thetas)
-    thetas[0] = run.start
+    thetas[0], velocity = run.start, torch.zeros_like(run.start)
     for t, (batch, draws) in enumerate(zip(run.batches, run.draws)):
+        if t == first:
+            first_velocity = velocity
         here, after = (max(0, place - first) for place in (t, t + 1))
         x = augment(distilled.images[batch], draws, augmentation).detach()
         place = network, thetas[here], x, distilled.targets[batch]
@@ -228,13 +232,11 @@ def swept_gradient(
             g = first_derivatives[-1].by_theta
         else:
             g = gradient(*place)[1]
-        velocity = run.momentum * velocities[here] + g + run.weight_decay * thetas[here]
-        velocities[after] = velocity
+        velocity = run.momentum * velocity + g + run.weight_decay * thetas[here]
         torch.sub(thetas[here], alpha * velocity, out=thetas[after])
     loss, towards = question(thetas[-1])  # towards is lambda
-    by_alpha, back = torch.zeros_like(alpha), torch.zeros_like(towards)  # back is nu
+    by_log_alpha, back = torch.zeros_like(alpha), torch.zeros_like(towards)  # back is nu
     for t in reversed(range(first, steps)):
-        by_alpha = by_alpha - velocities[t - first + 1] @ towards
         back = run.momentum * back - alpha * towards
         x = augment(leaves.images[run.batches[t]], run.draws[t], augmentation)
         y = leaves.targets[run.batches[t]]
@@ -248,6 +250,9 @@ def swept_gradient(
             inputs.append(y)
             slopes_of_inputs.append(step.by_targets)
         torch.autograd.backward(inputs, slopes_of_inputs)
-        towards = towards + step.by_theta + run.weight_decay * back
+        decay = run.weight_decay * back
+        by_log_alpha = by_log_alpha + step.slope + decay @ thetas[t - first]
+        towards = towards + step.by_theta + decay
+    by_log_alpha = by_log_alpha + run.momentum * (first_velocity @ back)
     by_name = {name: leaf.grad for name, leaf in leaves.learned().items()}
-    return loss.item(), by_name | {"log_step_size": alpha * by_alpha}
+    return loss.item(), by_name | {"log_step_size": by_log_alpha}
