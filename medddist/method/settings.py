@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,25 @@ from medddist.base.settings import Settings
 from medddist.method.augment import AugmentSettings
 from medddist.method.networks import NetworkSettings
 from medddist.method.student import Way
+
+OF_METHOD = {  # settings that one method alone reads; `max_start_epoch` also where students follow
+    "trajectory": ("student_steps", "expert_epochs", "max_start_epoch"),
+    "real_loss": (
+        "window_steps",
+        "horizon_steps",
+        "real_batch_size",
+        "real_targets",
+        "student_start",
+        "student_networks",
+    ),
+    "private": (
+        "epsilon",
+        "delta",
+        "extractors",
+        "extractor_networks",
+        "extractor_numbers",
+    ),
+}
 
 
 class DistillSettings(Settings):
@@ -91,6 +110,17 @@ class DistillSettings(Settings):
         chosen = self.initial_images in ("herding", "kmeans")
         answers = self.method == "real_loss" and self.real_targets == "teachers"
         return self.method != "private" and (chosen or answers or self.labels != "hard")
+
+    def read(self) -> dict[str, Any]:
+        """Return the settings that a distillation by this method reads, as JSON values.
+
+        What another method alone reads changes nothing, and no result should depend on it.
+        """
+        others = {name for names in OF_METHOD.values() for name in names}
+        others -= set(OF_METHOD[self.method])
+        if self.follows_teachers:
+            others.discard("max_start_epoch")
+        return {name: value for name, value in self.as_json().items() if name not in others}
 
     @property
     def last_epoch_read(self) -> int:

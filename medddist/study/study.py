@@ -257,7 +257,7 @@ class Study:
         return self.profile.distill.model_copy(update=changes)
 
     def _distill_depends_on(self, settings: DistillSettings) -> dict:
-        depends_on = {"settings": settings.as_json()}
+        depends_on = {"settings": settings.read()}
         depends_on |= {"recipe": self.profile.evaluate.recipe.as_json()}
         if settings.follows_teachers:
             depends_on |= {"teachers": self._teacher_settings(settings.seed).as_json()}

@@ -245,6 +245,8 @@ CHANGES = [
     ({"distill.iterations": 5}, {DISTILL, DISTILLED}),
     ({"distill.learning_rate_images": 2.0}, {DISTILL, DISTILLED}),
     ({"distill.augmentation.shift": 0.1}, {DISTILL, DISTILLED}),
+    ({"distill.student_steps": 7}, {DISTILL, DISTILLED}),
+    ({"distill.window_steps": 7, "distill.epsilon": 2.0}, set()),  # of other methods
     ({"teachers.teachers": 3}, {TEACHERS, DISTILL, DISTILLED}),
     ({"teachers.teachers": 1}, {DISTILL, DISTILLED}),
     ({"teachers.kept_epochs": 3}, {TEACHERS, DISTILL, DISTILLED}),
