@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,8 @@ def distilled_privately(study: Study, settings: DistillSettings) -> Distillation
     )
     public = public_networks(study)
     release = release_of(study, settings, public)
-    return private_distillation(public, _start(study, settings), release, settings, study.progress)
+    start = public_set(study, settings)
+    return private_distillation(public, start, release, settings, study.progress)
 
 
 def public_networks(study: Study) -> Extractors:
@@ -50,7 +52,7 @@ def public_networks(study: Study) -> Extractors:
     network, numbers = study.network(), (settings.extractor_networks, settings.extractor_numbers)
 
     def compute() -> tuple[dict[str, torch.Tensor], dict]:
-        made = extractors(network, _phantom(study), *numbers, trained, study.progress)
+        made = extractors(network, public_phantom_of(study), *numbers, trained, study.progress)
         return {name: torch.stack(getattr(made, name)) for name in STACKED}, {"clip": made.clip}
 
     shape = [data.channels, data.image_size_px, data.classes]
@@ -68,10 +70,7 @@ def release_of(study: Study, settings: DistillSettings, public: Extractors) -> R
     """
 
     def compute() -> tuple[dict[str, torch.Tensor], dict]:
-        images, labels = study.tensors("train")
-        features = public.one_by_one(images, study.progress)
-        units, classes = np.asarray(study.data.train.groups), study.data.classes
-        sums = clipped_sums(features, labels.cpu().numpy(), units, classes, public.clip)
+        sums = _sums(study, study.data.fingerprint)
         drawn = released(sums, public.clip, settings.epsilon, settings.delta)
         return {
             "means": torch.from_numpy(drawn.means),
@@ -80,6 +79,15 @@ def release_of(study: Study, settings: DistillSettings, public: Extractors) -> R
 
     tensors, _ = study.store.tensors("release", compute, settings=_decides(settings))
     return Release(tensors["means"].numpy(), tensors["counts"].numpy())
+
+
+@functools.lru_cache(maxsize=1)  # for the seeds of one study; in memory alone
+def _sums(study: Study, fingerprint: str) -> np.ndarray:
+    """Sums of the data with this fingerprint, without noise."""
+    public, (images, labels) = public_networks(study), study.tensors("train")
+    features = public.one_by_one(images, study.progress)
+    units, classes = np.asarray(study.data.train.groups), study.data.classes
+    return clipped_sums(features, labels.cpu().numpy(), units, classes, public.clip)
 
 
 def stated_guarantee(study: Study) -> dict[str, Any]:
@@ -95,15 +103,17 @@ def _decides(settings: DistillSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", include=names)
 
 
-def _phantom(study: Study) -> Labelled:
+def public_phantom_of(study: Study) -> Labelled:
+    """Return the public phantom images (N, C, S, S), scaled like the data, and their labels."""
     data = study.data
     given = data.image_size_px, data.channels, data.scaling, study.out / "cache"
     images, labels = public_phantom(*given)
     return images.to(study.device), labels.to(study.device)
 
 
-def _start(study: Study, settings: DistillSettings) -> Distilled:
-    data, phantom = study.data, _phantom(study)
+def public_set(study: Study, settings: DistillSettings) -> Distilled:
+    """Return the public set that a seed's private distillation starts from."""
+    data, phantom = study.data, public_phantom_of(study)
     if data.is_phantom:
         shape = tuple(phantom[0].shape[1:])
         return noise_start(shape, data.classes, settings, phantom[0])

@@ -1,0 +1,277 @@
+"""What a set with a guarantee is worth on real images, and what stands beside it.
+
+    python -m workflow.guarantee --data FOLDER --out FOLDER --save results --part draws
+
+Each part adds its rows to `results/private-NAME.json`, where rows of the same setting are replaced.
+The settings are those of the profile `private`, and no part changes one after a look at a score.
+
+    draws    independent releases at each epsilon, and what they start from (epsilon 0)
+    beside   random real images; the public networks by themselves; classifiers from the same
+             release; the same images without noise; a network trained by DP-SGD
+    sizes    epsilon by the number of images in the smallest class
+
+These scores are of private images. They are for whoever has the images, and in no package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from sklearn.covariance import ledoit_wolf
+
+from medddist.base.files import read_json, write_json
+from medddist.base.progress import Bar
+from medddist.base.version import about
+from medddist.measure.intervals import INTERVAL
+from medddist.measure.metrics import paired_difference
+from medddist.method.evaluate import probabilities, trained_networks
+from medddist.method.networks import initial_parameters
+from medddist.method.private.distilling import private_distillation
+from medddist.method.private.dp_sgd import PrivacySettings, epsilon_of, train_by_dp_sgd
+from medddist.method.private.extractors import Extractors
+from medddist.method.private.release import Release, clipped_sums, means_of, released
+from medddist.method.training import Recipe
+from medddist.study.private import public_networks, public_phantom_of, public_set
+from medddist.study.profile import changes_from, load_profile
+from medddist.study.study import Study
+
+BOTH = ("accuracy", "balanced_accuracy")
+EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+CLASSIFIED = (1.0, 4.0)  # epsilons of the rows beside the sets
+SMALLEST = (100, 300, None)  # images of the smallest class; None: all
+DRAWS, NETWORKS = 5, 3  # releases; networks on each set of `sizes`
+# Rate and epochs at which a network learns by DP-SGD, chosen on the phantom (profile `demo`).
+DP_SGD = Recipe(epochs=20, batch_size=470, learning_rate=2.0)
+SAMPLE_RATE = 0.05
+
+
+class Measured:
+    """The rows of one study, and the answers behind them."""
+
+    def __init__(self, study: Study):
+        self.study, self.rows = study, []
+        self.random = None  # answers of random real images, which the others are compared with
+
+    def add(self, what: str, answers: np.ndarray, sets=None, **more) -> None:
+        """Add the row of networks' answers (R, N, K) for the test part."""
+        scores = self.study.score(answers, sets)
+        row = {"what": what, **more, **{metric: scores[metric] for metric in BOTH}}
+        row |= {"per_class": scores["per_class"], "networks": len(answers)}
+        if self.random is not None and what != "random real images":
+            row["above_random"] = {
+                metric: self.above_random(answers, sets, metric) for metric in BOTH
+            }
+        self.rows.append(row)
+
+    def above_random(self, answers: np.ndarray, sets, metric: str) -> dict:
+        """Compare with random real images: the paired difference and its interval."""
+        test, theirs = self.study.data.test, self.random
+        given = answers, theirs.probabilities, np.asarray(test.labels), np.asarray(test.groups)
+        resamples = self.study.profile.resamples
+        found = paired_difference(*given, metric, resamples, sets=(sets, theirs.sets))
+        return {name: found[name] for name in ("difference", "low", "high")}
+
+    def add_random(self) -> None:
+        """Add random real images with hard labels, whose rate is tuned on validation."""
+        scored = self.study.scored("random_balanced")
+        rate = scored.about["learning_rates"]
+        self.add("random real images", scored.probabilities, scored.sets, learning_rates=rate)
+        self.random = scored
+
+
+def of_draws(study: Study) -> list[dict]:
+    """Measure independent releases at each epsilon, as they would be sent, and epsilon 0."""
+    measured = Measured(study)
+    measured.add_random()
+    for epsilon in EPSILONS:
+        changes = {"distill.epsilon": epsilon, "seeds": list(range(DRAWS))}
+        one = study.with_(study.profile.changed(changes))
+        scored = one.scored("distilled")
+        measured.add("distilled", scored.probabilities, scored.sets, epsilon=epsilon, draws=DRAWS)
+        if epsilon == EPSILONS[0]:
+            start = one.scored("initial")
+            measured.add("initial", start.probabilities, start.sets, epsilon=0, draws=DRAWS)
+    return measured.rows
+
+
+class Features:
+    """The real images' features, in memory alone, and the sets that follow from their sums."""
+
+    def __init__(self, study: Study):
+        self.study, self.public = study, public_networks(study)
+        images, labels = study.tensors("train")
+        self.rows, self.labels = self.public.one_by_one(images, study.progress), labels.numpy()
+        self.units = np.asarray(study.data.train.groups)
+        self.test = self.public.one_by_one(study.tensors("test")[0], study.progress)
+
+    def sums(self, chosen=slice(None)) -> np.ndarray:
+        """Add up the clipped features of the chosen images."""
+        parts = self.rows[chosen], self.labels[chosen], self.units[chosen]
+        return clipped_sums(*parts, self.study.data.classes, self.public.clip)
+
+    def release(self, sums: np.ndarray, epsilon: float | None) -> Release:
+        """Release sums with the noise of epsilon, or with none."""
+        delta = self.study.profile.distill.delta
+        if epsilon is None:
+            return means_of(sums, self.public.clip)
+        return released(sums, self.public.clip, epsilon, delta)
+
+    def answers(self, release: Release, draw: int, networks: int) -> np.ndarray:
+        """Make a set of 8-bit images from a release, and train networks on it: (R, N, K)."""
+        study, public = self.study, self.public
+        settings = study.profile.distill.model_copy(update={"seed": draw})
+        start = public_set(study, settings)
+        made = private_distillation(public, start, release, settings, study.progress).distilled
+        scaling, network = study.data.scaling, study.network()
+        images = scaling.apply(scaling.levels(made.images))
+        rate = {"learning_rate": made.step_size.item()}
+        recipe = study.profile.evaluate.recipe.model_copy(update=rate)
+        given = network, images, made.targets, recipe, networks, (draw, "guarantee")
+        return probabilities(network, trained_networks(*given), study.tensors("test")[0])
+
+
+def of_sizes(study: Study) -> list[dict]:
+    """Measure sets by epsilon and by how many images the smallest class has."""
+    measured, features = Measured(study), Features(study)
+    counts = np.bincount(features.labels)
+    for smallest in SMALLEST:
+        for epsilon in EPSILONS:
+            answers, sets = [], []
+            for draw in range(2):
+                chosen = proportional(features.labels, smallest, draw)
+                release = features.release(features.sums(chosen), epsilon)
+                answers.append(features.answers(release, draw, NETWORKS))
+                sets += [draw] * NETWORKS
+            size = int(counts.min()) if smallest is None else smallest
+            more = {"epsilon": epsilon, "smallest_class": size, "draws": 2}
+            measured.add("by size", np.concatenate(answers), np.array(sets), **more)
+            study.progress("sets by size", len(measured.rows), len(SMALLEST) * len(EPSILONS))
+    return measured.rows
+
+
+def proportional(labels: np.ndarray, smallest: int | None, draw: int) -> np.ndarray:
+    """Choose images at random, the same share of each class: `smallest` of the smallest one."""
+    if smallest is None:
+        return np.arange(len(labels))
+    random, counts = np.random.default_rng(draw), np.bincount(labels)
+    share = smallest / counts.min()
+    members = (np.flatnonzero(labels == k) for k in range(len(counts)))
+    return np.concatenate([random.permutation(m)[: round(share * len(m))] for m in members])
+
+
+def of_others(study: Study) -> list[dict]:
+    """Measure what a critic asks for beside the sets."""
+    measured, features = Measured(study), Features(study)
+    measured.add_random()
+    public, network = features.public, study.network()
+    test = study.tensors("test")[0]
+    trained = probabilities(network, list(public.thetas), test)
+    measured.add("networks trained on the phantom", trained, epsilon=0)
+    noiseless = features.release(features.sums(), None)
+    answers = [features.answers(noiseless, draw, NETWORKS) for draw in range(3)]
+    sets = np.repeat(range(3), NETWORKS)
+    measured.add("distilled without noise", np.concatenate(answers), sets, epsilon=None, draws=3)
+    classifiers: dict[str, Callable] = {
+        "nearest class mean": lambda release: by_distance(features.test, release.means, None),
+        "linear classifier": lambda release: by_distance(
+            features.test, release.means, inverse_covariance(study, public)
+        ),
+    }
+    for name, classify in classifiers.items():
+        for epsilon in (*CLASSIFIED, None):
+            draws = DRAWS if epsilon else 1
+            releases = [features.release(features.sums(), epsilon) for _ in range(draws)]
+            found = np.stack([classify(release) for release in releases])
+            measured.add(name, found, np.arange(draws), epsilon=epsilon, draws=draws)
+    for epsilon in CLASSIFIED:
+        measured.add("network trained by DP-SGD", *by_dp_sgd(study, epsilon))
+    return measured.rows
+
+
+def by_distance(features: np.ndarray, means: np.ndarray, inverse: np.ndarray | None) -> np.ndarray:
+    """Answer with the nearest class mean: probabilities (N, K), which are 0 or 1."""
+    apart = features[:, None] - means[None]
+    along = apart if inverse is None else apart @ inverse
+    return np.eye(len(means))[(along * apart).sum(2).argmin(1)]
+
+
+def inverse_covariance(study: Study, public: Extractors) -> np.ndarray:
+    """Estimate how features scatter within a class of the phantom: the metric of a linear probe."""
+    images, labels = public_phantom_of(study)
+    with torch.no_grad():
+        rows = torch.cat([public.features(x) for x in images.split(256)]).numpy().astype(float)
+    centred = [rows[labels.numpy() == k] for k in labels.unique().tolist()]
+    centred = np.concatenate([part - part.mean(0) for part in centred])
+    return np.linalg.inv(ledoit_wolf(centred, assume_centered=True)[0])
+
+
+def by_dp_sgd(study: Study, epsilon: float) -> tuple[np.ndarray, None]:
+    """Train the network itself by DP-SGD at an epsilon: answers (2, N, K), each of one network."""
+    network, trained = study.network(), []
+    settings = dp_sgd_settings(epsilon, study.profile.distill.delta)
+    for number in range(2):
+        start = initial_parameters(network, "guarantee", number)
+        trained.append(train_by_dp_sgd(network, start, *study.tensors("train"), DP_SGD, settings))
+        study.progress(f"DP-SGD at epsilon {epsilon:g}", number + 1, 2)
+    return probabilities(network, trained, study.tensors("test")[0]), None
+
+
+def dp_sgd_settings(epsilon: float, delta: float) -> PrivacySettings:
+    """Find the least noise of DP-SGD that keeps within epsilon."""
+    low, high = 0.3, 50.0
+    while True:
+        settings = PrivacySettings(noise_multiplier=high, sample_rate=SAMPLE_RATE, delta=delta)
+        if high / low < 1.001:
+            return settings
+        middle = (low * high) ** 0.5
+        tried = settings.model_copy(update={"noise_multiplier": middle})
+        if epsilon_of(tried, DP_SGD.epochs * tried.steps_per_epoch) > epsilon:
+            low = middle
+        else:
+            high = middle
+
+
+def merged(old: list[dict], new: list[dict]) -> list[dict]:
+    """Replace rows of the same setting, and append the others."""
+    setting = lambda row: tuple(row.get(name) for name in ("what", "epsilon", "smallest_class"))
+    fresh = {setting(row): row for row in new}
+    return [fresh.pop(setting(row), row) for row in old] + list(fresh.values())
+
+
+@click.command()
+@click.option("--profile", default="private", show_default=True)
+@click.option("--data", required=True, help="A folder or an .npz file.")
+@click.option("--out", default="build/artifacts", show_default=True, help="Cached results.")
+@click.option("--save", default="results", show_default=True, help="Folder of the record.")
+@click.option("--part", type=click.Choice(["draws", "beside", "sizes"]), default="draws")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
+def main(profile, data, out, save, part, changes) -> None:
+    """Measure one part, and add its rows to the record."""
+    with Bar() as progress:
+        study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
+        rows = {"draws": of_draws, "beside": of_others, "sizes": of_sizes}[part](study)
+    path = Path(save) / f"private-{Path(data).stem}.json"
+    before = read_json(path) if path.exists() else {"rows": []}
+    record = {
+        "profile": study.profile.name,
+        "source": Path(data).name,
+        "fingerprint": study.data.fingerprint,
+        "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
+        "training_images": np.bincount(study.data.train.labels).tolist(),
+        "unit": "patient" if study.data.patients else "image",
+        "interval": INTERVAL,
+        "rows": merged(before["rows"], rows),
+        "about": about(str(study.device)),
+    }
+    write_json(path, record)
+    for row in rows:
+        what, epsilon = row["what"], row.get("epsilon", "-")
+        click.echo(f"{what}, epsilon {epsilon}: {row['balanced_accuracy']['mean']:.3f}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m workflow.guarantee")
