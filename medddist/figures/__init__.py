@@ -7,7 +7,7 @@ from medddist.figures.course import (
     teacher_curves,
     teacher_moves,
 )
-from medddist.figures.leaks import leakage, leakage_name, membership, sharing
+from medddist.figures.leaks import guarantee, leakage, leakage_name, membership, sharing
 from medddist.figures.pictures import animation, mosaic, overlays, sheet
 from medddist.figures.scores import (
     compared,

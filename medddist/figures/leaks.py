@@ -76,6 +76,33 @@ def _errors(interval: Mapping, value: str) -> np.ndarray:
     return np.clip([[below], [above]], 0, None)
 
 
+def guarantee(rows: Sequence[Mapping], lines: Mapping[str, Mapping], metric: str) -> Figure:
+    """Draw a metric on test against epsilon, with its 95 % intervals.
+
+    Args:
+        rows: with `epsilon`, `name` of the curve, and the metric's {mean, low, high}.
+        lines: by name, what has no epsilon; drawn as horizontal lines.
+        metric: of both.
+    """
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    figure, axes = plt.subplots(figsize=(7.4, 4.2))
+    for place, name in enumerate(names):
+        own = sorted((row for row in rows if row["name"] == name), key=lambda row: row["epsilon"])
+        x = [row["epsilon"] * 1.04 ** (place - (len(names) - 1) / 2) for row in own]
+        errors = np.hstack([_errors(row[metric], "mean") for row in own])
+        look = {"color": COLOURS[(place + 1) % 10], "marker": MARKERS[place % 5], "capsize": 3}
+        axes.errorbar(x, [row[metric]["mean"] for row in own], errors, label=name, **look)
+    for place, (name, line) in enumerate(lines.items()):
+        style_of = ("--", ":", "-.", (0, (1, 4)))[place % 4]
+        axes.axhline(line[metric]["mean"], color="0.3", ls=style_of, label=name)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="epsilon (smaller: a stronger guarantee)")
+    axes.set(ylabel=f"{metric.replace('_', ' ')} on test", title="What a guarantee costs")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def leakage_name(row: Mapping) -> str:
     """Return a row's label, with the guarantee's epsilon where there is one."""
     return row["label"] + (f", ε = {row['privacy']['epsilon']:.2g}" if row["privacy"] else "")

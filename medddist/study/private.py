@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 from medddist.base import processes
 from medddist.base.errors import require
+from medddist.base.files import digest
 from medddist.data.phantom.generate import CLASS_NAMES
 from medddist.method.distill import Distillation
 from medddist.method.distilled import Distilled
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medddist.method.settings import DistillSettings
     from medddist.study.study import Study
 
-STACKED = ("thetas", "means", "stds", "projections")
+STACKED = ("thetas", "means", "scales", "projections")
 
 
 def distilled_privately(study: Study, settings: DistillSettings) -> Distillation:
@@ -70,7 +70,7 @@ def release_of(study: Study, settings: DistillSettings, public: Extractors) -> R
     """
 
     def compute() -> tuple[dict[str, torch.Tensor], dict]:
-        sums = _sums(study, study.data.fingerprint)
+        sums = _sums(study, public)
         drawn = released(sums, public.clip, settings.epsilon, settings.delta)
         return {
             "means": torch.from_numpy(drawn.means),
@@ -81,13 +81,21 @@ def release_of(study: Study, settings: DistillSettings, public: Extractors) -> R
     return Release(tensors["means"].numpy(), tensors["counts"].numpy())
 
 
-@functools.lru_cache(maxsize=1)  # for the seeds of one study; in memory alone
-def _sums(study: Study, fingerprint: str) -> np.ndarray:
-    """Sums of the data with this fingerprint, without noise."""
-    public, (images, labels) = public_networks(study), study.tensors("train")
-    features = public.one_by_one(images, study.progress)
-    units, classes = np.asarray(study.data.train.groups), study.data.classes
-    return clipped_sums(features, labels.cpu().numpy(), units, classes, public.clip)
+_SUMS: dict[str, np.ndarray] = {}  # of the last data asked for, in memory alone
+
+
+def _sums(study: Study, public: Extractors) -> np.ndarray:
+    """Sums without noise, which all seeds and all epsilons of the same data share."""
+    names = {"extractors", "extractor_networks", "extractor_numbers"}
+    settings = study.profile.distill.model_dump(mode="json", include=names)
+    key = digest([study.store.shared, settings, study.store.computed_by])
+    if key not in _SUMS:
+        images, labels = study.tensors("train")
+        features = public.one_by_one(images, study.progress)
+        units, classes = np.asarray(study.data.train.groups), study.data.classes
+        _SUMS.clear()
+        _SUMS[key] = clipped_sums(features, labels.cpu().numpy(), units, classes, public.clip)
+    return _SUMS[key]
 
 
 def stated_guarantee(study: Study) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 They are trained on the phantom, which is of no patient, or not trained at all. Everything about
 them follows from a seed, so that a receiver can make them again and check.
 
-    f(x) = (R_1 z_1(x), ..., R_n z_n(x)),    z_j = (last block of network j - mean_j) / std_j
+    f(x) = (R_1 z_1(x), ..., R_n z_n(x)),    z_j = (last block of network j - mean_j) * scale_j
 
-Notation: mean_j and std_j over phantom images, R_j a random projection to few numbers, C the median
-norm of f over phantom images.
+Notation: mean_j over phantom images, scale_j the inverse of the standard deviation over them, or 0
+where a feature never changes there; R_j a random projection to few numbers, C the median norm of f
+over phantom images.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ class Extractors:
     network: Network
     thetas: tuple[Tensor, ...]  # n of (P,)
     means: tuple[Tensor, ...]  # n of (D,)
-    stds: tuple[Tensor, ...]  # n of (D,)
+    scales: tuple[Tensor, ...]  # n of (D,)
     projections: tuple[Tensor, ...]  # n of (D, numbers)
     clip: float  # C
 
     def features(self, images: Tensor) -> Tensor:
         """Compute f (N, n * numbers) of images (N, C, H, W), differentiable in them."""
-        parts = zip(self.thetas, self.means, self.stds, self.projections)
+        parts = zip(self.thetas, self.means, self.scales, self.projections)
         return torch.cat(
             [
-                (last_block(self.network, theta, images) - mean) / std @ projection
-                for theta, mean, std, projection in parts
+                (last_block(self.network, theta, images) - mean) * scale @ projection
+                for theta, mean, scale, projection in parts
             ],
             1,
         )
@@ -108,7 +109,7 @@ def extractors(
         progress: called after each network.
     """
     images, labels = phantom
-    thetas, means, stds, projections, known = [], [], [], [], []
+    thetas, means, scales, projections, known = [], [], [], [], []
     for k in range(count):
         theta = initial_parameters(network, SEED, k).to(images)
         if trained:
@@ -116,14 +117,15 @@ def extractors(
         with torch.no_grad():
             blocks = torch.cat([last_block(network, theta, x) for x in images.split(256)])
         mean, std = blocks.mean(0), blocks.std(0)
-        std = torch.where(std > 1e-6 * std.max(), std, torch.inf)  # what never changes says nothing
+        changes = std > 1e-6 * std.max()  # what never changes says nothing
+        scale = torch.where(changes, 1 / std.where(changes, torch.ones_like(std)), 0.0)
         draws = torch.randn(blocks.shape[1], numbers, generator=generator(SEED, "projection", k))
         projection = draws.to(images) / numbers**0.5
         thetas.append(theta)
         means.append(mean)
-        stds.append(std)
+        scales.append(scale)
         projections.append(projection)
-        known.append((blocks - mean) / std @ projection)
+        known.append((blocks - mean) * scale @ projection)
         progress("public networks", k + 1, count)
     clip = torch.cat(known, 1).norm(dim=1).median().item()
-    return Extractors(network, *map(tuple, (thetas, means, stds, projections)), clip)
+    return Extractors(network, *map(tuple, (thetas, means, scales, projections)), clip)

@@ -180,6 +180,16 @@ def test_networks_are_made_again_from_what_is_public(public):
     assert not torch.equal(untrained.thetas[0], public.thetas[0])
 
 
+def test_a_feature_that_never_changes_says_nothing_and_all_numbers_are_finite(monkeypatch):
+    def closed(network, theta, x):
+        return last_block(network, theta, x) * (torch.arange(16) > 2)
+
+    monkeypatch.setattr("medddist.method.private.extractors.last_block", closed)
+    made = extractors(tiny_network(), labelled(30), 2, 5, trained=False)
+    for scale in made.scales:
+        assert scale.isfinite().all() and (scale[:3] == 0).all() and (scale[3:] > 0).any()
+
+
 def test_the_last_block_is_the_networks_own(public):
     network, images = public.network, labelled(4, seed=1)[0]
     module_ = network.loaded(public.thetas[0])

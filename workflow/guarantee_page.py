@@ -1,0 +1,155 @@
+"""The text and the picture of sets with a guarantee, from results/private-*.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from medddist import figures
+from workflow.words import data_of, difference, mark, with_interval
+
+METRIC = "balanced_accuracy"
+MISSING = (
+    "Not measured yet. `.venv/bin/python -m workflow.guarantee --data my_images --save results "
+    "--part draws` measures it; the other parts are `beside` and `sizes`."
+)
+BESIDE = {  # a row's `what`: its name
+    "random real images": "random real images, no guarantee",
+    "initial": "the public initial images as they are",
+    "networks trained on the phantom": "the public networks as classifiers",
+    "distilled without noise": "distilled images without noise, no guarantee",
+    "nearest class mean": "nearest class mean of the same release",
+    "linear classifier": "linear classifier from the same release",
+    "network trained by DP-SGD": "a network trained by DP-SGD, its weights sent",
+}
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """Read private-*.json of a folder, by name."""
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("private-*.json"))
+    }
+
+
+def text(records: dict[str, dict]) -> str:
+    """Write each record's sentences, picture and tables, in MyST."""
+    lines = [] if records else [MISSING, ""]
+    for name, record in records.items():
+        rows = record["rows"]
+        lines += [f"## On {data_of(record)}", "", _protocol(record), "", *mark(record)]
+        lines += [f"```{{image}} assets/{name}.png", _alt(rows), ":width: 100%", "```", ""]
+        lines += ["### What the intervals say", "", *_sentences(rows), ""]
+        lines += ["### Sets by epsilon", "", *_by_epsilon(rows), ""]
+        if _of(rows, "nearest class mean"):
+            lines += ["### What stands beside them", "", *_beside(rows), ""]
+        if _of(rows, "by size"):
+            lines += ["### With fewer images", "", *_by_size(rows), ""]
+    return "\n".join(lines)
+
+
+def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
+    """Draw each record's scores against epsilon, by file name."""
+    drawn = {}
+    for name, record in records.items():
+        rows, lines = record["rows"], {}
+        sizes = [row | {"name": _size_name(row)} for row in _of(rows, "by size")]
+        curves = [row | {"name": "all images, five draws"} for row in _of(rows, "distilled")]
+        largest = max((row["smallest_class"] for row in sizes), default=0)
+        curves += [row for row in sizes if row["smallest_class"] < largest]
+        for what in ("random real images", "distilled without noise", "initial"):
+            lines |= dict(zip([BESIDE[what]], _of(rows, what)))
+        drawn[name] = figures.show(figures.guarantee(curves, lines, METRIC), "")
+    return drawn
+
+
+def _of(rows: list[dict], what: str) -> list[dict]:
+    return [row for row in rows if row["what"] == what]
+
+
+def _size_name(row: dict) -> str:
+    return f"{row['smallest_class']} images in the smallest class"
+
+
+def _protocol(record: dict) -> str:
+    settings, counts = record["settings"], record["training_images"]
+    distill = settings["distill"]
+    return (
+        f"Protocol: one {record['unit']} more or less is protected; delta {distill['delta']:g}; "
+        f"{sum(counts):,} training images, {min(counts):,} in the smallest class; "
+        f"{distill['extractor_networks']} public networks with {distill['extractor_numbers']} "
+        f"numbers each; {distill['images_per_class']} images per class in 8 bits; "
+        f"{settings['evaluate']['networks']} networks for each set; commit "
+        f"`{record['about']['commit']}`. The release is drawn anew for each set, and each release "
+        "has the epsilon of its row; together they would have more."
+    )
+
+
+def _alt(rows: list[dict]) -> str:
+    sets = sorted(_of(rows, "distilled"), key=lambda row: row["epsilon"])
+    scores = "; ".join(f"{row[METRIC]['mean']:.3f} at {row['epsilon']:g}" for row in sets)
+    return f":alt: Balanced accuracy of sets with a guarantee by epsilon: {scores}."
+
+
+def _sentences(rows: list[dict]) -> list[str]:
+    lines = []
+    for row in _of(rows, "distilled"):
+        paired = row["above_random"][METRIC]
+        says = "not significantly different from"
+        if paired["low"] > 0 or paired["high"] < 0:
+            says = "above" if paired["low"] > 0 else "below"
+        score = f"{row[METRIC]['mean']:.3f}"
+        lines.append(
+            f"- Epsilon {row['epsilon']:g}: balanced accuracy {score}, {says} an equal number of "
+            f"random real images ({difference(paired)})."
+        )
+    return lines
+
+
+def _table(head: list[str], cells: list[list[str]]) -> list[str]:
+    lines = [" | ".join(row) for row in (head, *cells)]
+    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
+
+
+def _scores(row: dict) -> list[str]:
+    paired = row.get("above_random", {}).get(METRIC)
+    scores = [with_interval(row[METRIC]), with_interval(row["accuracy"])]
+    return [*scores, difference(paired) if paired else ""]
+
+
+SCORES = ["balanced accuracy", "accuracy", "balanced accuracy, minus random real images"]
+
+
+def _by_epsilon(rows: list[dict]) -> list[str]:
+    sets = _of(rows, "distilled")
+    return _table(
+        ["epsilon", "draws", *SCORES],
+        [[f"{row['epsilon']:g}", str(row["draws"]), *_scores(row)] for row in sets],
+    )
+
+
+def _beside(rows: list[dict]) -> list[str]:
+    shown = [row for what in BESIDE for row in _of(rows, what)]
+    cells = [[BESIDE[row["what"]], _epsilon(row), *_scores(row)] for row in shown]
+    return _table(["what is used", "epsilon", *SCORES], cells)
+
+
+def _epsilon(row: dict) -> str:
+    value = row.get("epsilon")
+    return "no guarantee" if value is None else f"{value:g}"
+
+
+def _by_size(rows: list[dict]) -> list[str]:
+    own = _of(rows, "by size")
+    sizes = sorted({row["smallest_class"] for row in own})
+    cells = []
+    for epsilon in sorted({row["epsilon"] for row in own}):
+        found = {row["smallest_class"]: row for row in own if row["epsilon"] == epsilon}
+        scores = [with_interval(found[size][METRIC]) if size in found else "" for size in sizes]
+        cells.append([f"{epsilon:g}", *scores])
+    return [
+        *_table(["epsilon", *(f"{size} in the smallest class" for size in sizes)], cells),
+        "",
+        "Balanced accuracy; two draws of images and of noise, three networks each. The other "
+        "classes are reduced by the same factor.",
+    ]
