@@ -39,9 +39,9 @@ def record() -> dict:
             scored("distilled", 0.6, epsilon=1.0, draws=5),
             scored("distilled", 0.7, epsilon=4.0, draws=5),
             scored("nearest class mean", 0.66, epsilon=1.0, draws=5),
-            scored("distilled without noise", 0.71, epsilon=None, draws=3),
-            scored("by size", 0.5, epsilon=1.0, smallest_class=10, draws=2),
-            scored("by size", 0.6, epsilon=1.0, smallest_class=20, draws=2),
+            scored("distilled without noise", 0.71, epsilon=None, draws=1),
+            scored("by size", 0.5, epsilon=1.0, smallest_class=10, draws=1),
+            scored("by size", 0.6, epsilon=1.0, smallest_class=20, draws=1),
         ],
     }
 
@@ -95,7 +95,6 @@ def test_a_share_of_each_class_keeps_the_proportions():
     chosen = guarantee.proportional(labels, 5, 0)
     assert np.bincount(labels[chosen]).tolist() == [50, 5, 25]
     assert len(np.unique(chosen)) == len(chosen)
-    assert (guarantee.proportional(labels, None, 0) == np.arange(160)).all()
 
 
 def test_a_classifier_answers_with_the_nearest_mean_in_its_metric():

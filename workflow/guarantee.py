@@ -15,7 +15,7 @@ These scores are of private images. They are for whoever has the images, and in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -40,10 +40,10 @@ from medddist.study.profile import changes_from, load_profile
 from medddist.study.study import Study
 
 BOTH = ("accuracy", "balanced_accuracy")
-EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+DRAWS = {1.0: 5, 4.0: 5, 0.5: 3, 2.0: 3, 8.0: 3}  # releases at each epsilon
 CLASSIFIED = (1.0, 4.0)  # epsilons of the rows beside the sets
-SMALLEST = (100, 300, None)  # images of the smallest class; None: all
-DRAWS, NETWORKS = 5, 3  # releases; networks on each set of `sizes`
+SMALLEST = (100, 300)  # images of the smallest class
+EPSILONS, NETWORKS = (0.5, 1.0, 4.0, 8.0), 3  # of `sizes`: epsilons, and networks on each set
 # Rate and epochs at which a network learns by DP-SGD, chosen on the phantom (profile `demo`).
 DP_SGD = Recipe(epochs=20, batch_size=470, learning_rate=2.0)
 SAMPLE_RATE = 0.05
@@ -83,19 +83,19 @@ class Measured:
         self.random = scored
 
 
-def of_draws(study: Study) -> list[dict]:
+def of_draws(study: Study) -> Iterator[list[dict]]:
     """Measure independent releases at each epsilon, as they would be sent, and epsilon 0."""
     measured = Measured(study)
     measured.add_random()
-    for epsilon in EPSILONS:
-        changes = {"distill.epsilon": epsilon, "seeds": list(range(DRAWS))}
+    for epsilon, draws in DRAWS.items():
+        changes = {"distill.epsilon": epsilon, "seeds": list(range(draws))}
         one = study.with_(study.profile.changed(changes))
-        scored = one.scored("distilled")
-        measured.add("distilled", scored.probabilities, scored.sets, epsilon=epsilon, draws=DRAWS)
-        if epsilon == EPSILONS[0]:
+        if not measured.rows[1:]:
             start = one.scored("initial")
-            measured.add("initial", start.probabilities, start.sets, epsilon=0, draws=DRAWS)
-    return measured.rows
+            measured.add("initial", start.probabilities, start.sets, epsilon=0, draws=draws)
+        scored = one.scored("distilled")
+        measured.add("distilled", scored.probabilities, scored.sets, epsilon=epsilon, draws=draws)
+        yield measured.rows
 
 
 class Features:
@@ -134,36 +134,27 @@ class Features:
         return probabilities(network, trained_networks(*given), study.tensors("test")[0])
 
 
-def of_sizes(study: Study) -> list[dict]:
+def of_sizes(study: Study) -> Iterator[list[dict]]:
     """Measure sets by epsilon and by how many images the smallest class has."""
     measured, features = Measured(study), Features(study)
-    counts = np.bincount(features.labels)
     for smallest in SMALLEST:
         for epsilon in EPSILONS:
-            answers, sets = [], []
-            for draw in range(2):
-                chosen = proportional(features.labels, smallest, draw)
-                release = features.release(features.sums(chosen), epsilon)
-                answers.append(features.answers(release, draw, NETWORKS))
-                sets += [draw] * NETWORKS
-            size = int(counts.min()) if smallest is None else smallest
-            more = {"epsilon": epsilon, "smallest_class": size, "draws": 2}
-            measured.add("by size", np.concatenate(answers), np.array(sets), **more)
-            study.progress("sets by size", len(measured.rows), len(SMALLEST) * len(EPSILONS))
-    return measured.rows
+            chosen = proportional(features.labels, smallest, 0)
+            release = features.release(features.sums(chosen), epsilon)
+            answers = features.answers(release, 0, NETWORKS)
+            measured.add("by size", answers, epsilon=epsilon, smallest_class=smallest, draws=1)
+            yield measured.rows
 
 
-def proportional(labels: np.ndarray, smallest: int | None, draw: int) -> np.ndarray:
+def proportional(labels: np.ndarray, smallest: int, draw: int) -> np.ndarray:
     """Choose images at random, the same share of each class: `smallest` of the smallest one."""
-    if smallest is None:
-        return np.arange(len(labels))
     random, counts = np.random.default_rng(draw), np.bincount(labels)
     share = smallest / counts.min()
     members = (np.flatnonzero(labels == k) for k in range(len(counts)))
     return np.concatenate([random.permutation(m)[: round(share * len(m))] for m in members])
 
 
-def of_others(study: Study) -> list[dict]:
+def of_others(study: Study) -> Iterator[list[dict]]:
     """Measure what a critic asks for beside the sets."""
     measured, features = Measured(study), Features(study)
     measured.add_random()
@@ -172,9 +163,8 @@ def of_others(study: Study) -> list[dict]:
     trained = probabilities(network, list(public.thetas), test)
     measured.add("networks trained on the phantom", trained, epsilon=0)
     noiseless = features.release(features.sums(), None)
-    answers = [features.answers(noiseless, draw, NETWORKS) for draw in range(3)]
-    sets = np.repeat(range(3), NETWORKS)
-    measured.add("distilled without noise", np.concatenate(answers), sets, epsilon=None, draws=3)
+    answers = features.answers(noiseless, 0, NETWORKS)
+    measured.add("distilled without noise", answers, epsilon=None, draws=1)
     classifiers: dict[str, Callable] = {
         "nearest class mean": lambda release: by_distance(features.test, release.means, None),
         "linear classifier": lambda release: by_distance(
@@ -183,13 +173,15 @@ def of_others(study: Study) -> list[dict]:
     }
     for name, classify in classifiers.items():
         for epsilon in (*CLASSIFIED, None):
-            draws = DRAWS if epsilon else 1
+            draws = DRAWS[epsilon] if epsilon else 1
             releases = [features.release(features.sums(), epsilon) for _ in range(draws)]
             found = np.stack([classify(release) for release in releases])
             measured.add(name, found, np.arange(draws), epsilon=epsilon, draws=draws)
+    yield measured.rows
     for epsilon in CLASSIFIED:
-        measured.add("network trained by DP-SGD", *by_dp_sgd(study, epsilon))
-    return measured.rows
+        answers = by_dp_sgd(study, epsilon)
+        measured.add("network trained by DP-SGD", answers, epsilon=epsilon)
+        yield measured.rows
 
 
 def by_distance(features: np.ndarray, means: np.ndarray, inverse: np.ndarray | None) -> np.ndarray:
@@ -209,7 +201,7 @@ def inverse_covariance(study: Study, public: Extractors) -> np.ndarray:
     return np.linalg.inv(ledoit_wolf(centred, assume_centered=True)[0])
 
 
-def by_dp_sgd(study: Study, epsilon: float) -> tuple[np.ndarray, None]:
+def by_dp_sgd(study: Study, epsilon: float) -> np.ndarray:
     """Train the network itself by DP-SGD at an epsilon: answers (2, N, K), each of one network."""
     network, trained = study.network(), []
     settings = dp_sgd_settings(epsilon, study.profile.distill.delta)
@@ -217,7 +209,7 @@ def by_dp_sgd(study: Study, epsilon: float) -> tuple[np.ndarray, None]:
         start = initial_parameters(network, "guarantee", number)
         trained.append(train_by_dp_sgd(network, start, *study.tensors("train"), DP_SGD, settings))
         study.progress(f"DP-SGD at epsilon {epsilon:g}", number + 1, 2)
-    return probabilities(network, trained, study.tensors("test")[0]), None
+    return probabilities(network, trained, study.tensors("test")[0])
 
 
 def dp_sgd_settings(epsilon: float, delta: float) -> PrivacySettings:
@@ -253,12 +245,20 @@ def main(profile, data, out, save, part, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
-        rows = {"draws": of_draws, "beside": of_others, "sizes": of_sizes}[part](study)
-    path = Path(save) / f"private-{Path(data).stem}.json"
+        path = Path(save) / f"private-{Path(data).stem}.json"
+        for rows in {"draws": of_draws, "beside": of_others, "sizes": of_sizes}[part](study):
+            write_rows(study, path, rows)
+    for row in rows:
+        what, epsilon = row["what"], row.get("epsilon", "-")
+        click.echo(f"{what}, epsilon {epsilon}: {row['balanced_accuracy']['mean']:.3f}")
+
+
+def write_rows(study: Study, path: Path, rows: list[dict]) -> None:
+    """Put rows into the record, so that what was measured survives an interruption."""
     before = read_json(path) if path.exists() else {"rows": []}
     record = {
         "profile": study.profile.name,
-        "source": Path(data).name,
+        "source": Path(study.source).name,
         "fingerprint": study.data.fingerprint,
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         "training_images": np.bincount(study.data.train.labels).tolist(),
@@ -268,9 +268,6 @@ def main(profile, data, out, save, part, changes) -> None:
         "about": about(str(study.device)),
     }
     write_json(path, record)
-    for row in rows:
-        what, epsilon = row["what"], row.get("epsilon", "-")
-        click.echo(f"{what}, epsilon {epsilon}: {row['balanced_accuracy']['mean']:.3f}")
 
 
 if __name__ == "__main__":
