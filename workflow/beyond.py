@@ -144,11 +144,12 @@ def found_or_not(probabilities: np.ndarray, k: int) -> np.ndarray:
     return np.stack([~found, found], 2).astype(float)
 
 
-def of_sets(study: Study) -> list[dict]:
-    """Measure every kind of set with every kind of labels."""
+def of_sets(study: Study, methods: tuple[str, ...] = SMALL) -> list[dict]:
+    """Measure the sets of these methods with every kind of labels."""
     measured = Measured(study)
     for one in SETS:
-        measured.add(*one)
+        if one[0] in methods:
+            measured.add(*one)
     return measured.rows
 
 
@@ -226,15 +227,16 @@ def merged(old: list[dict], new: list[dict]) -> list[dict]:
 @click.option("--out", default="build/artifacts", show_default=True, help="Cached results.")
 @click.option("--save", default="results", show_default=True, help="Folder of the record.")
 @click.option("--part", type=click.Choice(["sets", "networks", "sizes", "full"]), default="sets")
+@click.option("--method", "methods", multiple=True, default=SMALL, help="Of the part sets.")
 @click.option("--size", "sizes", type=int, multiple=True, default=(1, 5, 10, 50))
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
-def main(profile, data, out, save, part, sizes, changes) -> None:
+def main(profile, data, out, save, part, methods, sizes, changes) -> None:
     """Measure one part, and add its rows to the record."""
     progress = Bar()
     try:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
         rows = {
-            "sets": lambda: of_sets(study),
+            "sets": lambda: of_sets(study, methods),
             "networks": lambda: of_networks(study),
             "sizes": lambda: of_sizes(study, sizes),
             "full": lambda: of_all_images(study),
