@@ -5,16 +5,18 @@
 Each part adds its rows to `results/private-NAME.json`, where rows of the same setting are replaced.
 The settings are those of the profile `private`, and no part changes one after a look at a score.
 
-    draws    independent releases at each epsilon, and what they start from (epsilon 0)
-    beside   random real images; the public networks by themselves; classifiers from the same
-             release; the same images without noise; a network trained by DP-SGD
-    sizes    epsilon by the number of images in the smallest class
+    draws      independent releases at each epsilon, and what they start from (epsilon 0)
+    beside     random real images; the public networks by themselves; classifiers from the same
+               release; the same images without noise; a network trained by DP-SGD
+    sizes      epsilon by the number of images in the smallest class
+    untrained  public networks that are not trained, for data that no phantom resembles
 
 These scores are of private images. They are for whoever has the images, and in no package.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -106,7 +108,11 @@ class Features:
         images, labels = study.tensors("train")
         self.rows, self.labels = self.public.one_by_one(images, study.progress), labels.numpy()
         self.units = np.asarray(study.data.train.groups)
-        self.test = self.public.one_by_one(study.tensors("test")[0], study.progress)
+
+    @functools.cached_property
+    def test(self) -> np.ndarray:
+        """Features of the test images, for classifiers without images."""
+        return self.public.one_by_one(self.study.tensors("test")[0], self.study.progress)
 
     def sums(self, chosen=slice(None)) -> np.ndarray:
         """Add up the clipped features of the chosen images."""
@@ -184,6 +190,16 @@ def of_others(study: Study) -> Iterator[list[dict]]:
         yield measured.rows
 
 
+def of_untrained(study: Study) -> Iterator[list[dict]]:
+    """Measure sets by untrained public networks, for data that no phantom resembles."""
+    one = study.with_(study.profile.changed({"distill.extractors": "random"}))
+    measured, features = Measured(one), Features(one)
+    for epsilon in CLASSIFIED:
+        answers = features.answers(features.release(features.sums(), epsilon), 0, NETWORKS)
+        measured.add("distilled by untrained networks", answers, epsilon=epsilon, draws=1)
+        yield measured.rows
+
+
 def by_distance(features: np.ndarray, means: np.ndarray, inverse: np.ndarray | None) -> np.ndarray:
     """Answer with the nearest class mean: probabilities (N, K), which are 0 or 1."""
     apart = features[:, None] - means[None]
@@ -234,19 +250,22 @@ def merged(old: list[dict], new: list[dict]) -> list[dict]:
     return [fresh.pop(setting(row), row) for row in old] + list(fresh.values())
 
 
+PARTS = {"draws": of_draws, "beside": of_others, "sizes": of_sizes, "untrained": of_untrained}
+
+
 @click.command()
 @click.option("--profile", default="private", show_default=True)
 @click.option("--data", required=True, help="A folder or an .npz file.")
 @click.option("--out", default="build/artifacts", show_default=True, help="Cached results.")
 @click.option("--save", default="results", show_default=True, help="Folder of the record.")
-@click.option("--part", type=click.Choice(["draws", "beside", "sizes"]), default="draws")
+@click.option("--part", type=click.Choice(list(PARTS)), default="draws")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
 def main(profile, data, out, save, part, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
         path = Path(save) / f"private-{Path(data).stem}.json"
-        for rows in {"draws": of_draws, "beside": of_others, "sizes": of_sizes}[part](study):
+        for rows in PARTS[part](study):
             write_rows(study, path, rows)
     for row in rows:
         what, epsilon = row["what"], row.get("epsilon", "-")

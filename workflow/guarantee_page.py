@@ -11,13 +11,14 @@ from workflow.words import data_of, difference, mark, with_interval
 METRIC = "balanced_accuracy"
 MISSING = (
     "Not measured yet. `.venv/bin/python -m workflow.guarantee --data my_images --save results "
-    "--part draws` measures it; the other parts are `beside` and `sizes`."
+    "--part draws` measures it; the other parts are `beside`, `sizes` and `untrained`."
 )
 BESIDE = {  # a row's `what`: its name
     "random real images": "random real images, no guarantee",
     "initial": "the public initial images as they are",
     "networks trained on the phantom": "the public networks as classifiers",
     "distilled without noise": "distilled images without noise, no guarantee",
+    "distilled by untrained networks": "distilled by public networks that are not trained",
     "nearest class mean": "nearest class mean of the same release",
     "linear classifier": "linear classifier from the same release",
     "network trained by DP-SGD": "a network trained by DP-SGD, its weights sent",
