@@ -13,6 +13,7 @@ from medddist.base.files import digest
 from medddist.data.phantom.generate import CLASS_NAMES
 from medddist.method.distill import Distillation
 from medddist.method.distilled import Distilled
+from medddist.method.networks import convnet
 from medddist.method.private.distilling import noise_start, private_distillation, public_start
 from medddist.method.private.extractors import Extractors, extractors, public_phantom
 from medddist.method.private.release import Release, clipped_sums, guarantee, released
@@ -49,14 +50,17 @@ def public_networks(study: Study) -> Extractors:
     """
     settings, data = study.profile.distill, study.data
     trained = settings.extractors == "phantom" and not data.is_phantom
-    network, numbers = study.network(), (settings.extractor_networks, settings.extractor_numbers)
+    numbers = settings.extractor_networks, settings.extractor_numbers
+    # The network of the study, but for its answers: they are the phantom's classes.
+    shape = data.channels, len(CLASS_NAMES), data.image_size_px
+    network = convnet(study.profile.network, *shape)
+    network.module.to(study.device)
 
     def compute() -> tuple[dict[str, torch.Tensor], dict]:
         made = extractors(network, public_phantom_of(study), *numbers, trained, study.progress)
         return {name: torch.stack(getattr(made, name)) for name in STACKED}, {"clip": made.clip}
 
-    shape = [data.channels, data.image_size_px, data.classes]
-    depends_on = {"numbers": list(numbers), "trained": trained, "shape": shape}
+    depends_on = {"numbers": list(numbers), "trained": trained, "shape": list(shape)}
     tensors, about = study.store.tensors("public", compute, **depends_on)
     parts = (tuple(tensors[name].to(study.device)) for name in STACKED)
     return Extractors(network, *parts, about["clip"])

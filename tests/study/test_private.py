@@ -1,0 +1,132 @@
+"""A study's distillation with a guarantee, from data to released set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medddist.base import processes
+from medddist.base.errors import InputError
+from medddist.base.tensors import load_tensors
+from medddist.method.private.release import SENSITIVITY, guarantee
+from medddist.sharing.reading import open_package
+from medddist.sharing.studies import contents_of
+from medddist.sharing.writing import write_package
+from medddist.study import private
+from medddist.study.profile import load_profile
+from medddist.study.study import Study
+
+SIZE_PX, CLASSES = 16, 3
+CHANGES = {
+    "distill.method": "private",
+    "distill.iterations": 5,
+    "data.images": None,
+    "data.image_size_px": SIZE_PX,
+    "data.channels": 1,
+    "network.depth": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def few_phantom_images(monkeypatch):
+    """A phantom that is made at once, and no sums of another test."""
+    monkeypatch.setattr("medddist.method.private.extractors.PHANTOM_IMAGES", 200)
+    private._SUMS.clear()
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Write an .npz file of the images of a made-up hospital; by name, without some of them."""
+    random = np.random.default_rng(0)
+    labels = np.arange(90) % CLASSES
+    images = (
+        random.integers(0, 255, (90, SIZE_PX, SIZE_PX)) // (1 + labels)[:, None, None]
+    ).astype(np.uint8)
+
+    def written(name: str, without: int | None = None, replaced: int | None = None):
+        kept = [k for k in range(70) if k != without]
+        changed = images.copy()
+        if replaced is not None:
+            changed[replaced] = 255
+        path = tmp_path / f"{name}.npz"
+        parts = {"train_images": changed[kept], "train_labels": labels[kept]}
+        np.savez(path, test_images=images[70:], test_labels=labels[70:], **parts)
+        return path
+
+    return written
+
+
+def study(source, tmp_path, **changes) -> Study:
+    """A private study of few steps."""
+    return Study(load_profile("smoke", CHANGES | changes), source, tmp_path / "out", "cpu")
+
+
+def sums(one: Study) -> np.ndarray:
+    """What would be released, but for the noise."""
+    return private._sums(one, private.public_networks(one))
+
+
+def squares(moved: np.ndarray) -> int:
+    """The square of a distance, in integers of any size."""
+    return sum(int(x) ** 2 for x in moved.ravel())
+
+
+def train_row(one: Study, source) -> int:
+    """The place in the file of some training image."""
+    with np.load(source) as file:
+        images = file["train_images"]
+    first = one.data.train.images[5].squeeze()
+    return next(k for k, image in enumerate(images) if (image == first).all())
+
+
+def test_one_image_less_moves_the_sums_within_the_sensitivity_and_nothing_else(source, tmp_path):
+    whole = study(source("whole"), tmp_path)
+    row = train_row(whole, source("whole"))
+    less = study(source("less", without=row), tmp_path)
+    moved = sums(whole) - sums(less)
+    assert 0 < squares(moved) <= SENSITIVITY**2
+    classes_moved = np.abs(moved).sum(1) > 0
+    assert classes_moved.sum() == 1 and classes_moved[row % CLASSES]
+
+
+def test_what_is_public_does_not_depend_on_the_images(source, tmp_path):
+    one = study(source("one"), tmp_path)
+    other = study(source("other", replaced=3), tmp_path)
+    a, b = private.public_networks(one), private.public_networks(other)
+    assert a.clip == b.clip and all(map(torch.equal, a.thetas, b.thetas))
+    assert one.data.scaling == other.data.scaling
+    settings = one.profile.distill
+    starts = (private.public_set(s, settings).images for s in (one, other))
+    assert torch.equal(*starts)
+
+
+def test_the_sums_are_kept_in_memory_alone_and_the_release_is_drawn_once(source, tmp_path):
+    one = study(source("kept"), tmp_path, seeds=[0, 1])
+    released = [one.distillation(seed).distilled.images for seed in (0, 1)]
+    assert not torch.equal(*released)  # other noise, other initial images
+    clean = sums(one)
+    again = study(source("kept"), tmp_path, seeds=[0, 1]).distillation(0)
+    assert torch.equal(again.distilled.images, released[0])
+    for path in (tmp_path / "out").rglob("*.safetensors"):
+        for value in load_tensors(path)[0].values():
+            same = value.numel() == clean.size and np.allclose(value.reshape(clean.shape), clean)
+            assert not same, path
+
+
+def test_several_processes_are_refused_since_each_would_release(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    one = study(source("two"), tmp_path)
+    with pytest.raises(InputError, match="private releases once.*start one process"):
+        private.distilled_privately(one, one.profile.distill)
+
+
+def test_a_package_from_another_folder_is_verified_and_trained_on(source, tmp_path):
+    one = study(source("sent"), tmp_path, **{"distill.epsilon": 2.0})
+    path = tmp_path / "elsewhere" / "set.zip"
+    path.parent.mkdir()
+    write_package(path, contents_of(one))
+    package = open_package(path)
+    stated = package.manifest.privacy.as_json()
+    assert stated == guarantee(2.0, 1e-5, "image", 3 * (2 * 8 + 1)) | {"ledger": False}
+    assert package.train(networks=1)
