@@ -160,9 +160,8 @@ figures.show(
 # withdraws its package, the receiver trains again without it; then no network
 # of the receiver contains anything from it. Where networks are shared and
 # their answers averaged, that hospital's networks are left out. With
-# federated averaging, every hospital has to train again. (Here federated
-# averaging stops after the profile's few rounds, before it reaches its best
-# score.)
+# federated averaging, every hospital has to train again. (Its rounds go on
+# until validation stops rising.)
 
 # %%
 hospital, *others = packages

@@ -22,8 +22,9 @@ from medddist.base.progress import Progress, silent
 from medddist.data import Data, Part
 from medddist.measure.metrics import score
 from medddist.method.evaluate import probabilities, trained_networks
-from medddist.method.networks import Network, initial_parameters
-from medddist.method.training import Labelled, Recipe, train
+from medddist.method.networks import Network
+from medddist.method.training import Labelled, Recipe
+from medddist.sharing.federated import federated
 from medddist.sharing.hospitals import COLUMNS, union
 from medddist.sharing.reading import Package, open_package
 from medddist.study.settings import HospitalSettings
@@ -160,40 +161,31 @@ def by_data(setup: Setup) -> Shared:
 
 
 def by_federated_averaging(setup: Setup) -> Shared:
-    """Send networks there and back in rounds.
-
-    In every round each hospital goes on from the mean network for some epochs on its data. Means
-    are weighted by the number of images.
-    """
+    """Send networks there and back in rounds, until validation stops rising; see `federated`."""
     settings = setup.settings
     changes = {"epochs": settings.local_epochs, "schedule": "constant"}
     recipe = setup.recipe.model_copy(update=changes)
-    fingerprints = [own.fingerprint for own in setup.hospitals.values()]
-    depends_on = {"recipe": recipe.as_json(), "hospitals": fingerprints, "rounds": settings.rounds}
-    trained = _cached(setup, lambda: _averaged_in_rounds(setup, recipe), **depends_on)
-    messages = 2 * settings.rounds * len(setup.hospitals)
-    sent = messages * setup.network.parameter_count * FLOAT_BYTES
-    way = f"federated averaging, {settings.rounds} rounds"
-    return Shared(way, sent, settings.rounds, setup.answers(trained))
+    decide = {"rounds", "patience", "federated_rates", "networks", "seed"}
+    depends_on = {
+        "recipe": recipe.as_json(),
+        "hospitals": [own.fingerprint for own in setup.hospitals.values()],
+        "federated": settings.model_dump(mode="json", include=decide),
+    }
 
+    def compute() -> tuple[dict[str, Tensor], dict]:
+        parts = {
+            name: (setup.tensors(own.train), setup.tensors(own.validation))
+            for name, own in setup.hospitals.items()
+        }
+        courses = federated(setup.network, parts, recipe, settings, setup.progress)
+        rounds = max(len(course.scores) for course in courses)
+        return {"thetas": torch.stack([course.theta for course in courses])}, {"rounds": rounds}
 
-def _averaged_in_rounds(setup: Setup, recipe: Recipe) -> list[Tensor]:
-    settings, network, trained = setup.settings, setup.network, []
-    parts = {name: setup.tensors(own.train) for name, own in setup.hospitals.items()}
-    total = sum(len(labels) for _, labels in parts.values())
-    for run in range(settings.networks):
-        theta = initial_parameters(network, settings.seed, "federated", run).to(setup.device)
-        for number in range(settings.rounds):
-            local = []
-            for name, (images, labels) in parts.items():
-                seed = (settings.seed, "federated", run, "round", number, name)
-                after = train(network, theta, images, labels, recipe, seed)
-                local.append(after * (len(labels) / total))
-            theta = torch.stack(local).sum(0)
-            done, rounds = run * settings.rounds + number + 1, settings.networks * settings.rounds
-            setup.progress("federated averaging", done, rounds)
-        trained.append(theta)
-    return trained
+    tensors, about = setup.store.tensors("hospitals", compute, **depends_on)
+    rounds, trained = about["rounds"], list(tensors["thetas"].to(setup.device))
+    sent = 2 * rounds * len(setup.hospitals) * setup.network.parameter_count * FLOAT_BYTES
+    way = f"federated averaging, {rounds} rounds"
+    return Shared(way, sent, rounds, setup.answers(trained))
 
 
 def _on_real_images(setup: Setup, name: str, owners: Collection[Data]) -> list[Tensor]:

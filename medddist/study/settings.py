@@ -54,11 +54,17 @@ class AuditSettings(Settings):
 
 
 class HospitalSettings(Settings):
-    """Hospitals that share; `changes` of the profile are for each hospital's own study."""
+    """Hospitals that share; `changes` of the profile are for each hospital's own study.
+
+    Federated averaging ends where validation did not rise for `patience` rounds. Validation chooses
+    its learning rate among `federated_rates`, factors of that of `references.good_recipe`.
+    """
 
     networks: int = Field(3, ge=1)  # for each way of sharing; runs of federated averaging
-    rounds: int = Field(5, ge=1)  # of federated averaging
-    local_epochs: int = Field(2, ge=1)  # of a hospital's training between two rounds
+    rounds: int = Field(40, ge=1)  # of federated averaging, at most
+    patience: int = Field(5, ge=1)  # rounds
+    federated_rates: tuple[PositiveFloat, ...] = Field((1.0, 3.0), min_length=1)
+    local_epochs: int = Field(1, ge=1)  # of a hospital's training between two rounds
     changes: dict[str, Any] = {}
     seed: int = 0
 

@@ -19,8 +19,8 @@ from medddist.data.parts import Data, Part
 from medddist.data.scaling import Scaling
 from medddist.measure import metrics
 from medddist.method.networks import initial_parameters
-from medddist.method.training import train
-from medddist.sharing import ways
+from medddist.method.training import train, validation_scores
+from medddist.sharing import federated, ways
 from medddist.sharing.hospitals import hospitals, union
 from medddist.sharing.reading import open_package
 from medddist.sharing.studies import inbox_folder, sent_packages, setup_of
@@ -58,6 +58,7 @@ def study(out, **changes):
     settings = HospitalSettings(
         networks=2,
         rounds=2,
+        federated_rates=(1.0,),
         local_epochs=1,
         changes={"distill.iterations": 2, "teachers.teachers": 1},
     )
@@ -257,17 +258,56 @@ def test_the_inbox_is_one_for_each_study(tmp_path):
 # ---- ways to share -------------------------------------------------------------------------------
 
 
-def test_federated_averaging_of_one_hospital_is_training(tmp_path, monkeypatch):
+def test_federated_averaging_of_one_hospital_is_training(tmp_path):
     setup = setup_of(study(tmp_path))
     north = setup.hospitals["north"]
     setup = dataclasses.replace(setup, hospitals={"north": north})
     recipe = setup.recipe.model_copy(update={"epochs": 1, "schedule": "constant"})
-    theta = initial_parameters(setup.network, 0, "federated", 1)
+    theta, after = initial_parameters(setup.network, 0, "federated", 1), []
     for number in range(setup.settings.rounds):
         seed = (0, "federated", 1, "round", number, "north")
         theta = train(setup.network, theta, *setup.tensors(north.train), recipe, seed)
-    expected = setup.answers([theta])[0]
+        score = validation_scores(setup.network, theta, setup.tensors(north.validation))
+        after.append((score["balanced_accuracy"], theta))
+    expected = setup.answers([max(after, key=lambda pair: pair[0])[1]])[0]
     np.testing.assert_allclose(by_federated_averaging(setup).probabilities[1], expected, atol=1e-6)
+
+
+@pytest.fixture
+def courses(tmp_path, monkeypatch):
+    """Run federated averaging whose validation scores are given, by learning rate."""
+
+    def run(scores: dict[float, list[float]], **settings):
+        setup = setup_of(study(tmp_path))
+        asked = iter([score for row in scores.values() for score in row])
+        monkeypatch.setattr(federated, "_score", lambda *_: next(asked))
+        steps = lambda network, theta, images, labels, recipe, seed: theta + recipe.learning_rate
+        monkeypatch.setattr(federated, "train", steps)
+        values = {"networks": 1, "federated_rates": tuple(scores), **settings}
+        recipe = setup.recipe.model_copy(update={"learning_rate": 1.0})
+        parts = {
+            name: (setup.tensors(own.train), setup.tensors(own.validation))
+            for name, own in setup.hospitals.items()
+        }
+        start = initial_parameters(setup.network, 0, "federated", 0)
+        chosen = setup.settings.model_copy(update=values)
+        found = federated.federated(setup.network, parts, recipe, chosen)
+        return start, found
+
+    return run
+
+
+def test_federated_averaging_ends_where_validation_stops_rising_and_keeps_the_best(courses):
+    start, (course,) = courses({1.0: [0.3, 0.6, 0.5, 0.6]}, rounds=9, patience=2)
+    assert course.scores == (0.3, 0.6, 0.5, 0.6) and course.best == 0.6
+    torch.testing.assert_close(course.theta, start + 2)  # after two rounds of rate 1
+
+
+def test_federated_averaging_chooses_its_learning_rate_on_validation(courses):
+    scores = {1.0: [0.3, 0.4], 3.0: [0.5, 0.2]}
+    start, (course,) = courses(scores, rounds=2, patience=5)
+    assert course.learning_rate == 3.0
+    torch.testing.assert_close(course.theta, start + 3)
 
 
 def test_federated_averaging_weighs_hospitals_by_their_images(tmp_path, monkeypatch):
@@ -280,7 +320,7 @@ def test_federated_averaging_weighs_hospitals_by_their_images(tmp_path, monkeypa
     own["south"] = dataclasses.replace(own["south"], train=few)
     many, seen = len(own["north"].train), []
     monkeypatch.setattr(
-        ways, "train", lambda network, theta, images, *_: theta * 0 + float(len(images))
+        federated, "train", lambda network, theta, images, *_: theta * 0 + float(len(images))
     )
     monkeypatch.setattr(
         ways.Setup, "answers", lambda _, trained: seen.append(trained) or np.zeros((2, 1, 3))
@@ -323,7 +363,7 @@ def test_what_was_trained_is_read_when_asked_again(one, packages, monkeypatch):
     def refuse(*given):
         raise AssertionError("trained anew")
 
-    monkeypatch.setattr(ways, "train", refuse)
+    monkeypatch.setattr(federated, "train", refuse)
     monkeypatch.setattr(ways, "trained_networks", refuse)
     assert json.dumps(compare(setup_of(one), packages)) == json.dumps(rows)
 
