@@ -14,25 +14,29 @@
 # %% [markdown]
 # # Sharing with a guarantee
 #
-# **Question**: what is a set worth of which it is proved how little it says
-# about any one patient? **Costs** two minutes in the `demo` profile.
-# **Expect** scores that depend little on epsilon, below those of sets without
-# a guarantee.
+# **Question**: how useful is a distilled set if it is proved that the set
+# reveals little about any one patient? **Costs** two minutes in the `demo`
+# profile. **Expect** scores that depend little on epsilon, and are below the
+# score of random real images.
 #
 # Distilled images that start from real ones stay close to them, as
-# [](07_audit.ipynb) shows, and no attack that fails proves anything. A
-# guarantee does {cite:p}`dwork2014`. The price is paid in accuracy, and this
-# notebook shows how much.
+# [](07_audit.ipynb) shows. An attack that finds nothing does not prove that
+# they reveal nothing. Differential privacy gives a proof: its epsilon limits
+# what any attack can learn {cite:p}`dwork2014`. The price is accuracy, and
+# this notebook shows how much.
 #
 # ```{image} ../assets/guarantee.svg
 # :alt: Public networks sum up radiographs with noise; images follow from it.
 # :width: 100%
 # ```
 #
-# Here the phantom plays the private data. So the public networks must not be
-# trained on it: they are random, and images start from smooth noise. On other
-# data the networks are trained on the phantom, and images start from phantom
-# images, which is worth more.
+# In this notebook the phantom takes the place of the private data. So the
+# public networks must not be trained on it: they are random, and images start
+# from smooth noise. The scaling and the clipping of features still come from
+# phantom images, so the epsilons here are only an illustration. On other
+# data, the networks are trained on the phantom and images start from phantom
+# images, which gives better sets. Nothing public then depends on a private
+# image.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, real or paper
@@ -95,11 +99,12 @@ pd.Series(
 # %% [markdown]
 # ## One image more or less
 #
-# The guarantee rests on one number: how far a single image can move what is
-# released. Sums are of integers, so this can be checked exactly. The next
-# cell adds up the first hundred images, then leaves out one. However unusual
-# that image is, the sums differ by less than the sensitivity; the noise is
-# drawn with a spread in proportion to it.
+# The guarantee rests on one number, the *sensitivity*: the most by which a
+# single image can change the released sums. The sums are integers, so this
+# can be checked exactly. The next cell adds up the first hundred images, with
+# and without the first, whose features are replaced by extreme values. Even
+# then the sums differ by at most the sensitivity. The standard deviation of
+# the noise is proportional to it.
 
 # %%
 from medddist.method.private.release import (
@@ -131,9 +136,9 @@ pd.Series(rows, name="in units of the sensitivity").round(2).to_frame()
 # %% [markdown]
 # ## What is it worth?
 #
-# Sets are made at several epsilons, and networks are trained on each. Lines
-# show what has no guarantee: random real images, and the images that the sets
-# started from, which have seen nothing private.
+# Sets are made at several epsilons, and networks are trained on each. The
+# lines show two other sets: random real images, which have no guarantee, and
+# the initial images, which were made without the private data.
 
 # %%
 rows = []
@@ -156,8 +161,9 @@ figures.show(
 # %% [markdown]
 # ## The images
 #
-# Nobody draws these images: they are what public networks see the released
-# class means in. They are not radiographs, and are not meant to be looked at.
+# The initial images were changed until the public networks' mean features in
+# each class came close to the released class means. The results are not
+# radiographs, and nobody should read them as such.
 
 # %%
 result = private.distillation()
@@ -180,7 +186,7 @@ figures.show(
 # ## What is promised
 #
 # A package states the guarantee, and `medddist verify` computes epsilon again
-# from the noise.
+# from the stated noise.
 
 # %%
 pd.Series(stated_guarantee(private), name="stated").astype(str).to_frame()
@@ -193,22 +199,23 @@ title = "balanced accuracy above the initial images"
 pd.Series(gains, name=title).map("{:+.3f}".format).to_frame()
 
 # %% [markdown]
-# **What this means.** Whoever receives the set, and whatever they know or
-# will ever know, can hardly tell whether any one patient's images were used.
-# At epsilon 1 and delta 0.00001, an observer who thought that it was even
-# odds can be sure to about 73 % at most, but for a chance of about one in
-# 100,000. It also covers the patient's class.
+# **What this means.** Whoever receives the set can hardly tell whether any
+# one patient's images were used, whatever else they know or will ever know.
+# Suppose an observer considers it an even chance. At epsilon 1 and delta
+# 0.00001, the set makes the observer at most about 73 % sure, and this bound
+# fails with a probability of roughly one in 100,000. The class of the patient
+# is protected in the same way.
 #
-# **What this does not mean.** It does not promise that nothing about the
-# *group* is learned: that opacities look the way they do is what the set is
-# for. It does not cover what is published beside the set, such as scores or
-# a second set: epsilons add up. It does not say that the set is good enough
-# for a purpose. And the images of one patient are protected together only
-# where the data say which images are theirs.
+# **What this does not mean.** What is learned about the *group* is not
+# protected: the set is meant to show what opacities look like. What is
+# published beside the set, such as scores, is not covered, and the epsilon of
+# a second set adds to that of the first. The set is not promised to be good
+# enough for a purpose. And the images of one patient are protected together
+# only where the data say which images belong to one patient.
 #
 # ## Exercise
 #
 # Set `distill.extractor_numbers=256` in the first cell (`overrides`). More
-# numbers say more of each class, and each gets the same noise. What happens
-# at epsilon 0.5, and why? What is measured on real radiographs is on
-# [](../guarantee.md).
+# numbers describe each class in more detail, but each number gets the same
+# noise. What happens at epsilon 0.5, and why? The results on real radiographs
+# are in [](../guarantee.md).
