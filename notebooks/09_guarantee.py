@@ -30,13 +30,12 @@
 # :width: 100%
 # ```
 #
-# In this notebook the phantom takes the place of the private data. So the
-# public networks must not be trained on it: they are random, and images start
-# from smooth noise. The scaling and the clipping of features still come from
-# phantom images, so the epsilons here are only an illustration. On other
-# data, the networks are trained on the phantom and images start from phantom
-# images, which gives better sets. Nothing public then depends on a private
-# image.
+# In this notebook the phantom takes the place of the private data. Public
+# networks that are trained on such images would know too much: they are
+# random here, images start from smooth noise, and the scale of the features
+# comes from other simulated patients. On other data, the networks are trained
+# on the phantom and images start from phantom images, which gave better sets
+# so far.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, real or paper

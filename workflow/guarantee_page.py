@@ -15,13 +15,13 @@ MISSING = (
 )
 BESIDE = {  # a row's `what`: its name
     "random real images": "random real images, no guarantee",
-    "initial": "the public initial images as they are",
+    "initial": "the public initial images, unchanged",
     "networks trained on the phantom": "the public networks as classifiers",
     "distilled without noise": "distilled images without noise, no guarantee",
-    "distilled by untrained networks": "distilled by public networks that are not trained",
+    "distilled by untrained networks": "distilled images, public networks not trained",
     "nearest class mean": "nearest class mean of the same release",
     "linear classifier": "linear classifier from the same release",
-    "network trained by DP-SGD": "a network trained by DP-SGD, its weights sent",
+    "network trained by DP-SGD": "a network trained by DP-SGD and sent",
 }
 
 
@@ -43,7 +43,7 @@ def text(records: dict[str, dict]) -> str:
         lines += ["### What the intervals say", "", *_sentences(rows), ""]
         lines += ["### Sets by epsilon", "", *_by_epsilon(rows), ""]
         if _of(rows, "nearest class mean"):
-            lines += ["### What stands beside them", "", *_beside(rows), ""]
+            lines += ["### Alternatives", "", *_beside(rows), ""]
         if _of(rows, "by size"):
             lines += ["### With fewer images", "", *_by_size(rows), ""]
     return "\n".join(lines)
@@ -82,7 +82,7 @@ def _protocol(record: dict) -> str:
         f"numbers each; {distill['images_per_class']} images per class in 8 bits; "
         f"{settings['evaluate']['networks']} networks for each set; commit "
         f"`{record['about']['commit']}`. The release is drawn anew for each set, and each release "
-        "has the epsilon of its row; together they would have more."
+        "has the epsilon of its row. The epsilon of all releases together would be larger."
     )
 
 
@@ -118,7 +118,7 @@ def _scores(row: dict) -> list[str]:
     return [*scores, difference(paired) if paired else ""]
 
 
-SCORES = ["balanced accuracy", "accuracy", "balanced accuracy, minus random real images"]
+SCORES = ["balanced accuracy", "accuracy", "balanced accuracy minus that of random real images"]
 
 
 def _by_epsilon(rows: list[dict]) -> list[str]:
@@ -131,8 +131,10 @@ def _by_epsilon(rows: list[dict]) -> list[str]:
 
 def _beside(rows: list[dict]) -> list[str]:
     shown = [row for what in BESIDE for row in _of(rows, what)]
-    cells = [[BESIDE[row["what"]], _epsilon(row), *_scores(row)] for row in shown]
-    return _table(["what is used", "epsilon", *SCORES], cells)
+    cells = [
+        [BESIDE[row["what"]], _epsilon(row), str(row["networks"]), *_scores(row)] for row in shown
+    ]
+    return _table(["what is used", "epsilon", "networks", *SCORES], cells)
 
 
 def _epsilon(row: dict) -> str:
@@ -151,6 +153,6 @@ def _by_size(rows: list[dict]) -> list[str]:
     return [
         *_table(["epsilon", *(f"{size} in the smallest class" for size in sizes)], cells),
         "",
-        "Balanced accuracy; one draw of images and of noise, three networks: the intervals do not "
-        "cover other draws. The other classes are reduced by the same factor.",
+        "Balanced accuracy. Each cell has one draw of images and of noise, and three networks, so "
+        "its interval does not cover other draws. All classes are reduced by the same factor.",
     ]

@@ -116,10 +116,14 @@ def _decides(settings: DistillSettings) -> dict[str, Any]:
 
 
 def public_phantom_of(study: Study) -> Labelled:
-    """Return the public phantom images (N, C, S, S), scaled like the data, and their labels."""
+    """Return the public phantom images (N, C, S, S), scaled like the data, and their labels.
+
+    Where the phantom itself plays the private data, the public one has other patients.
+    """
     data = study.data
     given = data.image_size_px, data.channels, data.scaling, study.out / "cache"
-    images, labels = public_phantom(*given)
+    seed = study.profile.data.seed + 1 if data.is_phantom else 0
+    images, labels = public_phantom(*given, seed)
     return images.to(study.device), labels.to(study.device)
 
 

@@ -101,6 +101,14 @@ def test_what_is_public_does_not_depend_on_the_images(source, tmp_path):
     assert torch.equal(*starts)
 
 
+def test_where_the_phantom_is_the_data_the_public_one_has_other_patients(tmp_path):
+    one = study("phantom", tmp_path, **{"data.images": 300})
+    public = private.public_phantom_of(one)[0].numpy()
+    own = one.data.standardised(one.data.train.images)
+    apart = np.abs(public[:, None] - own[None]).max((2, 3, 4))
+    assert apart.min() > 0.05
+
+
 def test_the_sums_are_kept_in_memory_alone_and_the_release_is_drawn_once(source, tmp_path):
     one = study(source("kept"), tmp_path, seeds=[0, 1])
     released = [one.distillation(seed).distilled.images for seed in (0, 1)]

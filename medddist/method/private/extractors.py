@@ -81,11 +81,23 @@ def last_block(network: Network, theta: Tensor, x: Tensor) -> Tensor:
 
 
 def public_phantom(
-    image_size_px: int, channels: int, scaling: Scaling, cache_folder: Path | None = None
+    image_size_px: int,
+    channels: int,
+    scaling: Scaling,
+    cache_folder: Path | None = None,
+    seed: int = 0,
 ) -> Labelled:
-    """Make the phantom images (N, C, S, S), scaled, and their labels (N,); kept in the cache."""
-    wanted = DataSettings(image_size_px=image_size_px, channels=channels, images=PHANTOM_IMAGES)
-    part = load_data("phantom", wanted, cache_folder).train
+    """Make the phantom images (N, C, S, S), scaled, and their labels (N,); kept in the cache.
+
+    Args:
+        image_size_px: S.
+        channels: C.
+        scaling: of the pixels, public.
+        cache_folder: of the images as they were made.
+        seed: of the phantom's patients.
+    """
+    wanted = {"image_size_px": image_size_px, "channels": channels, "images": PHANTOM_IMAGES}
+    part = load_data("phantom", DataSettings(**wanted, seed=seed), cache_folder).train
     images = torch.from_numpy(scaling.apply(np.array(part.images)))
     return images, torch.from_numpy(np.array(part.labels))
 
