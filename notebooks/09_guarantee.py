@@ -201,9 +201,9 @@ pd.Series(gains, name=title).map("{:+.3f}".format).to_frame()
 # **What this means.** Whoever receives the set can hardly tell whether any
 # one patient's images were used, whatever else they know or will ever know.
 # Suppose an observer considers it an even chance. At epsilon 1 and delta
-# 0.00001, the set makes the observer at most about 73 % sure, and this bound
-# fails with a probability of roughly one in 100,000. The class of the patient
-# is protected in the same way.
+# 0.00001, the set makes the observer at most about 75 % sure, but for a
+# chance of about one in 100,000. The class of the patient is protected in the
+# same way.
 #
 # **What this does not mean.** What is learned about the *group* is not
 # protected: the set is meant to show what opacities look like. What is

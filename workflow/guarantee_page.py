@@ -13,6 +13,10 @@ MISSING = (
     "Not measured yet. `.venv/bin/python -m workflow.guarantee --data my_images --save results "
     "--part draws` measures it; the other parts are `beside`, `sizes` and `untrained`."
 )
+UNITS = {
+    "image": "image",
+    "patient": "group of images (a patient, or near-duplicates where no patients are named)",
+}
 BESIDE = {  # a row's `what`: its name
     "random real images": "random real images, no guarantee",
     "initial": "the public initial images, unchanged",
@@ -76,7 +80,8 @@ def _protocol(record: dict) -> str:
     settings, counts = record["settings"], record["training_images"]
     distill = settings["distill"]
     return (
-        f"Protocol: one {record['unit']} more or less is protected; delta {distill['delta']:g}; "
+        f"Protocol: one {UNITS[record['unit']]} more or less is protected; delta "
+        f"{distill['delta']:g}; "
         f"{sum(counts):,} training images, {min(counts):,} in the smallest class; "
         f"{distill['extractor_networks']} public networks with {distill['extractor_numbers']} "
         f"numbers each; {distill['images_per_class']} images per class in 8 bits; "

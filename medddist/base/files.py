@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import json
@@ -51,6 +52,26 @@ def replaced_atomically(path: Path, private: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as problem:
         raise NotWritable(path, problem) from problem
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock beside `path`: of several processes, the others wait until it is left.
+
+    Raises:
+        NotWritable: where the file system refuses.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as problem:
+        raise NotWritable(path, problem) from problem
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def private_folder(path: Path) -> None:

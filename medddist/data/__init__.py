@@ -182,7 +182,8 @@ def _split(name: str, collection: Collection, settings: DataSettings, simulated:
     require(min(scaling.std) > 0, name, reason, "give images that show something")
     origins, notes = collection.origin_names, tuple(notes)
     known = names, fingerprint(parts, names), name, origins, notes, scaling, simulated
-    return Data(*parts.values(), *known, patients=PATIENTS in collection.gives)
+    more = {"patients": PATIENTS in collection.gives, "split": settings.split}
+    return Data(*parts.values(), *known, **more)
 
 
 def _grouping_notes(collection: Collection, divided: int, alone: bool) -> list[str]:

@@ -46,6 +46,7 @@ class Data:
     scaling: measured on the training part
     is_phantom: simulated by this package, without patient data
     patients: the source has a place for patients' names, whether or not all are filled in
+    split: `hashed` where the source, or each image or patient alone, decided its part
     """
 
     train: Part
@@ -59,6 +60,7 @@ class Data:
     scaling: Scaling = Scaling((0.5,), (0.25,))
     is_phantom: bool = False
     patients: bool = False
+    split: str = "drawn"
 
     @property
     def classes(self) -> int:

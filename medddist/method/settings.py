@@ -60,7 +60,7 @@ class DistillSettings(Settings):
     student_start: Literal["fresh", "teacher"] = "fresh"
     student_networks: tuple[NetworkSettings, ...] = ()  # other ConvNets that students also are
     epsilon: float = Field(1.0, gt=0)  # of `private`, like the four that follow
-    delta: float = Field(1e-5, gt=0, lt=1)
+    delta: float = Field(1e-5, gt=0, le=1e-3)  # well below 1 / (public number of patients)
     extractors: Literal["phantom", "random"] = "phantom"  # what public networks are trained on
     extractor_networks: int = Field(8, ge=1)
     extractor_numbers: int = Field(64, ge=1)  # of each network's features

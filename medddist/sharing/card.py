@@ -6,12 +6,14 @@ Its text is in card.md, and the sentences that depend on the manifest are in car
 from __future__ import annotations
 
 import html
+import math
 import string
 from importlib import resources
 from typing import Any
 
 import yaml
 
+from medddist.method.private.release import certainty
 from medddist.sharing.guarantees import Guarantee, Released
 from medddist.sharing.manifest import (
     COPY_LEVELS,
@@ -22,9 +24,10 @@ from medddist.sharing.manifest import (
 )
 
 LEDGER = {  # whether the owner adds releases up
-    True: "The owner keeps a ledger that adds this release to others from the same data.",
+    True: "The owner keeps a ledger that adds it to the other releases that were entered there.",
     False: "Other releases from the same data add to it; no ledger was used.",
 }
+UNNAMED = "An image for which the data name no patient counts as a patient of its own. "
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 
 
@@ -95,10 +98,20 @@ def _values(manifest: Manifest, groups: dict[str, str]) -> dict[str, Any]:
         "source_total": sum(map(sum, source.values())),
         "test_total": sum(source.get("test", ())),
         "composed": ", ".join(f"{count} {name}" for name, count in composed),
+        "certainty": _certainty(privacy),
+        "unnamed": UNNAMED if getattr(privacy, "unit", "") == "patient" else "",
         "ledger": LEDGER[isinstance(privacy, Released) and privacy.ledger],
         "levels": COPY_LEVELS,
         "kind": "simulated" if manifest.simulated else "real",
     }
+
+
+def _certainty(privacy: object) -> str:
+    """In percent, rounded up; "" without a release."""
+    if not isinstance(privacy, Released):
+        return ""
+    sure = certainty(privacy.noise_scale / privacy.sensitivity, privacy.delta)
+    return f"{math.ceil(1000 * sure) / 10:g}"
 
 
 def _class_table(manifest: Manifest) -> str:

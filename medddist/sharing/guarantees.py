@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, Tag, model_validator
 
 from medddist.base.settings import Settings
-from medddist.method.private.release import MECHANISM, epsilon_by_formula
+from medddist.method.private.release import MECHANISM, MOST_DELTA, SENSITIVITY, epsilon_by_formula
 
 
 def printable(text: str) -> str:
@@ -42,16 +42,17 @@ class Released(Settings):
 
     `neighbours` are data sets with one `unit` more or less, of any class: labels and numbers of
     images are covered too. Public is the recipe in `settings.distillation`, networks made of the
-    phantom included. See `medddist.method.private.release`.
+    phantom included, that a package could be made at all, and class names. Where the unit is a
+    patient, an image without a patient's name counts as one. See `medddist.method.private.release`.
     """
 
     epsilon: PositiveFloat
-    delta: float = Field(gt=0, lt=1)
+    delta: float = Field(gt=0, le=MOST_DELTA)
     unit: Literal["image", "patient"]
     neighbours: Literal["one more or one less"]
     mechanism: Literal[MECHANISM]
     noise_scale: PositiveFloat  # standard deviation, in integer units
-    sensitivity: int = Field(gt=0)  # L2, in integer units
+    sensitivity: Literal[SENSITIVITY]  # L2, in integer units
     numbers: int = Field(gt=0)  # that were released
     accountant: Text
     ledger: bool = False  # whether releases from the same data are added up by their owner
@@ -59,7 +60,7 @@ class Released(Settings):
     @model_validator(mode="after")
     def _epsilon_follows(self):
         follows = epsilon_by_formula(self.noise_scale / self.sensitivity, self.delta)
-        if not follows <= self.epsilon * 1.001:
+        if not follows <= self.epsilon * (1 + 1e-6):
             stated = f"epsilon {self.epsilon:g} does not follow from noise_scale and sensitivity"
             raise ValueError(f"{stated}, which give {follows:g}")
         return self

@@ -26,8 +26,8 @@ def hospitals(data: Data) -> dict[str, Data]:
     """Deal the data by origin, by the hospitals' names.
 
     Each hospital tests on its images in the test part, and deals its validation part out of the
-    others itself. Pixels are scaled by a hospital's own training images, or by public constants
-    where those of `data` are.
+    others itself, unless the parts were decided by each image or patient alone. Pixels are scaled
+    by a hospital's own training images, or by public constants where those of `data` are.
 
     Raises:
         NotApplicable: where origins are not known, or a hospital lacks a class to train with.
@@ -46,8 +46,11 @@ def _of_origin(data: Data, origin: int, name: str) -> Data:
     images, labels, groups = (
         np.concatenate([getattr(part, column)[at] for part, at in chosen]) for column in COLUMNS
     )
-    given = np.repeat([TRAIN, TRAIN, TEST], [len(at) for at in rows])
-    dealt = splits.completed(labels, groups, given, 0.2, VALIDATION_FRACTION, seed=0)
+    if data.split == "hashed":  # no image may have a say in another's part
+        dealt = np.repeat(range(len(PART_NAMES)), [len(at) for at in rows])
+    else:
+        given = np.repeat([TRAIN, TRAIN, TEST], [len(at) for at in rows])
+        dealt = splits.completed(labels, groups, given, 0.2, VALIDATION_FRACTION, seed=0)
     places = {part: np.flatnonzero(dealt == number) for number, part in enumerate(PART_NAMES)}
     parts = {part: Part(images[at], labels[at], groups[at]) for part, at in places.items()}
     for part in ("train", "validation"):

@@ -19,7 +19,7 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat
 
 from medddist.base.errors import InputError
-from medddist.base.files import read_json, write_json
+from medddist.base.files import locked, read_json, write_json
 from medddist.base.settings import Settings, parsed
 from medddist.method.private.release import epsilon_by_formula
 from medddist.sharing.guarantees import Released
@@ -54,7 +54,8 @@ def entered(contents: Contents, path: str | Path) -> Contents:
     A set that is there already is not added again. The file is written before the package is.
 
     Raises:
-        InputError: without a release, for a file that is no ledger, and beyond the budget.
+        InputError: without a release, for a file that is no ledger or of another unit, and
+            beyond the budget.
     """
     path, privacy = Path(path), contents.guarantee
     if not isinstance(privacy, Released):
@@ -62,10 +63,21 @@ def entered(contents: Contents, path: str | Path) -> Contents:
     if not path.exists():
         example = '{"budget_epsilon": 2, "delta": 0.00001}'
         raise InputError(path, "does not exist", f"write a budget into it: {example}")
+    with locked(path):
+        _enter(contents, path, privacy)
+    stated = privacy.model_copy(update={"ledger": True})
+    return dataclasses.replace(contents, guarantee=stated)
+
+
+def _enter(contents: Contents, path: Path, privacy: Released) -> None:
     try:
         ledger = parsed(Ledger, read_json(path), str(path))
     except json.JSONDecodeError:
         raise InputError(path, "is not JSON", "write it anew, with what was released") from None
+    others = {entry.unit for entry in ledger.releases} - {privacy.unit}
+    if others:
+        reason = f"protects one {others.pop()} in its releases, and this set one {privacy.unit}"
+        raise InputError(path, f"{reason}: they do not add up", "keep a ledger for each")
     images = contents.distillation.distilled.images.cpu().numpy()
     name = hashlib.sha256(images.tobytes()).hexdigest()
     noise = privacy.noise_scale / privacy.sensitivity
@@ -79,5 +91,3 @@ def entered(contents: Contents, path: str | Path) -> Contents:
             remedy = "lower distill.epsilon, or send a set that was sent before"
             raise InputError(path, f"{reason}, and {budget}", remedy)
         write_json(path, ledger.model_dump(mode="json"))
-    stated = privacy.model_copy(update={"ledger": True})
-    return dataclasses.replace(contents, guarantee=stated)

@@ -9,7 +9,8 @@ import torch
 
 from medddist.base import processes
 from medddist.base.errors import require
-from medddist.base.files import digest
+from medddist.base.files import digest, locked
+from medddist.base.tensors import load_tensors
 from medddist.data.phantom.generate import CLASS_NAMES
 from medddist.method.distill import Distillation
 from medddist.method.distilled import Distilled
@@ -38,7 +39,7 @@ def distilled_privately(study: Study, settings: DistillSettings) -> Distillation
         "start one process",
     )
     public = public_networks(study)
-    release = release_of(study, settings, public)
+    release, _ = release_of(study, settings, public)
     start = public_set(study, settings)
     return private_distillation(public, start, release, settings, study.progress)
 
@@ -66,23 +67,33 @@ def public_networks(study: Study) -> Extractors:
     return Extractors(network, *parts, about["clip"])
 
 
-def release_of(study: Study, settings: DistillSettings, public: Extractors) -> Release:
-    """Return the release of a seed, which is drawn once and kept.
+def release_of(
+    study: Study, settings: DistillSettings, public: Extractors
+) -> tuple[Release, dict[str, Any]]:
+    """Return the release of a seed, which is drawn once and kept, and what guarantee it has.
 
     Each image's features are computed by themselves, and the sums are of integers: one image or
     patient more changes nothing else. The sums without noise are not kept.
+
+    Raises:
+        InputError: for data whose split looked at other images than the one that it places.
     """
+    alone = "the parts of these data were drawn by a look at all images"
+    remedy = "load them with data.split=hashed"
+    require(study.data.split == "hashed", "distill.method", f"private: {alone}", remedy)
 
     def compute() -> tuple[dict[str, torch.Tensor], dict]:
         sums = _sums(study, public)
         drawn = released(sums, public.clip, settings.epsilon, settings.delta)
-        return {
-            "means": torch.from_numpy(drawn.means),
-            "counts": torch.from_numpy(drawn.counts),
-        }, {}
+        unit = "patient" if study.data.patients else "image"
+        stated = guarantee(settings.epsilon, settings.delta, unit, sums.size)
+        means, counts = torch.from_numpy(drawn.means), torch.from_numpy(drawn.counts)
+        return {"means": means, "counts": counts}, {"guarantee": stated}
 
-    tensors, _ = study.store.tensors("release", compute, settings=_decides(settings))
-    return Release(tensors["means"].numpy(), tensors["counts"].numpy())
+    path = study.store.path("release", settings=_decides(settings))
+    with locked(path):  # a second process waits, and reads what the first one drew
+        tensors, about = study.store.tensors("release", compute, settings=_decides(settings))
+    return Release(tensors["means"].numpy(), tensors["counts"].numpy()), about["guarantee"]
 
 
 _SUMS: dict[str, np.ndarray] = {}  # of the last data asked for, in memory alone
@@ -103,11 +114,16 @@ def _sums(study: Study, public: Extractors) -> np.ndarray:
 
 
 def stated_guarantee(study: Study) -> dict[str, Any]:
-    """State what holds for the set of one seed."""
-    settings, data = study.profile.distill, study.data
-    numbers = settings.extractor_networks * settings.extractor_numbers + 1
-    unit = "patient" if data.patients else "image"
-    return guarantee(settings.epsilon, settings.delta, unit, numbers * data.classes)
+    """State what holds for the set of the first seed: what was noted when its release was drawn.
+
+    Raises:
+        InputError: where that release is not kept any more; another one is another set.
+    """
+    settings = study.profile.distill.model_copy(update={"seed": study.profile.seeds[0]})
+    path = study.store.path("release", settings=_decides(settings))
+    gone = "is missing, and a new one would not be the one that the set was made of"
+    require(path.exists(), path, gone, "remove the distilled set too, and distil again")
+    return load_tensors(path)[1]["guarantee"]
 
 
 def _decides(settings: DistillSettings) -> dict[str, Any]:

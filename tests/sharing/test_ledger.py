@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -55,6 +56,20 @@ def test_what_is_beyond_the_budget_is_refused_and_not_entered(ledger):
     with pytest.raises(InputError, match=r"epsilon would be 1\.\d+ \(1 is spent\).* budget is 1.4"):
         entered(contents(1), ledger)
     assert ledger.read_text() == before
+
+
+def test_releases_that_protect_another_unit_do_not_add_up(ledger):
+    entered(contents(0, 0.2), ledger)
+    made = SimpleNamespace(distilled=SimpleNamespace(images=torch.ones(2, 1, 8, 8)))
+    other = Made(made, Released(**guarantee(0.2, 1e-5, "patient", 10)))
+    with pytest.raises(InputError, match="protects one image.*this set one patient"):
+        entered(other, ledger)
+
+
+def test_packages_at_the_same_time_are_all_entered(ledger):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda k: entered(contents(k, 0.05), ledger), range(8)))
+    assert len(json.loads(ledger.read_text())["releases"]) == 8
 
 
 def test_the_same_set_is_not_added_twice(ledger):

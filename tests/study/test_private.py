@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from medddist.base import processes
 from medddist.base.errors import InputError
 from medddist.base.tensors import load_tensors
 from medddist.method.private.release import SENSITIVITY, guarantee
+from medddist.sharing.hospitals import hospitals
 from medddist.sharing.reading import open_package
 from medddist.sharing.studies import contents_of
 from medddist.sharing.writing import write_package
@@ -120,6 +124,58 @@ def test_the_sums_are_kept_in_memory_alone_and_the_release_is_drawn_once(source,
         for value in load_tensors(path)[0].values():
             same = value.numel() == clean.size and np.allclose(value.reshape(clean.shape), clean)
             assert not same, path
+
+
+def test_data_whose_parts_look_at_all_images_are_refused(source, tmp_path):
+    one = study(source("drawn"), tmp_path)
+    one.data = dataclasses.replace(one.data, split="drawn")
+    with pytest.raises(InputError, match="drawn by a look at all images.*data.split=hashed"):
+        one.distillation()
+
+
+def test_a_statement_is_of_the_release_that_the_set_was_made_of(source, tmp_path):
+    one = study(source("stated"), tmp_path)
+    one.distillation()
+    for kept in (tmp_path / "out" / "release").rglob("result.safetensors"):
+        kept.unlink()
+    with pytest.raises(InputError, match="is missing, and a new one would not be the one"):
+        contents_of(one)
+
+
+def test_processes_at_the_same_time_draw_one_release(source, tmp_path):
+    one, settings = study(source("race"), tmp_path), None
+    settings, public = one.profile.distill, private.public_networks(one)
+    draw = lambda _: private.release_of(one, settings, public)[0].means
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(draw, range(2))
+    assert np.array_equal(first, second)
+
+
+def test_an_image_of_one_hospital_less_moves_no_other_image_to_another_part(tmp_path):
+    random, count = np.random.default_rng(1), 400
+    columns = {
+        "images": random.integers(0, 255, (count, SIZE_PX, SIZE_PX)).astype(np.uint8),
+        "labels": np.arange(count) % CLASSES,
+        "origin": np.arange(count) // CLASSES % 2,
+    }
+
+    def parts(without: int) -> dict[bytes, str]:
+        kept = [k for k in range(300) if k != without]
+        path = tmp_path / f"{without}.npz"
+        train = {f"train_{name}": values[kept] for name, values in columns.items()}
+        test = {f"test_{name}": values[300:] for name, values in columns.items()}
+        np.savez(path, **train, **test)
+        one = study(path, tmp_path)
+        return {
+            (name, image.tobytes()): part
+            for name, own in hospitals(one.data).items()
+            for part, images in own.parts().items()
+            for image in images.images
+        }
+
+    whole, less = parts(-1), parts(7)
+    gone = whole.keys() - less.keys()
+    assert len(gone) == 1 and all(whole[key] == less[key] for key in less)
 
 
 def test_several_processes_are_refused_since_each_would_release(source, tmp_path, monkeypatch):

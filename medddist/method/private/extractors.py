@@ -64,7 +64,7 @@ class Extractors:
         """
         rows = []
         for number, image in enumerate(images):
-            rows.append(self.features(image[None])[0].cpu().numpy())
+            rows.append(self.features(image[None].clone())[0].cpu().numpy())
             if number % 500 == 499:
                 progress("features of real images", number + 1, len(images))
         shape = len(images), sum(p.shape[1] for p in self.projections)

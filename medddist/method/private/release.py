@@ -23,11 +23,13 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.stats import norm
 
 from medddist.base.errors import InputError
 
 SENSITIVITY = 2**20  # Delta, in integer units
 MECHANISM = "discrete Gaussian noise on clipped sums, released once"
+MOST_DELTA = 1e-3  # a larger one would allow to give single images away
 COUNT_SHARE = 0.25  # of C, that an image adds to its class's count
 
 
@@ -59,6 +61,8 @@ def clipped_sums(
         (K, D + 1) int64: sums of features, and counts in the last column. Without a unit the sums
         differ by a vector of at most SENSITIVITY.
     """
+    if not 0 < clip < math.inf:  # of a public network that sees nothing, or not finite
+        raise ValueError(f"clip: {clip} is no length")
     total = np.zeros((classes, features.shape[1] + 1), np.int64)
     if not len(features):
         return total
@@ -123,7 +127,9 @@ def noise_scale(epsilon: float, delta: float) -> float:
     Raises:
         InputError: without OpenDP.
     """
-    low, high = 1e-3, 1e4  # per unit of sensitivity
+    low, high = 1e-3, 1.0  # per unit of sensitivity
+    while epsilon_of(high * SENSITIVITY, delta) > epsilon:
+        high *= 2
     while high / low > 1 + 1e-9:
         middle = math.sqrt(low * high)
         if epsilon_of(middle * SENSITIVITY, delta) > epsilon:
@@ -160,6 +166,20 @@ def epsilon_by_formula(noise: float, delta: float) -> float:
         return alpha * rho + conversion / above
 
     return float(minimize_scalar(at, bounds=(-7, 12), method="bounded").fun)
+
+
+def certainty(noise: float, delta: float) -> float:
+    """Bound how sure one can become of a unit that was at even odds, but for a chance of delta.
+
+    Of Gaussian noise, the logarithm of the odds is itself Gaussian, with mean 1 / (2 noise^2) and
+    standard deviation 1 / noise.
+
+    Args:
+        noise: standard deviation per unit of sensitivity.
+        delta: the chance, taken once over releases with the unit in them.
+    """
+    odds = 0.5 / noise**2 + norm.isf(delta) / noise
+    return 1 / (1 + math.exp(-odds))
 
 
 def guarantee(epsilon: float, delta: float, unit: str, numbers: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from medddist.method.private.extractors import extractors, last_block
 from medddist.method.private.fitting import fitted
 from medddist.method.private.release import (
     SENSITIVITY,
+    certainty,
     clipped_sums,
     epsilon_by_formula,
     epsilon_of,
@@ -112,6 +113,29 @@ def test_the_noise_of_an_epsilon(epsilon, expected):
 def test_a_receiver_finds_the_same_epsilon_without_opendp(noise, delta):
     expected = epsilon_of(noise * SENSITIVITY, delta)
     assert epsilon_by_formula(noise, delta) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 0.01, 60.0])
+def test_the_noise_is_enough_for_any_epsilon(epsilon):
+    scale = noise_scale(epsilon, 1e-5)
+    assert epsilon_of(scale, 1e-5) <= epsilon < epsilon_of(scale * 0.999, 1e-5)
+
+
+@pytest.mark.parametrize("epsilon, sure", [(1, 0.747), (4, 0.983)])
+def test_how_sure_one_can_become_of_a_unit_at_even_odds(epsilon, sure):
+    noise, delta = noise_scale(epsilon, 1e-5) / SENSITIVITY, 1e-3
+    random = np.random.default_rng(0)
+    seen = 1 + noise * random.standard_normal(10**6)  # with the unit, along its direction
+    odds = (seen - 0.5) / noise**2
+    bound = certainty(noise, delta)
+    assert np.mean(1 / (1 + np.exp(-odds)) > bound) == pytest.approx(delta, rel=0.15)
+    assert certainty(noise, 1e-5) == pytest.approx(sure, abs=5e-4)
+
+
+@pytest.mark.parametrize("clip", [0.0, math.nan, math.inf, -1.0])
+def test_a_clip_that_is_no_length_is_refused(clip):
+    with pytest.raises(ValueError, match="no length"):
+        clipped_sums(np.ones((2, 3)), np.zeros(2, int), np.arange(2), 2, clip)
 
 
 def test_the_noise_has_the_deviation_that_is_stated_and_never_the_same_values():
