@@ -1,4 +1,4 @@
-"""Misspelt names: which known one was meant."""
+"""Words of messages: which known name was meant by a misspelt one, and numbers of things."""
 
 from __future__ import annotations
 
@@ -38,3 +38,8 @@ def closest_beside(path: Path, suffixes: Iterable[str]) -> str:
 def did_you_mean(meant: str, otherwise: str = "") -> str:
     """Return the remedy for a misspelt name: the one that was meant, or another remedy."""
     return f"did you mean {meant}?" if meant else otherwise
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """Write a number of things: `1 image is`, `2 images are`."""
+    return f"{number} {one if number == 1 else several}"
