@@ -67,7 +67,7 @@ def text_of(page: str) -> str:
 @pytest.mark.timeout(900)
 def test_without_an_address_no_page_has_a_link_button_or_command_that_needs_one(tmp_path):
     for name, page in pages_of(small_book(tmp_path, UNSET)).items():
-        assert "OWNER" not in page, name
+        assert "github.com/OWNER" not in page, name
         assert not re.search(r"mybinder|colab\.research|/issues/new|git\+https", page), name
         text = text_of(page)
         assert "git clone" not in text and "Colab or Binder" not in text and "ロケット" not in text
@@ -83,7 +83,7 @@ def test_setting_the_address_in_one_place_turns_all_links_on(tmp_path):
     for name in ("intro", "intro_ja"):
         assert f"git clone {SET} && cd medddist\n" in text_of(pages[name])
     assert "Colab or Binder" in pages["intro"] and "ロケット" in pages["intro_ja"]
-    assert not [name for name, each in pages.items() if "OWNER" in each]
+    assert not [name for name, each in pages.items() if "github.com/OWNER" in each]
     assert f'repository = "{SET}"' in text_of(page)
 
 
