@@ -14,7 +14,7 @@ from medddist.base import processes
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-COMPILING = "medddist: compiling, once; later runs start at once"
+COMPILING = "compiling, once; later runs start at once"
 
 SPEED_SECONDS = 1.0  # a bar that is younger shows no speed
 
