@@ -157,7 +157,7 @@ def train(package, data, out, key, expect, networks, device, changes) -> Output:
     label = f"{len(mine.test)} test images of {mine.source}"
     lines = [*score_lines([result | {"label": label}]), f"networks: {out}"]
     if not any(name.endswith(".onnx") for name in files):
-        lines.append("no ONNX file was written; it needs pip install 'medddist[onnx]'")
+        lines.append("no ONNX file was written; it needs pip install onnx onnxruntime")
     return Output(result, lines)
 
 

@@ -19,7 +19,7 @@ FOLDER = "COVID-19_Radiography_Dataset"
 PUBLISHED_COUNTS = {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral Pneumonia": 1345}
 KAGGLE = "tawsifurrahman/covid19-radiography-database"
 HOW_TO_GET_IT = (
-    f"get the whole of it from Kaggle ({KAGGLE}; with pip install 'medddist[kaggle]': "
+    f"get the whole of it from Kaggle ({KAGGLE}; after pip install kagglehub: "
     f"python -c \"import kagglehub; print(kagglehub.dataset_download('{KAGGLE}'))\"), unpack it, "
     f"and give the folder {FOLDER}"
 )
