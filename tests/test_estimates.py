@@ -186,6 +186,13 @@ def test_the_sweeps_memory_is_within_a_factor_of_two():
     assert measured / 2 < estimates.SWEEP * 4 * 32 * 32**2 * 160 < 2 * measured
 
 
+def test_an_estimate_of_data_that_are_refused_leaves_no_folder(tmp_path, capsys):
+    words = ["--profile", "smoke", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    assert cli.exit_code(["estimate", *words]) == 2
+    assert "no such folder or .npz file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_total_is_said_with_its_range_once_up_to_evaluate_as_init_says_it_and_once_in_all():
     row = lambda step, seconds: {
         "step": step,

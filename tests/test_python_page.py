@@ -41,12 +41,14 @@ def test_distilling_takes_ten_lines_and_a_loop_of_ones_own_fifteen():
     distilling, engine, *_ = BLOCKS
     assert len([line for line in distilling.splitlines() if line]) <= 10
     assert len(statements(engine)) <= 15
+    cut = [line for block in BLOCKS for line in block.splitlines() if len(line) > 78]
+    assert not cut, "longer than the page's column"
 
 
 @pytest.mark.timeout(1200)
 def test_the_ten_lines_distil_and_score(tmp_path):
     first, *scores = ran(tmp_path, BLOCKS[0]).splitlines()
-    assert re.fullmatch(r"16 images, as of iteration (0|6|12)", first)
+    assert re.fullmatch(r"16 images, iteration (0|4|8|12)", first)
     assert [line.partition(":")[0] for line in scores] == [
         "distilled images",
         "random real images, balanced",
