@@ -46,7 +46,7 @@ CLEARLY = 1.5  # memory is clearly short where the estimate is this many times w
 MEASURED_NUMBERS = 2**25  # in the first block's output; a larger batch is measured in part
 LEAST_SECONDS = 0.2  # of one measurement
 AT_ONCE_SECONDS = 1.0  # shorter work is not announced
-RANGE = 1.5  # from an estimate to its ends; 0.9 to 1.5 was measured on a busy machine
+RANGE = 2.0  # from an estimate to its ends; 0.9 to 1.5 was measured on a busy machine
 
 SMALLER = (  # settings to lower where memory is short
     "distill.batch_size",
@@ -229,6 +229,11 @@ def range_seconds(estimate: Estimate) -> tuple[float, float]:
     return estimate.seconds / RANGE, estimate.seconds * RANGE
 
 
+def told(estimate: Estimate) -> str:
+    """Write an estimate's time with its range: `about 12 min, between 6 and 24 min`."""
+    return machine.told_estimate(estimate.seconds, *range_seconds(estimate))
+
+
 def announcement(study: Study, command: str) -> str:
     """Say in one line what a command is about to compute; "" where nearly nothing is left.
 
@@ -247,11 +252,10 @@ def announcement(study: Study, command: str) -> str:
     left = total(found)
     if left.seconds <= AT_ONCE_SECONDS:
         return ""
-    low, high = map(machine.told_time, range_seconds(left))
     steps = ", ".join(f"{e.step} {machine.told_time(e.seconds)}" for e in found if e.seconds)
     memory, disk = machine.told_bytes(left.memory_bytes), machine.told_bytes(left.disk_bytes)
-    line = f"about {machine.told_time(left.seconds)}, {low} to {high} ({steps});"
-    return f"{line} {memory} of memory, {disk} of disk; estimated from a few measured steps"
+    needs = f"{memory} of memory, {disk} of disk"
+    return f"{told(left)} ({steps}); {needs}; estimated from a few measured steps"
 
 
 def _require_enough_images(study: Study) -> None:

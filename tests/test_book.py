@@ -69,22 +69,6 @@ def test_pages_load_nothing_from_a_network(strict):
     assert "_static/tex-svg.js" in (html / "method.html").read_text(encoding="utf-8")
 
 
-def test_launch_buttons_open_their_notebook_in_the_repository(strict):
-    _, html = strict
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
-    place, branch = repository["url"].removeprefix("https://github.com/"), repository["branch"]
-    for script in (ROOT / "notebooks").glob("[0-9]*.py"):
-        page = (html / "notebooks" / f"{script.stem}.html").read_text(encoding="utf-8")
-        assert (
-            f"https://colab.research.google.com/github/{place}/blob/{branch}/notebooks/{script.stem}.ipynb"
-            in page
-        )
-        assert (
-            f"https://mybinder.org/v2/gh/{place}/{branch}?urlpath=lab/tree/notebooks/{script.stem}.ipynb"
-            in page
-        )
-
-
 def test_every_address_in_the_repository_is_a_file_of_it(strict):
     _, html = strict
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
@@ -92,6 +76,8 @@ def test_every_address_in_the_repository_is_a_file_of_it(strict):
         re.escape(text)
         for text in (repository["url"].removeprefix("https://github.com/"), repository["branch"])
     )
+    if "/OWNER/" in repository["url"]:
+        pytest.skip("_config.yml has no address yet; see test_address.py")
     pages = "\n".join(page.read_text(encoding="utf-8") for page in html.rglob("*.html"))
     in_github = rf"/{place}/(?:blob|edit|tree)/{branch}/([^\"?#]+)"
     named = set(re.findall(in_github, pages)) | set(
@@ -298,7 +284,7 @@ def test_a_profiles_path_and_your_own_images_make_the_same_book(tmp_path):
         pages = {page.stem: page for page in (built / "html" / "notebooks").glob("*.html")}
         assert pages.keys() == {script.stem for script in (ROOT / "notebooks").glob("[0-9]*.py")}
         of_hospitals = pages["08_hospitals"].read_text(encoding="utf-8")
-        assert "Left out for these data" in of_hospitals and "give origins" in of_hospitals
+        assert "Left out for these data" in of_hospitals and "name each image" in of_hospitals
     finally:
         shutil.rmtree(built, ignore_errors=True)
 

@@ -15,6 +15,7 @@ from medddist import cli, estimates
 from medddist.base import machine
 from medddist.base.errors import InputError
 from medddist.base.files import read_json
+from medddist.cli.output import estimate_lines
 from medddist.estimates import STEPS, announcement, memory_bytes, missing_results, work
 from medddist.method.matching import matching_gradient
 from medddist.study.profile import load_profile
@@ -120,7 +121,9 @@ def test_short_work_is_not_announced(study, monkeypatch):
         left = [estimates.Estimate("distill", seconds, 2**20, 0)]
         monkeypatch.setattr(estimates, "estimates", lambda *_: left)
         assert bool(announcement(study, "distill")) == announced
-    assert announcement(study, "distill").startswith("about 40 s, 27 s to 60 s (distill 40 s); ")
+    assert announcement(study, "distill").startswith(
+        "about 40 s, between 20 and 80 s (distill 40 s); "
+    )
 
 
 def test_short_memory_is_refused_with_a_setting_that_would_fit(study, monkeypatch):
@@ -164,7 +167,11 @@ def test_the_command_tells_every_step_and_the_total_and_leaves_nothing(
     for row in found["steps"]:
         assert row.keys() == {"step", "seconds", "memory_bytes", "disk_bytes"}
         assert all(row[name] > 0 for name in row.keys() - {"step"})
-    total = found["total"]
+    assert {
+        path.name for path in tmp_path.rglob("*") if path.is_dir() and not any(path.iterdir())
+    } == set()
+    total, before = found["total"], found["evaluation"]
+    assert before["seconds"] == pytest.approx(sum(row["seconds"] for row in found["steps"][:-1]))
     assert total["seconds"] == pytest.approx(sum(row["seconds"] for row in found["steps"]))
     assert total["range_seconds"][0] < total["seconds"] < total["range_seconds"][1]
     assert found["machine"]["device"] == "cpu" and found["machine"]["free_memory_bytes"] > 0
@@ -179,6 +186,28 @@ def test_the_sweeps_memory_is_within_a_factor_of_two():
     assert measured / 2 < estimates.SWEEP * 4 * 32 * 32**2 * 160 < 2 * measured
 
 
+def test_an_estimate_of_data_that_are_refused_leaves_no_folder(tmp_path, capsys):
+    words = ["--profile", "smoke", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    assert cli.exit_code(["estimate", *words]) == 2
+    assert "no such folder or .npz file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_total_is_said_with_its_range_once_up_to_evaluate_as_init_says_it_and_once_in_all():
+    row = lambda step, seconds: {
+        "step": step,
+        "seconds": seconds,
+        "memory_bytes": 1e6,
+        "disk_bytes": 0,
+    }
+    spread = lambda seconds: row("", seconds) | {"range_seconds": (seconds / 2, seconds * 2)}
+    machine = {"device": "cpu", "threads": 2, "free_memory_bytes": 1e9, "free_disk_bytes": 1e9}
+    found = {"steps": [row("distill", 720), row("compare", 1440)], "machine": machine}
+    lines = estimate_lines(found | {"evaluation": spread(720), "total": spread(2160)})
+    assert "about 12 min, between 6 and 24 min: up to evaluate" in lines
+    assert "about 36 min, between 18 and 72 min: in all, measured on cpu with 2 threads" in lines
+
+
 def test_the_machine_is_told_in_words(tmp_path):
     assert [machine.told_time(s) for s in (5, 400, 9000, 300_000)] == [
         "5 s",
@@ -186,6 +215,8 @@ def test_the_machine_is_told_in_words(tmp_path):
         "2.5 h",
         "3 days",
     ]
+    assert machine.told_estimate(720, 360, 1500) == "about 12 min, between 6 and 25 min"
+    assert machine.told_estimate(60, 30, 120) == "about 60 s, between 30 s and 2 min"
     assert [machine.told_bytes(b) for b in (2e6, 1.44e9)] == ["2 MB", "1.4 GB"]
     assert machine.free_memory_bytes(torch.device("cpu")) > 0 and machine.resident_bytes() > 1e6
     assert machine.free_disk_bytes(tmp_path / "not" / "there") > 0

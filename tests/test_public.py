@@ -64,6 +64,12 @@ def test_hints_are_marked_as_such_and_every_function_says_what_it_returns():
     assert not without, without
 
 
+def test_no_message_installs_an_extra_of_a_package_that_no_registry_has():
+    """medddist is installed from a clone; its extras are named by what they hold."""
+    files = [*MODULES, *(ROOT / "medddist").rglob("*.yaml")]
+    assert not [path.name for path in files if "install 'medddist[" in path.read_text("utf-8")]
+
+
 def public_functions(path: Path) -> list[ast.FunctionDef]:
     """Of a module and of its classes; numba infers what those that it compiles return."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

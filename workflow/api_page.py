@@ -30,9 +30,8 @@ This page is made from the docstrings, one section per room, from the ground up:
 from rooms above it on this page. The commands are described in [](reproduce.md). Shapes stand in
 brackets: N images, C channels, H and W pixels, K classes.
 
-`medddist` itself has six names, which keep their meaning between releases: `Study`, `load_profile`,
-`load_data`, `open_package`, `InputError` and `__version__`. All other modules may change in any
-release.
+The names that keep their meaning between releases are few: [](python.md) lists them, and shows them
+in use. They are imported from `medddist` itself. All other modules may change in any release.
 
 ```python
 from medddist import Study, load_profile

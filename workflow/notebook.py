@@ -26,6 +26,7 @@ from papermill.exceptions import PapermillExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY_TOKEN = "<repository>"  # in the scripts, in place of the address in _config.yml
+NO_ADDRESS = "/OWNER/"  # in the address, until somebody sets it
 REFUSED = 2
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -39,7 +40,8 @@ def from_script(script: Path) -> nbformat.NotebookNode:
     notebook.metadata.update(nbformat.from_dict(KERNEL))
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
-        cell.source = cell.source.replace(REPOSITORY_TOKEN, repository_url())
+        if NO_ADDRESS not in repository_url():
+            cell.source = cell.source.replace(REPOSITORY_TOKEN, repository_url())
     return notebook
 
 

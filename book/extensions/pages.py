@@ -20,6 +20,9 @@ SECTION = re.compile(r"(Args|Returns|Raises|Yields|Example|Examples|Note|Notes):
 LIST = re.compile(r"(-|\d+\.) ")
 NAMED = re.compile(r"[a-z]\w*: ")
 # icons are drawn as SVG, and a page opened from a folder may not load fonts
+NO_ADDRESS = "/OWNER/"  # in the repository's address in _config.yml, until somebody sets it
+TOKEN = "<repository>"  # in notebooks that were made without an address
+ADDRESSED = re.compile(r"\{\{ addressed: (.*?) \}\}", re.DOTALL)
 FONTS = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
 
 
@@ -40,11 +43,28 @@ def _of_thebe(script: object) -> bool:
     )
 
 
+def drop_dead_links(app: Sphinx, config: object) -> None:
+    """Show no button that leads to the repository while its address is not set."""
+    if NO_ADDRESS in config.myst_substitutions["repository"]:
+        buttons = ("use_repository_button", "use_issues_button", "use_edit_page_button")
+        config.html_theme_options |= dict.fromkeys(buttons, False)
+        config.html_theme_options |= {"repository_url": "", "launch_buttons": {}}
+
+
 def name_repository(app: Sphinx, name: str, source: list[str]) -> None:
-    """Fill in the repository's address, also in code, where MyST substitutes nothing."""
-    source[0] = source[0].replace(
-        "{{ repository }}", str(app.config.myst_substitutions.get("repository", ""))
-    )
+    """Fill in the repository's address, also in code, where MyST substitutes nothing.
+
+    `{{ clone }}` is the command that clones it, and `{{ addressed: text }}` a text that is true
+    only where there is an address; without one, both are empty.
+    """
+    address = str(app.config.myst_substitutions["repository"])
+    is_set, text = NO_ADDRESS not in address, source[0]
+    text = text.replace("{{ clone }}", f"git clone {address} && " if is_set else "")
+    text = ADDRESSED.sub(r"\1" if is_set else "", text)
+    if Path(app.env.doc2path(name)).suffix == ".ipynb":
+        text = re.sub(r"https://github\.com/OWNER/medddist", TOKEN, text)
+        text = text.replace(TOKEN, address) if is_set else text
+    source[0] = text
 
 
 def remove_preloads(app: Sphinx, failed: Exception | None) -> None:
@@ -103,6 +123,7 @@ def _escaped(line: str) -> str:
 
 
 def setup(app: Sphinx) -> dict:
+    app.connect("config-inited", drop_dead_links)
     app.connect("html-page-context", set_context, priority=900)
     app.connect("autodoc-process-docstring", as_text)
     app.connect("source-read", name_repository)

@@ -60,6 +60,14 @@ def told_time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
 
 
+def told_estimate(seconds: float, low: float, high: float) -> str:
+    """Write an estimate with its range: `about 12 min, between 6 and 24 min`."""
+    first, last = told_time(low), told_time(high)
+    number, unit = first.split()
+    first = number if last.endswith(f" {unit}") else first
+    return f"about {told_time(seconds)}, between {first} and {last}"
+
+
 def told_bytes(count: float) -> str:
     """Write bytes for people, in powers of ten: `3 MB`, `1.4 GB`."""
     return f"{count / 1e9:.1f} GB" if count >= 0.95e9 else f"{count / 1e6:.0f} MB"

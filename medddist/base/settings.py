@@ -8,6 +8,9 @@ import pydantic
 
 from medddist.base.errors import InputError
 from medddist.base.files import digest
+from medddist.base.names import closest, did_you_mean
+
+MOST_PROPOSED = 3  # settings of the same name in other sections
 
 
 class Settings(pydantic.BaseModel):
@@ -48,11 +51,32 @@ def refusal(
     first = invalid.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = ", ".join(_siblings(kind, first["loc"]))
-        return InputError(where, f"{name} is not a setting", f"known here: {known}")
+        remedy = _remedy(kind, first["loc"])
+        return InputError(where, f"{name} is not a setting", remedy)
     given = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
     message = first["msg"].removeprefix("Value error, ")
     return InputError(where, f"{name or 'settings'}: {message[0].lower()}{message[1:]}{given}")
+
+
+def _remedy(kind: Any, location: tuple[int | str, ...]) -> str:
+    """What to do about an unknown name: one beside it was meant, or one of another section."""
+    section, last = ".".join(map(str, location[:-1])), str(location[-1])
+    siblings = _siblings(kind, location)
+    if meant := closest(last, siblings):
+        return did_you_mean(f"{section}.{meant}" if section else meant)
+    elsewhere = [name for name in _dotted(kind) if name.rpartition(".")[2] == last]
+    if 0 < len(elsewhere) <= MOST_PROPOSED:
+        return did_you_mean(" or ".join(elsewhere))
+    return f"known here: {', '.join(siblings)}"
+
+
+def _dotted(kind: Any, prefix: str = "") -> list[str]:
+    """The full names of all settings."""
+    names = []
+    for name, field in kind.model_fields.items():
+        inner = hasattr(field.annotation, "model_fields")
+        names += _dotted(field.annotation, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return names
 
 
 def _siblings(kind: Any, location: tuple[int | str, ...]) -> list[str]:

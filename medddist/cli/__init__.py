@@ -17,7 +17,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "sh
 SECTIONS = {  # headings of `medddist --help`
     "Start": (start.init, start.prepare, start.estimate),
     "Distil and measure": measuring.STEPS,
-    "Share": (sending.package, sending.verify, sending.train, sending.package_key),
+    "Share": (sending.package, sending.verify, sending.train, sending.export, sending.package_key),
     "Reference results": (measuring.results,),
 }
 

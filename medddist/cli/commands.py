@@ -65,7 +65,7 @@ def command(*options: Callable) -> Callable[[Callable[..., Output]], click.Comma
             with _explained():
                 output = function(**given)
             show(output, as_json)
-            return error(output.failure, 1) if output.failure else 0
+            return error(output.failure, 1, kind="") if output.failure else 0
 
         for option in (DEBUG, JSON, *reversed(options)):
             run = option(run)

@@ -117,7 +117,7 @@ def compare(study, save) -> Output:
 
     Two tables: only released images may be used; all may be seen, unlabelled. Then networks that
     never saw the distillation, and linear probes on features learned without labels. --save adds
-    what origins (sites) give away.
+    what sites give away.
     """
     from medddist.comparison.origins import of_origins
     from medddist.comparison.probes import probe_rows

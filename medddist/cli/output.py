@@ -19,7 +19,7 @@ class Output(NamedTuple):
     Attributes:
         result: for --json.
         lines: the same for people.
-        failure: why the exit code is 1; "" for 0.
+        failure: why the exit code is 1, though nothing went wrong; "" for 0.
     """
 
     result: Any
@@ -66,9 +66,10 @@ def data_lines(about: dict) -> list[str]:
 
 def estimate_lines(estimate: dict) -> list[str]:
     """Tabulate estimates of time, memory and disk, and say what this machine has."""
-    from medddist.base.machine import told_bytes, told_time  # torch, not above: see `commands`
+    # torch, not above: see `commands`
+    from medddist.base.machine import told_bytes, told_estimate, told_time
 
-    here, (low, high) = estimate["machine"], estimate["total"]["range_seconds"]
+    here = estimate["machine"]
     lines = [f"{'step':10}{'time':>10}{'memory':>10}{'disk':>10}"]
     for row in (*estimate["steps"], estimate["total"]):
         cells = [f"{'cached':>10}"]
@@ -78,10 +79,11 @@ def estimate_lines(estimate: dict) -> list[str]:
         lines.append(f"{row['step']:10}{''.join(cells)}")
     memory, disk = told_bytes(here["free_memory_bytes"]), told_bytes(here["free_disk_bytes"])
     measured = f"measured on {here['device']} with {here['threads']} threads"
-    return lines + [
-        f"in all {told_time(low)} to {told_time(high)}, {measured}",
-        f"free: {memory} of memory, {disk} of disk",
-    ]
+    for name, text in (("evaluation", "up to evaluate"), ("total", f"in all, {measured}")):
+        left = estimate[name]
+        if left["seconds"]:
+            lines.append(f"{told_estimate(left['seconds'], *left['range_seconds'])}: {text}")
+    return lines + [f"free: {memory} of memory, {disk} of disk"]
 
 
 def score_lines(rows: list[dict]) -> list[str]:
@@ -116,8 +118,10 @@ def _comparison(row: dict) -> str:
 
 
 def audit_lines(result: dict) -> list[str]:
-    """Say what was nearest, and how well each attack told members from unseen images."""
-    lines = []
+    """Say what was nearest, first in a sentence, and how well each attack told members from unseen
+    images.
+    """
+    lines = [_nearest_sentence(result["neighbours"])]
     for space, near in result["neighbours"].items():
         line = f"nearest in {space}: training {near['to_training']:.3f}, unseen "
         line += f"{near['to_unseen']:.3f}; training is nearer for "
@@ -141,6 +145,18 @@ def audit_lines(result: dict) -> list[str]:
                 auc = _interval(row["auc"], "auc")
                 lines.append(f"{attack} attack, {name}: {found}; AUC {auc}")
     return lines
+
+
+def _nearest_sentence(spaces: dict) -> str:
+    """Say how many distilled images resemble the real images that they were made from."""
+    counted = lambda name: {space: near[name] for space, near in spaces.items() if name in near}
+    starts, trained = counted("start_is_nearest"), counted("training_is_nearer")
+    what = "are nearest to the real image that they started from"
+    if not starts:
+        what = "are nearer to a training image than to any unseen one (by chance, half of them)"
+    (space, first), *others = (starts or trained).items()
+    also = "".join(f"; by {name}, {of['count']} of {of['of']}" for name, of in others)
+    return f"{first['count']} of {first['of']} distilled images {what} (by {space}{also})"
 
 
 def package_lines(about: dict) -> list[str]:

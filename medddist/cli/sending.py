@@ -94,6 +94,23 @@ def _verified(path: str, key: str | None = None, expect: str | None = None) -> O
     return Output(about, package_lines(about))
 
 
+@command(click.argument("package"), click.argument("folder"), KEY, EXPECT)
+def export(package, folder, key, expect) -> Output:
+    """Write a package's images as PNG files, for any other tool.
+
+    FOLDER, a new one, gets a folder for each class, and labels.csv with each image's class and, of
+    soft labels, the probabilities.
+    """
+    from medddist.sharing.exporting import LABELS
+    from medddist.sharing.reading import open_package
+
+    opened = open_package(package, key, expect)
+    files = [str(path) for path in opened.export(folder)]
+    images, size = len(opened), opened.manifest.pixels.image_size_px
+    what = f"{images} images of {size} px, one folder per class, and {LABELS}"
+    return Output({"package": opened.id, "folder": folder, "files": files}, [f"{folder}: {what}"])
+
+
 @command(click.argument("folder"))
 def package_key(folder) -> Output:
     """Make a pair of keys, to sign packages and to check them.
@@ -140,7 +157,7 @@ def train(package, data, out, key, expect, networks, device, changes) -> Output:
     label = f"{len(mine.test)} test images of {mine.source}"
     lines = [*score_lines([result | {"label": label}]), f"networks: {out}"]
     if not any(name.endswith(".onnx") for name in files):
-        lines.append("no ONNX file was written; it needs pip install 'medddist[onnx]'")
+        lines.append("no ONNX file was written; it needs pip install onnx onnxruntime")
     return Output(result, lines)
 
 

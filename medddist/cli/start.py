@@ -30,7 +30,8 @@ def init(data, write, minutes, report, device) -> Output:
     how long a run will take. The profile fits the images and this machine. Trains nothing.
     """
     from medddist.base.compute import device_named
-    from medddist.base.machine import told_bytes, told_time
+    from medddist.base.machine import told_bytes
+    from medddist.estimates import Estimate, told
     from medddist.init.first_profile import fitting_profile, name_of, refuse_existing, write_profile
     from medddist.init.report import write_report
     from medddist.init.survey import survey_lines, surveyed
@@ -43,8 +44,9 @@ def init(data, write, minutes, report, device) -> Output:
         survey = surveyed(data, progress)
     profile, about = fitting_profile(survey, name, device_named(device), minutes)
     write_profile(profile, path, survey.source, about)
-    time, memory = told_time(about["seconds"]), told_bytes(about["memory_bytes"])
-    takes = f"a run takes about {time} and {memory} of memory here"
+    time = told(Estimate("evaluate", about["seconds"], about["memory_bytes"], 0))
+    memory = told_bytes(about["memory_bytes"])
+    takes = f"up to evaluate, a run takes {time}, and {memory} of memory here"
     following = shlex.join(["medddist", "evaluate", "--profile", str(path), "--data", data])
     lines = [*survey_lines(survey), *about["chosen"], f"written to {path}: {takes}"]
     lines.append(f"next: {following}")
@@ -75,8 +77,8 @@ def prepare(study) -> Output:
 def estimate(study) -> Output:
     """Estimate time, memory and disk of each step.
 
-    Measures a few steps on this machine. What is cached costs nothing. Every command says the same
-    in one line before it starts.
+    Measures a few steps on this machine. What is cached costs nothing. `init` and every command
+    estimate in the same way, and say it in one line. Times are expected within a factor of two.
     """
     import torch
 
@@ -84,7 +86,8 @@ def estimate(study) -> Output:
     from medddist.estimates import estimates, range_seconds, total
 
     each_step = estimates(study)
-    whole = total(each_step)
+    evaluation, whole = total(each_step[:-1]), total(each_step)
+    spread = lambda left: left._asdict() | {"range_seconds": range_seconds(left)}
     here = {
         "device": str(study.device),
         "threads": torch.get_num_threads(),
@@ -93,7 +96,8 @@ def estimate(study) -> Output:
     }
     result = {
         "steps": [estimate._asdict() for estimate in each_step],
-        "total": whole._asdict() | {"range_seconds": range_seconds(whole)},
+        "evaluation": spread(evaluation),
+        "total": spread(whole),
         "machine": here,
     }
     return Output(result, estimate_lines(result))

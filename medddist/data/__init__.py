@@ -24,6 +24,7 @@ import numpy as np
 from pydantic import Field
 
 from medddist.base.errors import InputError, require, shown
+from medddist.base.names import closest, closest_beside, did_you_mean
 from medddist.base.progress import Progress, silent
 from medddist.base.settings import Settings, parsed
 from medddist.data import cache, folder, listing, npz, splits
@@ -125,8 +126,14 @@ def _reader(source: str | Path, settings: DataSettings, progress: Progress) -> R
         names = cache.file_digest(path.with_suffix(".json"))
         key = {"npz": cache.file_digest(path), "names": names, **decoding}
         return path.name, key, lambda: npz.read(path, **decoding, progress=progress)
-    remedy = "give 'phantom', a folder of images or an .npz"
-    raise InputError(shown(path), "no such folder or .npz file", remedy)
+    raise InputError(shown(path), "no such folder or .npz file", _source_meant(path))
+
+
+def _source_meant(path: Path) -> str:
+    """What to do where no source is: the phantom, or what is beside it, may be meant."""
+    meant = "" if path.exists() else closest_beside(path, ("", ".npz"))
+    meant = meant or closest(str(path), [PHANTOM])
+    return did_you_mean(meant, "give 'phantom', a folder of images or an .npz")
 
 
 def _phantom_reader(settings: DataSettings) -> Reader:

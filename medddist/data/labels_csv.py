@@ -19,12 +19,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from medddist.base.errors import InputError, require, shown
+from medddist.base.names import counted
 from medddist.data import paths
 from medddist.data.collection import PART_NAMES, PATIENTS, TRAIN
 from medddist.data.listing import Listing, listing
 from medddist.data.splits import named, numbered
 
 NAME = "labels.csv"
+IMAGES = "image", "images"
 COLUMNS = ("file", "label", "patient", "site", "split")
 Rows = dict[int, dict[str, str]]  # by line number
 
@@ -42,7 +44,8 @@ def listed(folder: Path) -> Listing:
     labels, class_note = _labels(rows, files)
     parts, split_note = _parts(rows, files)
     left_out = len({path.relative_to(folder) for path in paths.images_below(folder)} - set(files))
-    notes = (f"{left_out} images that {NAME} does not name were left out",) if left_out else ()
+    unnamed = counted(left_out, *(f"{what} that {NAME} does not name" for what in IMAGES))
+    notes = (f"left out: {unnamed}",) if left_out else ()
     images = listing(folder, dict(zip(files, labels)), parts)
     reason = f"label has one value, {shown(images.class_names[0])!r}"
     require(len(images.class_names) > 1, NAME, reason, "two classes or more are needed")

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from medddist.base.errors import InputError, shown
+from medddist.base.names import counted
 from medddist.base.progress import Progress
 from medddist.data.collection import TRAIN, Collection
 from medddist.data.images import NeedsPydicom, Prepared, decoded, prepared
@@ -25,6 +26,8 @@ from medddist.data.paths import natural
 from medddist.data.splits import numbered
 
 ALIKE = 0.8  # difflib's ratio from which one name may be the other misspelt
+NOT_SQUARE = "image is not square and was", "images are not square and were"
+SMALL = "image is smaller than {} px and was", "images are smaller than {} px and were"
 VERY_FEW = 20  # a class with fewer images, and 20 times fewer than others, may be no class
 
 
@@ -97,7 +100,8 @@ def class_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
         others = sorted(counts[other] for other in counts if other != name)
         usual = others[len(others) // 2] if others else 0
         if 0 < count < VERY_FEW and VERY_FEW * count < usual:
-            few = f"the class {shown(name)!r} has only {count} images, and others have {usual}"
+            images = counted(count, "image", "images")
+            few = f"the class {shown(name)!r} has only {images}, and others have {usual}"
             notes.append(f"{few}; if it is not a class, remove it")
     return tuple(notes)
 
@@ -177,7 +181,7 @@ def _notes(sizes: np.ndarray, total: int, image_size_px: int) -> tuple[str, ...]
     small = int((sizes.min(1, initial=2**31) < image_size_px).sum())
     notes = {
         f"{unreadable} of {total} images could not be read and were left out": unreadable,
-        f"{oblong} images are not square and were stretched": oblong,
-        f"{small} images are smaller than {image_size_px} px and were enlarged": small,
+        f"{counted(oblong, *NOT_SQUARE)} stretched": oblong,
+        f"{counted(small, *SMALL).format(image_size_px)} enlarged": small,
     }
     return tuple(note for note, count in notes.items() if count)

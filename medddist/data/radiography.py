@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from medddist.base.errors import require, shown
+from medddist.base.names import closest
 from medddist.data.listing import Listing, listing
-from medddist.data.paths import images_in
+from medddist.data.paths import images_in, subfolders
 
 FOLDER = "COVID-19_Radiography_Dataset"
 PUBLISHED_COUNTS = {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral Pneumonia": 1345}
 KAGGLE = "tawsifurrahman/covid19-radiography-database"
 HOW_TO_GET_IT = (
-    f"get the whole of it from Kaggle ({KAGGLE}; with pip install 'medddist[kaggle]': "
+    f"get the whole of it from Kaggle ({KAGGLE}; after pip install kagglehub: "
     f"python -c \"import kagglehub; print(kagglehub.dataset_download('{KAGGLE}'))\"), unpack it, "
     f"and give the folder {FOLDER}"
 )
@@ -41,8 +42,14 @@ def listed(folder: Path) -> Listing:
     Raises:
         InputError: a class is missing, or the database was not unpacked completely.
     """
-    missing = ", ".join(name for name in PUBLISHED_COUNTS if not (folder / name).is_dir())
+    absent = [name for name in PUBLISHED_COUNTS if not (folder / name).is_dir()]
+    missing = ", ".join(absent)
     reason = f"the class folders {missing} of the COVID-19 Radiography Database are missing"
+    others = {path.name for path in subfolders(folder)} - PUBLISHED_COUNTS.keys()
+    for name in absent:
+        other = closest(name, others)
+        found = f"has no class folder {name!r} and an unknown folder {shown(other)!r}"
+        require(not other, shown(folder), found, "if the second is the first, rename it")
     other = "to use other classes, name images and labels in labels.csv"
     require(not missing, shown(folder), f"{reason}; {HOW_TO_GET_IT}", other)
     files = {name: _images(folder / name) for name in PUBLISHED_COUNTS}

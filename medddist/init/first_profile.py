@@ -56,6 +56,7 @@ def fitting_profile(
         changes, chosen = _changes_for(survey, images / available)
         changes["data.images"] = images if images < available else None
         base = load_profile(BASE, changes).model_copy(update={"name": name})
+        chosen.insert(0, _size_line(survey, base.data.image_size_px))
         profiles = [_of_size(base, *size) for size in SIZES]
         shape = _shape(survey, base)
         speed = speeds(base, shape, device)
@@ -68,6 +69,8 @@ def fitting_profile(
     size = len(SIZES) - 1 if fits is None else fits
     profile, (teachers, iterations) = profiles[size], SIZES[size]
     reason = f"the most that fit into {minutes:g} min here"
+    if size == 0:
+        reason = f"as many as init proposes; they fit into {minutes:g} min here"
     if fits is None:
         reason = f"the fewest; {minutes:g} min are not enough for them here"
     chosen.append(f"{teachers} teachers and {iterations} iterations: {reason}")
@@ -140,6 +143,14 @@ def _changes_for(survey: Survey, share: float) -> tuple[dict, list[str]]:
     return changes, chosen
 
 
+def _size_line(survey: Survey, size_px: int) -> str:
+    """Say the size to which images are resized, beside the usual size of the files."""
+    usual = next(iter(survey.sizes), "")
+    line = f"data.image_size_px {size_px}: images are resized to {size_px}x{size_px} px"
+    line += f", most of them from {usual}" if usual else ""
+    return f"{line}; twice the size shows more and takes about four times as long"
+
+
 def _shape(survey: Survey, profile: Profile) -> Shape:
     total = len(survey.labels)
     test, validation = int(total * TEST), int(total * (1 - TEST) * VALIDATION)
@@ -181,6 +192,10 @@ def write_profile(profile: Profile, path: Path, source: str, about: dict) -> Non
     head += [f"Chosen here; all else is as in {BASE}:", *(f"- {why}" for why in about["chosen"])]
     comment = "".join(f"# {' '.join(line.split())}\n" for line in head)
     values = profile.model_dump(mode="json", exclude_defaults=True)
+    size = {"image_size_px": profile.data.image_size_px}  # also where it is the default
+    values = {"name": profile.name, "data": size | values.get("data", {})} | {
+        name: value for name, value in values.items() if name not in ("name", "data")
+    }
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     write_bytes(path, (comment + text).encode())
 

@@ -27,7 +27,7 @@ WARNING = "This page shows images. If they are of patients, it may go only where
 EXPLANATION = """
 Each number is the balanced accuracy with which a property alone predicts the class, on images that
 its rule was not made from. A network that sees such a property can predict the class without a look
-at the disease. The frame is the outer eighth of the image at each side."""
+at the disease. The border is the outer eighth of the image at each side."""
 
 
 def write_report(survey: Survey, path: Path, further: Sequence[str] = ()) -> None:
@@ -64,7 +64,7 @@ def page(survey: Survey, further: Sequence[str] = ()) -> str:
     ]
     if survey.origins:
         table = pd.DataFrame.from_dict(survey.origins, orient="index", columns=survey.class_names)
-        parts += ["<h2>Origins (sites)</h2>", _table(table.rename_axis("origin").reset_index())]
+        parts += ["<h2>Sites</h2>", _table(table.rename_axis("site").reset_index())]
     tables = {"Sizes": pd.DataFrame(survey.sizes.items(), columns=["size", "images"])}
     tables["Formats"] = pd.DataFrame(survey.kinds.items(), columns=["format", "images"])
     tables["Unreadable files"] = pd.DataFrame(survey.unreadable, columns=["file", "reason"])

@@ -1,8 +1,8 @@
 """Measure whether anything other than the disease predicts the class (shortcuts).
 
-No disease changes an image's size, file format, origin (site), file name or frame. Each of these
+No disease changes an image's size, file format, site, file name or border. Each of these
 properties is scored by how well it alone predicts the class, on images that its rule was not made
-from. A network sees sizes, formats and frames in the pixels. Where they predict the class better
+from. A network sees sizes, formats and borders in the pixels. Where they predict the class better
 than the disease does, it learns them instead.
 """
 
@@ -20,7 +20,7 @@ from medddist.measure.probes import cross_validated_probe
 
 Rule = Callable[[np.ndarray], np.ndarray | int]  # guesses for all but the rows it was made from
 THUMBNAIL_PX = 16
-FRAME_PX = 2  # of a thumbnail: an eighth of the image at each side, where there is no lung
+BORDER_PX = 2  # of a thumbnail: an eighth of the image at each side, where there is no lung
 MOST_PROBED = 4000  # images, drawn at random: enough for two digits
 CLEARLY = 0.1  # balanced accuracy above chance that makes a property a suspect
 
@@ -32,19 +32,19 @@ def shortcuts(
 
     Args:
         properties: by name, each image's value of a property.
-        pictures: (N, S, S) uint8, S a multiple of `THUMBNAIL_PX`; their frames are scored too.
+        pictures: (N, S, S) uint8, S a multiple of `THUMBNAIL_PX`; their borders are scored too.
         labels: (N,) class positions.
         groups: (N,); a group is never on both sides of a rule.
 
     Returns:
-        `{what, tells_the_class, chance, values, suspected}` of the frame and of each property with
+        `{what, tells_the_class, chance, values, suspected}` of the border and of each property with
         two or more values: a balanced accuracy, that of guessing, and the number of values.
     """
     scores = []
     for what, values in properties.items():
         if len(set(values)) > 1:
             scores.append(_score_of_values(what, np.array(values, object), labels, groups))
-    scores.append(_score_of_frame(pictures, labels, groups))
+    scores.append(_score_of_border(pictures, labels, groups))
     return sorted(scores, key=lambda score: -score["tells_the_class"])
 
 
@@ -71,23 +71,23 @@ def _score_of_values(what: str, values: np.ndarray, labels: np.ndarray, groups: 
     return _score(what, labels, groups, predicted, int(values.max()) + 1)
 
 
-def _score_of_frame(pictures: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict:
-    """Score a linear probe on the frames of thumbnails."""
+def _score_of_border(pictures: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict:
+    """Score a linear probe on the borders of thumbnails."""
     probed = np.sort(numpy_generator(0, "survey").permutation(len(labels))[:MOST_PROBED])
     labels, groups = labels[probed], groups[probed]
     side = pictures.shape[1] // THUMBNAIL_PX
     tiles = pictures[probed].reshape(len(probed), THUMBNAIL_PX, side, THUMBNAIL_PX, side)
     inside = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), bool)
-    inside[FRAME_PX:-FRAME_PX, FRAME_PX:-FRAME_PX] = True
-    frames = tiles.mean((2, 4))[:, ~inside]
+    inside[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = True
+    borders = tiles.mean((2, 4))[:, ~inside]
 
     def predicted(known: np.ndarray) -> np.ndarray | int:
         if len(np.unique(labels[known])) == 1:
             return -1  # one class teaches a probe nothing
-        probe, *_ = cross_validated_probe((frames[known], labels[known]), groups[known])
-        return probe.predict(frames[~known])
+        probe, *_ = cross_validated_probe((borders[known], labels[known]), groups[known])
+        return probe.predict(borders[~known])
 
-    return _score("frame of the image", labels, groups, predicted, 0)
+    return _score("border of the image", labels, groups, predicted, 0)
 
 
 def _score(what: str, labels: np.ndarray, groups: np.ndarray, predicted: Rule, values: int) -> dict:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from medddist.base.errors import InputError
+from medddist.base.names import counted
 from medddist.base.progress import Progress, silent
 from medddist.data import Data, DataSettings, folder, is_phantom, load_data, splits
 from medddist.data.images import NeedsPydicom, decoded, is_dicom, prepared
@@ -26,7 +27,7 @@ from medddist.data.listing import Listing
 from medddist.init.shortcuts import repeats_the_class, shortcuts
 
 PICTURE_PX = 64  # of the pictures of a report
-SIZE, FORMAT, ORIGIN = "size in pixels", "format and mode", "origin (site)"
+SIZE, FORMAT, SITE = "size in pixels", "format and mode", "site"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Survey:
         unreadable: (file, reason) of each unreadable file.
         copies: sets of files, or of places in an array, with the same pixels.
         contradictory: those of the copies that belong to several classes.
-        origins: number of images by origin (site) and class; empty where unknown.
+        origins: number of images by site and class; empty where unknown.
         traits: what `shortcuts` returns.
     """
 
@@ -186,7 +187,7 @@ def _survey(
     pairs = Counter(zip(origins, labels.tolist()))
     by_class = lambda origin: {name: pairs[origin, k] for k, name in enumerate(class_names)}
     pictures = np.stack([image.picture for image in images])
-    tried = {**properties, ORIGIN: origins} if origins else properties
+    tried = {**properties, SITE: origins} if origins else properties
     return Survey(
         source=source,
         class_names=tuple(class_names),
@@ -218,7 +219,8 @@ def survey_lines(survey: Survey) -> list[str]:
         lines.append(f"unreadable: {number}, left out; the first is {file} ({reason})")
     copies = sum(len(places) - 1 for places in survey.copies)
     contradictions = sum(map(len, survey.contradictory))
-    told = copies and f"{copies} images have the pixels of another; {_first(survey.copies)}"
+    same = counted(copies, "image has", "images have")
+    told = copies and f"{same} the pixels of another; {_first(survey.copies)}"
     lines.append(f"copies: {told or 'none'}")
     if contradictions:
         reason = f"{contradictions} images have a copy in another class"

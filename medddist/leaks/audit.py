@@ -40,6 +40,7 @@ STRENGTHENED_BY = {  # the settings that decide how strong an attack is
     "loss": "audit.networks, audit.references, audit.recipe",
     "lira": "audit.networks, audit.shadows, audit.shadow_networks, audit.recipe",
 }
+TELLS = 0.55  # the AUC from which an attack tells members apart, be it with too few images
 
 
 def audit(study: Study, seed: int | None = None) -> dict[str, Any]:
@@ -105,16 +106,8 @@ def broken(result: dict[str, Any]) -> list[str]:
     """Say why an audit's attacks show nothing, a line each; none where both controls behaved."""
     reasons = []
     for name, sets in result["membership"].items():
-        control = sets["positive_control"]["control"]
-        if not is_found(control):
-            hits, high, area = control["true_positives"], control["by_chance"][1], control["auc"]
-            interval = f"[{area['low']:.3f}, {area['high']:.3f}]"
-            reasons.append(
-                f"the {name} attack is too weak to be informative: of {hits['of']} real images"
-                f" that networks were trained on it finds {hits['count']}, and chance up to {high}"
-                f" (AUC {area['auc']:.3f} {interval}); strengthen it ({STRENGTHENED_BY[name]}), or"
-                " give more test images"
-            )
+        if not is_found(sets["positive_control"]["control"]):
+            reasons.append(_not_found(name, sets["positive_control"]))
         for what, groups in sets.items():
             if not is_at_chance(groups["unseen"]):
                 reasons.append(
@@ -122,6 +115,21 @@ def broken(result: dict[str, Any]) -> list[str]:
                     f" {what.replace('_', ' ')} apart; look for copies in the data"
                 )
     return reasons
+
+
+def _not_found(name: str, control: dict[str, Any]) -> str:
+    """Say why the positive control was not found: too few images, or else too weak an attack."""
+    row = control["control"]
+    hits, high, area = row["true_positives"], row["by_chance"][1], row["auc"]
+    seen = (
+        f"of {hits['of']} real images that networks were trained on it finds {hits['count']}, and"
+        f" chance up to {high} (AUC {area['auc']:.3f} [{area['low']:.3f}, {area['high']:.3f}])"
+    )
+    stronger, more = f"strengthen it ({STRENGTHENED_BY[name]})", "give more test images"
+    if area["auc"] >= TELLS or high >= hits["of"]:
+        few = f"the {name} attack is inconclusive, too few test images: {seen}"
+        return f"{few}; {more} of every class, or {stronger}"
+    return f"the {name} attack is too weak to be informative: {seen}; {stronger}, or {more}"
 
 
 def nearest(study: Study, result: Distillation, seed: int) -> dict[str, Neighbours]:

@@ -30,11 +30,13 @@ def hospitals(data: Data) -> dict[str, Data]:
     by a hospital's own training images, or by public constants where those of `data` are.
 
     Raises:
-        NotApplicable: where origins are not known, or a hospital lacks a class to train with.
+        NotApplicable: where sites are not known, or a hospital lacks a class to train with.
     """
     if data.train.origins is None or len(data.origin_names) < 2:
         reason = "does not say which of two or more hospitals its images are from"
-        raise NotApplicable(data.source, reason, "give origins (a column site)")
+        raise NotApplicable(
+            data.source, reason, "name each image's site (labels.csv has a column for it)"
+        )
     return {name: _of_origin(data, k, name) for k, name in enumerate(data.origin_names)}
 
 

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -17,6 +18,7 @@ from medddist.method.networks import Network, convnet
 from medddist.method.training import Diverged, Recipe
 from medddist.sharing import manifest as form
 from medddist.sharing.archive import WHOLE, Archive
+from medddist.sharing.exporting import export
 from medddist.sharing.receiving import Trained
 from medddist.sharing.signature import require_signature
 from medddist.sharing.tensors import unpacked
@@ -29,7 +31,8 @@ MAX_PART = 200  # characters of the parts of a message, which may quote the pack
 class Package(Dataset):
     """A distilled set that was checked.
 
-    It is a torch data set of (image (C, S, S), target), a class or probabilities (K,).
+    It is a torch data set of (image (C, S, S), target), a class or probabilities (K,), for a
+    `DataLoader`. Its images are standardised, as networks see them; `pixels` returns pictures.
     """
 
     manifest: form.Manifest
@@ -55,6 +58,23 @@ class Package(Dataset):
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the targets."""
         return self.manifest.class_names
+
+    @property
+    def classes(self) -> Tensor:
+        """The class of each image (N,); the most probable one of a soft label."""
+        return self.targets.argmax(1) if self.targets.is_floating_point() else self.targets
+
+    def pixels(self) -> np.ndarray:
+        """Return the images as pictures, (N, C, S, S) uint8."""
+        return self.manifest.pixels.scaling.levels(self.images).numpy()
+
+    def export(self, folder: str | Path) -> list[Path]:
+        """Write the images as PNG in a folder per class, with labels.csv; see `exporting`.
+
+        Raises:
+            InputError: the folder already exists, or cannot be written.
+        """
+        return export(self, folder)
 
     @property
     def recipe(self) -> Recipe:

@@ -6,7 +6,7 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from medddist.base.errors import InputError, shown
+from medddist.base.errors import InputError, require, shown
 from medddist.base.files import write_bytes, write_json
+from medddist.base.names import closest, did_you_mean
 from medddist.base.progress import Progress, silent
 from medddist.base.settings import parsed
 from medddist.data import Data, DataSettings, Scaling, load_data
@@ -125,11 +126,22 @@ def own_data(
         raise InputError(f"data.{name}", f"is the package's, {package[name]}", "leave it out")
     settings = parsed(DataSettings, {**(changes or {}), **package}, "data")
     data = load_data(source, settings, progress=progress)
-    if set(data.class_names) != set(manifest.class_names):
-        listed = lambda names: shown(", ".join(names))[:200]
-        theirs, own = listed(manifest.class_names), listed(data.class_names)
-        reason = f"its classes are {own}, the package's are {theirs}"
-        raise InputError(shown(source), reason, "give both the same names")
+    require_classes(data.class_names, manifest.class_names, shown(source))
     order = np.array([manifest.class_names.index(name) for name in data.class_names])
     parts = {name: replace(part, labels=order[part.labels]) for name, part in data.parts().items()}
     return replace(data, **parts, class_names=manifest.class_names)
+
+
+def require_classes(own: Sequence[str], theirs: Sequence[str], source: str) -> None:
+    """Require a receiver's classes to be the package's, in any order.
+
+    Raises:
+        InputError: they differ; it proposes the package's name for one that is spelt like it.
+    """
+    listed = lambda names: shown(", ".join(names))[:200]
+    reason = f"its classes are {listed(own)}, the package's are {listed(theirs)}"
+    missing = [name for name in theirs if name not in own]
+    meant = {name: closest(name, missing) for name in own if name not in theirs}
+    name = next((name for name, close in meant.items() if close), "")
+    hint = f": for {shown(name)!r}, {did_you_mean(shown(meant[name]))}" if name else ""
+    require(set(own) == set(theirs), source, reason, f"give both the same names{hint}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from medddist.base.errors import InputError
+from medddist.base.names import closest, did_you_mean
 from medddist.base.progress import Bar
 from medddist.base.settings import Settings, parsed
 
@@ -45,7 +46,8 @@ def parameters(namespace: Mapping[str, Any]) -> Any:
     given = [node.targets[0].id for cell in injected for node in _assignments(cell, ast.Assign)]
     unknown = [name for name in given if name not in declared]
     if unknown:
-        remedy = f"known here: {', '.join(declared)}"
+        known = f"known here: {', '.join(declared)}"
+        remedy = did_you_mean(closest(unknown[0], declared), known)
         raise InputError("notebook parameters", f"{unknown[0]} is not a parameter", remedy)
     # Strict types: "true" is not a bool and "5" not an int; an int is a float.
     fields = {name: (kind, pydantic.Field(strict=True)) for name, kind in declared.items()}

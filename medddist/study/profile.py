@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, PositiveInt, model_validator
 
 from medddist.base.errors import InputError
+from medddist.base.names import closest, closest_beside, did_you_mean
 from medddist.base.settings import Settings, parsed
 from medddist.data import DataSettings
 from medddist.method.distill import DistillSettings
@@ -99,10 +100,17 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     own = name.endswith((".yaml", ".yml"))
     path = Path(name) if own else resources.files("medddist.profiles") / f"{name}.yaml"
     if not path.is_file():
-        remedy = f"use one of {', '.join(profile_names())}, or the path of a .yaml file"
-        raise InputError("profile", f"{name!r} is not known", remedy)
+        raise InputError("profile", f"{name!r} is not known", _profile_meant(name, own))
     values = {"name": Path(str(path)).stem} | settings_in(path, "name: mine")
     return _with(changes or {}, values, name)
+
+
+def _profile_meant(name: str, own: bool) -> str:
+    """What to do about an unknown profile: a built-in one or a file beside it may be meant."""
+    meant = "" if own else closest(name, profile_names())
+    meant = meant or closest_beside(Path(name if own else f"{name}.yaml"), (".yaml", ".yml"))
+    otherwise = f"use one of {', '.join(profile_names())}, or the path of a .yaml file"
+    return did_you_mean(meant, otherwise)
 
 
 def settings_in(path: Path | Traversable, example: str) -> dict[str, Any]:

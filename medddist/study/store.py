@@ -112,6 +112,22 @@ class Store:
         if self.notice and not marker.exists():
             write_bytes(marker, (textwrap.fill(f"{self.notice}.", 90) + "\n").encode())
 
+    @contextlib.contextmanager
+    def marked(self) -> Iterator[None]:
+        """Mark the folder of results while data are read, before their fingerprint is known.
+
+        Where they are refused, no empty folder is left that was not there before.
+        """
+        is_new = not self.root.exists()
+        self.mark()
+        try:
+            yield
+        except InputError:
+            if is_new:
+                with contextlib.suppress(OSError):  # it is not empty
+                    self.root.rmdir()
+            raise
+
     def _report_results_from_elsewhere(self, step: str, path: Path) -> None:
         """Log where a step is computed again only because torch or the device is another."""
         if processes.rank():

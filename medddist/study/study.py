@@ -85,9 +85,9 @@ class Study:
     def data(self) -> Data:
         """The data; with a guarantee, always scaled by public constants."""
         if self._data is None:
-            Store(self.out, self.device, {}, self._notice).mark()  # before its fingerprint is known
-            cache = self.out / "cache"
-            self._use(load_data(self.source, self.profile.data, cache, self.progress))
+            given = self.source, self.profile.data, self.out / "cache", self.progress
+            with Store(self.out, self.device, {}, self._notice).marked():
+                self._use(load_data(*given))
         return self._data
 
     @data.setter

@@ -348,7 +348,7 @@ def test_odd_shapes_are_reported(class_folders):
     Image.fromarray(noise(30, 40, seed=7)).save(class_folders / "sick" / "wide.png")
     notes = load_data(class_folders, 24).notes
     assert notes == (
-        "1 images are not square and were stretched",
+        "1 image is not square and was stretched",
         "40 images are smaller than 24 px and were enlarged",
     )
 
@@ -371,7 +371,7 @@ def test_labels_csv_rules(class_folders):
     ]  # validation: one patient's images, the fewest there are
     assert (data.test.origins == 0).all() and (data.train.origins == 1).all()
     assert len(set(data.test.groups.tolist())) == 2
-    assert "1 images that labels.csv does not name were left out" in data.notes
+    assert "left out: 1 image that labels.csv does not name" in data.notes
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])

@@ -116,8 +116,8 @@ def command(step: str, out: Path) -> list[str]:
 class Ended:
     """status: the exit code, or minus the signal; out, err: what it said.
 
-    Undisturbed it is 0, but for the audit, which says by 1 that its attack is broken, as one so
-    small is.
+    Undisturbed it is 0, but for the audit, which says by 1 that its attack shows nothing, as one
+    so small does.
     """
 
     status: int
@@ -215,7 +215,7 @@ class World:
             shutil.copytree(out, self.before[step])
             began = time.monotonic()
             ended = Started(step, out, folder / "said").ended()
-            assert ended.status == 0 or (step == "audit" and "attack is broken" in ended.err), (
+            assert ended.status == 0 or (step == "audit" and " attack is " in ended.err), (
                 f"{step}, undisturbed: {ended}"
             )
             self.seconds[step] = time.monotonic() - began

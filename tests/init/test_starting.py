@@ -113,6 +113,7 @@ def test_the_profile_that_is_written_is_read_as_it_was_and_never_written_over(tm
         {"memory_bytes": 1e9, "seconds": 60, "chosen": ["a", "b"]},
     )
     assert load_profile(str(tmp_path / "demo.yaml")) == profile
+    assert "data:\n  image_size_px: 32\n" in (tmp_path / "demo.yaml").read_text()
     assert (
         (tmp_path / "demo.yaml")
         .read_text()
@@ -152,4 +153,9 @@ def test_init_and_the_report_from_the_command_line(tmp_path, monkeypatch, capsys
         and told["seconds"] > 0
     )
     assert load_profile("images.yaml").name == "images"
+    written = (tmp_path / "images.yaml").read_text()
+    assert "image_size_px: 32" in written and told["chosen"][0] in written
+    assert told["chosen"][0].startswith(
+        "data.image_size_px 32: images are resized to 32x32 px, most of them from 32x32 px; "
+    )
     assert cli.exit_code(["init", "images"]) == 2

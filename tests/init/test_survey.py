@@ -18,7 +18,7 @@ from medddist.measure.probes import cross_validated_probe
 
 
 def folder_of(tmp_path, count: int = 40, **how):
-    """Two classes of grey noise; how: of class b, `size`, `ending`, `prefix`, and `frame`, the grey
+    """Two classes of grey noise; how: of class b, `size`, `ending`, `prefix`, and `border`, the grey
     of its border.
     """
     random = np.random.default_rng(0)
@@ -27,8 +27,8 @@ def folder_of(tmp_path, count: int = 40, **how):
         (tmp_path / name).mkdir()
         for k in range(count):
             pixels = random.integers(40, 200, (of.get("size", 48), 48), np.uint8)
-            if "frame" in of:
-                pixels[:6] = of["frame"]
+            if "border" in of:
+                pixels[:6] = of["border"]
             prefix = of.get("prefix", "img") if k % 2 else "img"
             Image.fromarray(pixels).save(tmp_path / name / f"{prefix}{k}{of.get('ending', '.png')}")
     return tmp_path
@@ -74,7 +74,7 @@ def test_what_is_there_is_counted(tmp_path):
         ({"size": 40}, {"size in pixels"}),
         ({"ending": ".jpg"}, {"format and mode"}),
         ({"prefix": "north"}, {"beginning of the file name"}),
-        ({"frame": 0}, {"frame of the image"}),
+        ({"border": 0}, {"border of the image"}),
         ({}, set()),
     ],
 )
@@ -119,7 +119,7 @@ def test_sites_are_held_against_the_classes(tmp_path):
     ]
     (folder / "labels.csv").write_text("\n".join(["file,label,site", *rows]))
     found = surveyed(folder)
-    (origin,) = [trait for trait in found.traits if trait["what"] == "origin (site)"]
+    (origin,) = [trait for trait in found.traits if trait["what"] == "site"]
     assert origin["suspected"] and origin["tells_the_class"] == pytest.approx(0.9)
     assert found.origins == {"north": {"a": 36, "b": 4}, "south": {"a": 4, "b": 36}}
 

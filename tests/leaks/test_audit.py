@@ -21,6 +21,7 @@ from medddist import cli
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
 from medddist.cli import commands
+from medddist.cli.output import audit_lines
 from medddist.data.parts import Data, Part
 from medddist.data.scaling import Scaling
 from medddist.leaks import answers, audit, shadows
@@ -612,6 +613,49 @@ def test_a_broken_attack_is_strengthened_by_what_it_uses(attack, helps, does_not
     assert [(helps in reason, does_not in reason) for reason in broken(told)] == [(True, False)]
 
 
+@pytest.mark.parametrize(
+    "auc, found, high, of, few",
+    [
+        (0.94, 1, 3, 20, True),  # it tells members apart, but not yet beyond chance
+        (0.50, 7, 10, 10, True),  # chance may find all of them: no attack could be found
+        (0.51, 5, 10, 60, False),
+    ],
+)
+def test_an_attack_that_fails_for_want_of_images_is_inconclusive_and_not_called_weak(
+    auc, found, high, of, few
+):
+    area = {"auc": auc, "low": 0.2, "high": 0.99, "level": 0.999}
+    hits = {"count": found, "of": of}
+    control = {"true_positives": hits, "by_chance": [0, high], "auc": area}
+    unseen = control | {"true_positives": {"count": 1, "of": 30}, "by_chance": [0, 3]}
+    groups = {
+        "released": {"unseen": unseen},
+        "positive_control": {"control": control, "unseen": unseen},
+    }
+    (reason,) = broken({"membership": {"loss": groups}})
+    assert ("is inconclusive, too few test images: " in reason) == few
+    assert ("is too weak to be informative: " in reason) != few
+    assert f"of {of} real images that networks were trained on it finds {found}" in reason
+
+
+def test_the_audit_says_first_how_many_images_are_nearest_to_their_start():
+    counted = lambda count: {"count": count, "of": 60, "low": 0.6, "high": 0.9}
+    near = {
+        "to_start": 0.1,
+        "to_training": 0.1,
+        "to_unseen": 0.2,
+        "training_is_nearer": counted(50),
+    }
+    started = near | {"start_is_nearest": counted(47)}
+    first, *_ = audit_lines(
+        {"neighbours": {"pixels": started, "features": started}, "membership": {}}
+    )
+    told = "47 of 60 distilled images are nearest to the real image that they started from (by pixels; "
+    assert first == f"{told}by features, 47 of 60)"
+    first, *_ = audit_lines({"neighbours": {"pixels": near}, "membership": {}})
+    assert first.startswith("50 of 60 distilled images are nearer to a training image than to any ")
+
+
 def test_an_odd_number_of_shadows_is_refused():
     with pytest.raises(ValueError, match="multiple of 2"):
         AuditSettings(shadows=3)
@@ -634,7 +678,7 @@ def test_the_command_fails_where_a_control_does(
     assert json.loads(said.out)["membership"]["loss"]["positive_control"]["control"]
     problems = said.err.splitlines()
     assert len(problems) == code and all(
-        line.startswith("medddist: error: the loss attack is too weak to be ") for line in problems
+        line.startswith("medddist: the loss attack is too weak to be ") for line in problems
     )
     (record,) = audit_page.records(tmp_path).values()
     assert (

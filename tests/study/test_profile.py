@@ -102,7 +102,7 @@ def test_a_section_with_nothing_in_it_can_be_changed_and_is_refused_as_it_is(min
 
 
 @pytest.mark.parametrize(
-    "name", ["nonsense", "", "../smoke", "smoke.yml", "nowhere/mine.yaml", "."]
+    "name", ["nonsense", "", "../another", "smoke.yml", "nowhere/mine.yaml", "."]
 )
 def test_an_unknown_profile_is_refused_with_those_there_are(name):
     refused("profile: ", repr(name), "smoke", "demo", name=name)

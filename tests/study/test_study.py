@@ -666,7 +666,7 @@ STEPS = {
 NO_RESULTS = {
     *("base.errors", "base.files", "base.settings", "base.compute", "base.version", "base.tensors"),
     *("base.progress", "base.threads", "study.profile", "study.settings", "study.store"),
-    *("measure.metrics", "measure.resampling", "measure.intervals"),
+    *("base.names", "measure.metrics", "measure.resampling", "measure.intervals"),
 }
 
 

@@ -65,7 +65,7 @@ def test_points_are_the_axes_product_and_methods_without_a_size_come_once():
     [
         ({"images_per_class": [0]}, "images_per_class.0: input should be greater than 0"),
         ({"methods": ["destilled"]}, "'destilled' is not known; use some of distilled, "),
-        ({"seed": [0]}, "seed is not a setting; known here: data, images_per_class"),
+        ({"seed": [0]}, "seed is not a setting; did you mean seeds"),
         ({"overrides": "distill.iteration=3"}, "distill.iteration is not a setting"),
         ({"profile": "large"}, "'large' is not known"),
         ({"data": ["a/x.npz", "b/x.npz"]}, "two sources have one name"),

@@ -305,5 +305,5 @@ def _opacus(part: str):
     try:
         return importlib.import_module(f"opacus.{part}")
     except ImportError:
-        remedy = "pip install 'medddist[privacy]'"
+        remedy = "pip install 'opacus>=1.5,<2'"
         raise InputError("teachers.privacy", "needs Opacus", remedy) from None

@@ -218,7 +218,7 @@ def _opendp():
     try:
         dp = importlib.import_module("opendp.prelude")
     except ImportError:
-        remedy = "install it: pip install 'medddist[privacy]'"
+        remedy = "install it: pip install 'opendp>=0.14,<1'"
         raise InputError("distill.method", "private needs OpenDP", remedy) from None
     dp.enable_features("contrib")
     return dp
