@@ -3,11 +3,15 @@
 They are trained on the phantom, which is of no patient, or not trained at all. Everything about
 them follows from a seed, so that a receiver can make them again and check.
 
-    f(x) = (R_1 z_1(x), ..., R_n z_n(x)),    z_j = (last block of network j - mean_j) * scale_j
+    f(x) = W (R_1 z_1(x), ..., R_n z_n(x)),    z_j = (last block of network j - mean_j) * scale_j
+
+Whitened features are as long in directions in which images of a class hardly differ as in others.
+What tells classes apart is found there, as in linear discriminant analysis.
 
 Notation: mean_j over phantom images, scale_j the inverse of the standard deviation over them, or 0
-where a feature never changes there; R_j a random projection to few numbers, C the median norm of f
-over phantom images.
+where a feature never changes there; R_j a random projection to few numbers; W the inverse root of
+the covariance of (R_1 z_1, ...) within classes of the phantom; C the median norm of f over phantom
+images.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from medddist.base.progress import Progress, silent
@@ -30,6 +35,7 @@ from medddist.method.training import Labelled, Recipe, train
 
 PHANTOM_IMAGES = 5600  # made; about 4,000 are its training part
 RECIPE = Recipe(epochs=4, batch_size=64, learning_rate=0.02, momentum=0.9, sampling="balanced")
+LEAST_SPREAD = 0.25  # of the median feature, below which a feature is not enlarged further
 SEED = "public networks"
 
 
@@ -42,18 +48,17 @@ class Extractors:
     means: tuple[Tensor, ...]  # n of (D,)
     scales: tuple[Tensor, ...]  # n of (D,)
     projections: tuple[Tensor, ...]  # n of (D, numbers)
+    whitening: Tensor  # (n * numbers, n * numbers) W
     clip: float  # C
 
     def features(self, images: Tensor) -> Tensor:
         """Compute f (N, n * numbers) of images (N, C, H, W), differentiable in them."""
         parts = zip(self.thetas, self.means, self.scales, self.projections)
-        return torch.cat(
-            [
-                (last_block(self.network, theta, images) - mean) * scale @ projection
-                for theta, mean, scale, projection in parts
-            ],
-            1,
-        )
+        joined = [
+            (last_block(self.network, theta, images) - mean) * scale @ projection
+            for theta, mean, scale, projection in parts
+        ]
+        return torch.cat(joined, 1) @ self.whitening
 
     @torch.no_grad()
     def one_by_one(self, images: Tensor, progress: Progress = silent) -> np.ndarray:
@@ -129,8 +134,9 @@ def extractors(
         with torch.no_grad():
             blocks = torch.cat([last_block(network, theta, x) for x in images.split(256)])
         mean, std = blocks.mean(0), blocks.std(0)
-        changes = std > 1e-6 * std.max()  # what never changes says nothing
-        scale = torch.where(changes, 1 / std.where(changes, torch.ones_like(std)), 0.0)
+        changes = std > 1e-6 * std.max()  # what never changes says nothing, and what hardly, little
+        least = LEAST_SPREAD * std[changes].median() if changes.any() else std.new_ones(())
+        scale = torch.where(changes, 1 / torch.maximum(std, least), 0.0)
         draws = torch.randn(blocks.shape[1], numbers, generator=generator(SEED, "projection", k))
         projection = draws.to(images) / numbers**0.5
         thetas.append(theta)
@@ -139,5 +145,19 @@ def extractors(
         projections.append(projection)
         known.append((blocks - mean) * scale @ projection)
         progress("public networks", k + 1, count)
-    clip = torch.cat(known, 1).norm(dim=1).median().item()
-    return Extractors(network, *map(tuple, (thetas, means, scales, projections)), clip)
+    joined = torch.cat(known, 1)
+    whitening = within_classes(joined, labels)
+    clip = (joined @ whitening).norm(dim=1).median().item()
+    return Extractors(network, *map(tuple, (thetas, means, scales, projections)), whitening, clip)
+
+
+def within_classes(features: Tensor, labels: Tensor) -> Tensor:
+    """Compute W (D, D), the inverse root of the covariance of features (N, D) within classes.
+
+    It is shrunk towards a multiple of the identity (Ledoit & Wolf, 2004).
+    """
+    rows, classes = features.double().cpu().numpy(), labels.cpu().numpy()
+    centred = [rows[classes == k] - rows[classes == k].mean(0) for k in np.unique(classes)]
+    covariance, _ = ledoit_wolf(np.concatenate(centred), assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    return torch.from_numpy(vectors / np.sqrt(values) @ vectors.T).to(features)
