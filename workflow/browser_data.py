@@ -1,12 +1,12 @@
 """Writes what the page "Train in your browser" is made of, from a study on the phantom.
 
-    python -m workflow.browser_data                                    # the study of the book
-    python -m workflow.browser_data --set distill.iterations=20        # a quick trial, marked as such
+    python -m workflow.browser_data                                # the study of the book
+    python -m workflow.browser_data --set distill.iterations=20    # a quick trial, marked as such
 
-Three files in book/assets/train/. `about.json` says how the images were made, and what networks of the
-library score on the same test images: as wide as the page's, trained by the same recipe. `data.js` is
-the same with the pixels, as a script, because a page opened from a file may not read other files.
-`phantom-80-images.zip` is the package of the distilled images.
+Three files in book/assets/train/. `about.json` says how the images were made, and what networks of
+the library score on the same test images: as wide as the page's, trained by the same recipe.
+`data.js` is the same with the pixels, as a script, because a page opened from a file may not read
+other files. `phantom-80-images.zip` is the package of the distilled images.
 """
 
 from __future__ import annotations

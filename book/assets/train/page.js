@@ -10,7 +10,7 @@
   const EVALUATE_EVERY = 10; // steps
   const perClass = about.test_images_per_class, classes = about.class_names.length;
   const tested = perClass * classes;
-  const percent = (share) => `${Math.round(100 * share)} %`;
+  const percent = (share) => `${Math.round(100 * share)}\u00a0%`; // no line break before the sign
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
   /* ---- data ---------------------------------------------------------------------------------- */
@@ -87,7 +87,7 @@
   function fillTable() {
     for (const name of Object.keys(NAMES)) {
       const last = lastOf(name), accuracies = about.sets[name].library_accuracy;
-      const lowest = percent(Math.min(...accuracies)), highest = percent(Math.max(...accuracies));
+      const [lowest, highest] = [Math.min(...accuracies), Math.max(...accuracies)].map(percent);
       byId(`library-${name}`).textContent = `${percent(mean(accuracies))} (${lowest} to ${highest})`;
       byId(`all-${name}`).textContent = last ? percent(share(last[1])) : "–";
       for (let k = 0; k < classes; k++) {
@@ -128,7 +128,7 @@
       label("", x(part * steps), HEIGHT - BOTTOM + 18, Math.round(part * steps), part === 1 ? "end" : "middle");
     }
     label("", (LEFT + width - RIGHT) / 2, HEIGHT - 4, "training steps", "middle");
-    label("", width - RIGHT, y(1 / classes) - 5, "chance", "end");
+    label("", width - RIGHT, y(1 / classes) + 15, "chance", "end");
     const [low, high] = Object.keys(NAMES).sort((a, b) => libraryMean(a) - libraryMean(b));
     for (const name of [low, high]) {
       const top = y(libraryMean(name));
