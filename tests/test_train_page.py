@@ -2,7 +2,7 @@
 can be used by everyone.
 
 In headless Chromium where it is installed, from files and without a network; no book is built for
-it. Screenshots for whoever wants to look: build/screenshots/train-*.png.
+it. test_browser.py looks at the page in the book.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ MOST_BYTES = 2 * 2**20  # of all that the page adds
 SECONDS = 900  # for a training of 50 steps on a busy machine; a quiet one needs 10 to 20
 REACHED = 0.4  # of the test images after these; chance is 0.25, five standard errors below
 
-pytestmark = test_browser.pytestmark
+
+def in_browser(test):
+    for mark in test_browser.pytestmark:
+        test = mark(test)
+    return test
 
 
 def plain(tensor) -> list:
@@ -69,6 +73,7 @@ return [loss, [...net.slopes], [...nets.predict(net, Float32Array.from(images), 
 """
 
 
+@in_browser
 def test_loss_and_slopes_are_those_of_pytorch(bare):
     network = convnet(NetworkSettings(width=4, depth=3), 1, 4, 32)
     theta = initial_parameters(network, "browser test").double()
@@ -102,6 +107,7 @@ return [...convNets().augment(Float32Array.from(images), 32, Float32Array.from(d
 """
 
 
+@in_browser
 def test_augmentation_is_that_of_the_library(bare):
     images = torch.randn(5, 1, 32, 32, generator=torch.manual_seed(2))
     draws = torch.rand(5, 9, generator=torch.manual_seed(3)) * 2 - 1
@@ -128,6 +134,7 @@ def press(browser, *keys: str) -> None:  # noqa: F811
     browser.switch_to.active_element.send_keys(*keys)
 
 
+@in_browser
 def test_a_shortened_training_by_keyboard_learns_and_is_told(page):
     from selenium.webdriver.common.keys import Keys
 
@@ -147,6 +154,7 @@ def test_a_shortened_training_by_keyboard_learns_and_is_told(page):
     assert not [line for line in page.get_log("browser") if line["level"] == "SEVERE"]
 
 
+@in_browser
 def test_stopping_gives_the_keyboard_back_to_the_start(page):
     from selenium.webdriver.common.keys import Keys
 
@@ -157,6 +165,7 @@ def test_stopping_gives_the_keyboard_back_to_the_start(page):
     assert page.switch_to.active_element == start and start.is_enabled()
 
 
+@in_browser
 def test_the_other_images_are_shown_on_demand(page):
     first = page.execute_script("return document.querySelector('#train-images canvas').toDataURL()")
     page.find_element("css selector", "input[value=random]").click()
@@ -187,9 +196,10 @@ def test_the_files_are_small_and_agree():
     assert json.loads(re.search(r"TRAINING_ABOUT = (.*);", script)[1]) == stated()
     assert stated()["source"] == "phantom"
     assert len(pixels("distilled")) == len(pixels("random")) == 80
-    assert len(pixels("test")) == 4 * stated()["test_images_per_class"]
+    assert len(pixels("test")) == 4 * stated()["test_images_per_class"] == 240  # as the page says
 
 
+@pytest.mark.slow
 def test_the_five_lines_open_the_package_of_the_images_shown(monkeypatch):
     page = (ROOT / "book" / "train.md").read_text(encoding="utf-8")
     lines = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]

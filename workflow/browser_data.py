@@ -22,7 +22,7 @@ import torch
 
 from medddist.base.errors import InputError
 from medddist.base.files import write_json
-from medddist.base.progress import Bar, silent
+from medddist.base.progress import Bar
 from medddist.base.seeds import generator
 from medddist.method.evaluate import probabilities, trained_networks, tuned_learning_rate
 from medddist.method.evaluate import random_real as drawn
@@ -35,7 +35,6 @@ from medddist.study.study import Study
 FOLDER = Path(__file__).resolve().parent.parent / "book" / "assets" / "train"
 WIDTH, DEPTH = 16, 3  # of the page's ConvNet: half of the profile's width is a quarter of the time
 TEST_PER_CLASS = 60
-NETWORKS = 5  # of the library, on each set
 SEED = ("browser page",)
 CLASSES = {"Lung_Opacity": "Lung opacity", "Viral Pneumonia": "Viral pneumonia"}
 
@@ -84,13 +83,16 @@ class Sets:
         chosen = drawn(labels, *asked, generator(*SEED, "test")).numpy()
         return test.images[chosen, 0], test.labels[chosen]
 
-    def by_the_library(self, study: Study, images: np.ndarray, rate: float | None) -> dict:
+    def by_the_library(
+        self, study: Study, images: np.ndarray, rate: float | None, networks: int
+    ) -> dict[str, Any]:
         """Train the library's networks on a set; score them on the page's test images.
 
         Args:
             study: whose recipe, validation images and scaling are used.
             images: (N, S, S) uint8.
             rate: the learning rate; None for the best of the profile's on validation.
+            networks: how many.
 
         Returns:
             The learning rate, and the accuracy of each network.
@@ -99,18 +101,20 @@ class Sets:
         given = study.network(self.network), scaled(images).to(study.device)
         given = *given, self.labels.to(study.device)
         recipe, references = study.profile.evaluate.recipe, study.profile.references
+        if rate is None and len(references.learning_rates) == 1:
+            rate = references.learning_rates[0]
         if rate is None:
             metric, count = study.profile.distill.selection_metric, references.tuning_networks
             tuned = references.learning_rates, study.tensors("validation"), metric, count
             rate, _ = tuned_learning_rate(*given, recipe, *tuned, SEED)
         recipe = recipe.model_copy(update={"learning_rate": rate})
-        trained = trained_networks(*given, recipe, NETWORKS, SEED, study.progress)
+        trained = trained_networks(*given, recipe, networks, SEED, study.progress)
         answers = probabilities(given[0], trained, scaled(self.test).to(study.device))
         right = (answers.argmax(2) == self.test_labels).mean(1)
         return {"learning_rate": rate, "library_accuracy": [round(float(r), 4) for r in right]}
 
 
-def about(study: Study, sets: Sets, changes: dict[str, Any]) -> dict[str, Any]:
+def about(study: Study, sets: Sets, changes: dict[str, Any], networks: int) -> dict[str, Any]:
     """State how the sets were made, and what the library's networks score."""
     profile, recipe = study.profile, study.profile.evaluate.recipe
     if recipe.schedule != "halfway" or recipe.augmentation.flip:
@@ -132,8 +136,8 @@ def about(study: Study, sets: Sets, changes: dict[str, Any]) -> dict[str, Any]:
         "scaling": {"mean": study.data.scaling.mean[0], "std": study.data.scaling.std[0]},
         "test_images_per_class": int(np.bincount(sets.test_labels)[0]),
         "sets": {
-            "distilled": sets.by_the_library(study, sets.distilled, sets.step_size),
-            "random": sets.by_the_library(study, sets.random, None),
+            "distilled": sets.by_the_library(study, sets.distilled, sets.step_size, networks),
+            "random": sets.by_the_library(study, sets.random, None, networks),
         },
     }
 
@@ -164,15 +168,15 @@ def script(stated: dict[str, Any], sets: Sets) -> str:
 @click.option("--artifacts", default="build/artifacts", show_default=True, help="Cached results.")
 @click.option("--out", default=str(FOLDER), help="Folder for the page's files.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
-def main(profile, artifacts, out, changes) -> None:
+@click.option("--networks", default=5, show_default=True, help="Of the library, on each set.")
+def main(profile, artifacts, out, changes, networks) -> None:
     """Write the page's files."""
     changed, folder = changes_from(changes), Path(out)
     progress = Bar()
     try:
         study = Study(load_profile(profile, changed), "phantom", artifacts, progress=progress)
         sets = Sets(study)
-        study.progress = silent
-        stated = about(study, sets, changed)
+        stated = about(study, sets, changed, networks)
         stated_by_hand = {"description": "80 distilled images of simulated radiographs"}
         package = folder / "phantom-80-images.zip"
         # nearly copies of the phantom's images, which are no one's

@@ -88,7 +88,8 @@
     for (const name of Object.keys(NAMES)) {
       const last = lastOf(name), accuracies = about.sets[name].library_accuracy;
       const [lowest, highest] = [Math.min(...accuracies), Math.max(...accuracies)].map(percent);
-      byId(`library-${name}`).textContent = `${percent(mean(accuracies))} (${lowest} to ${highest})`;
+      const range = accuracies.length > 1 ? ` (${lowest} to ${highest})` : "";
+      byId(`library-${name}`).textContent = percent(mean(accuracies)) + range;
       byId(`all-${name}`).textContent = last ? percent(share(last[1])) : "–";
       for (let k = 0; k < classes; k++) {
         byId(`class-${k}-${name}`).textContent = last ? `${last[1][k]} of ${perClass}` : "–";
@@ -201,6 +202,8 @@
     return `${usual} They are a quick trial, not the set of this study: it was made with ${list}.`;
   }
 
+  const networks = about.sets.random.library_accuracy.length;
+  byId("library").textContent = networks > 1 ? `PyTorch, mean of ${networks}` : "PyTorch, one network";
   makeRows();
   byId("provenance").textContent = provenance();
   byId("start").addEventListener("click", start);
