@@ -196,10 +196,13 @@
   function provenance() {
     const { iterations, method } = about.distillation, changes = Object.entries(about.changes);
     const how = method === "trajectory" ? "by matching training trajectories" : `by the method ${method}`;
-    const usual = `The distilled images were learned ${how}, in ${iterations} iterations.`;
+    const [own, other] = [about.sets.distilled, about.sets.random].map((set) => set.learning_rate.toPrecision(2));
+    const selected = "references.learning_rates" in about.changes ? "set by hand" : "chosen on validation images";
+    const usual = `The distilled images were learned ${how}, in ${iterations} iterations. They are trained on at the `
+      + `learning rate ${own}, which was learned with them, the random images at ${other}, which was ${selected}.`;
     if (!changes.length) return usual;
     const list = changes.map(([name, value]) => `${name} = ${value}`).join(", ");
-    return `${usual} They are a quick trial, not the set of this study: it was made with ${list}.`;
+    return `${usual} The distilled images are a quick trial, not the set of this study: they were made with ${list}.`;
   }
 
   const networks = about.sets.random.library_accuracy.length;
