@@ -15,11 +15,16 @@
 
   /* ---- data ---------------------------------------------------------------------------------- */
 
-  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  function bytes(text) {
+    const letters = atob(text), values = new Uint8Array(letters.length);
+    for (let i = 0; i < values.length; i++) values[i] = letters.charCodeAt(i);
+    return values;
+  }
   const sets = {};
   for (const [name, { pixels, labels }] of Object.entries(TRAINING_IMAGES)) {
     const levels = bytes(pixels), { mean: centre, std } = about.scaling;
-    const images = Float32Array.from(levels, (level) => (level / 255 - centre) / std);
+    const images = new Float32Array(levels.length);
+    for (let i = 0; i < images.length; i++) images[i] = (levels[i] / 255 - centre) / std;
     sets[name] = { levels, images, labels: bytes(labels), ...about.sets[name] };
   }
   const runs = { distilled: [], random: [] }; // of each set; a run is [[step, correct by class], ...]
@@ -176,8 +181,8 @@
       members.forEach((n, place) => {
         const picture = context.createImageData(size, size);
         for (let i = 0; i < size * size; i++) {
-          picture.data.fill(levels[n * size * size + i], 4 * i, 4 * i + 3);
-          picture.data[4 * i + 3] = 255;
+          const level = levels[n * size * size + i];
+          picture.data.set([level, level, level, 255], 4 * i);
         }
         context.putImageData(picture, (place % columns) * (size + 1), Math.floor(place / columns) * (size + 1));
       });
