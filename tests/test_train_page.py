@@ -150,7 +150,7 @@ def test_a_shortened_training_by_keyboard_learns_and_is_told(page):
     assert reached > REACHED, text(page, "status")
     assert reached == pytest.approx(sum(by_class) / tested, abs=0.0051)
     curve = page.find_element("css selector", "#train-curve svg").get_attribute("aria-label")
-    assert f"{text(page, 'all-distilled')} after 50 steps" in curve and "not trained yet" in curve
+    assert f"{round(100 * reached)}\u00a0% after 50 steps" in curve and "not trained yet" in curve
     assert not [line for line in page.get_log("browser") if line["level"] == "SEVERE"]
 
 
