@@ -110,6 +110,7 @@ publish:
 	@$(MAKE) --no-print-directory book PROFILE=demo DATA=phantom
 	@$(PY) workflow/notebook.py publish build/demo/notebooks notebooks
 	@$(PY) -m workflow.overview
+	@$(PY) -m workflow.browser_data
 
 clean:
 	rm -rf build book/_build

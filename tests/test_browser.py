@@ -30,6 +30,7 @@ LOOKED_AT = (
     "limits",
     "api",
     "glossary",
+    "train",
     "notebooks/04_evaluation",
     "notebooks/05_images",
 )
