@@ -229,7 +229,7 @@ def of_leaks(study: Study) -> Iterator[list[dict]]:
     seed, false_positives = study.profile.seeds[0], study.profile.audit.false_positives
     result, network, trained = study.distillation(seed), study.network(), well_trained(study)
     asked = audit.candidates_of(study, result)
-    own, control, reference = audit.loss_scores(study, result, asked, seed)
+    own, control, reference = audit._loss_scores(study, result, asked, seed)
     on_all = lambda networks: log_odds(network, networks, *images_asked(study, asked))
     scores = {WEIGHTS: on_all(trained[:1]), "weights of all networks": on_all(trained)}
     scores |= {SET: own, "as many real images": control}

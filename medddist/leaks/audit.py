@@ -71,7 +71,7 @@ def _audited(study: Study, seed: int) -> dict[str, Any]:
     # refused before minutes are spent
     threshold_rank(len(asked.unseen_a), settings.false_positives)
     spaces = nearest(study, result, seed).items()
-    own, control, reference = loss_scores(study, result, asked, seed)
+    own, control, reference = _loss_scores(study, result, asked, seed)
     attacks = {"loss": (own - reference, control - reference)}
     if settings.shadows:
         out = out_of_shadows(study, asked, seed)
@@ -149,10 +149,10 @@ def nearest(study: Study, result: Distillation, seed: int) -> dict[str, Neighbou
     return found
 
 
-def loss_scores(
+def _loss_scores(
     study: Study, result: Distillation, asked: Candidates, seed: int
 ) -> list[np.ndarray]:
-    """Compute log-odds of all candidates by networks on the released set, control and references."""
+    """Log-odds of all candidates by networks on the released set, the control and references."""
     names = ("released", "control", "reference")
 
     def compute() -> tuple[dict[str, Tensor], dict]:
