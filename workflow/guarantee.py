@@ -85,14 +85,15 @@ class Measured:
         self.random = scored
 
 
-def of_draws(study: Study) -> Iterator[list[dict]]:
+def of_draws(study: Study, epsilons: tuple[float, ...] = ()) -> Iterator[list[dict]]:
     """Measure independent releases at each epsilon, as they would be sent, and epsilon 0."""
     measured = Measured(study)
     measured.add_random()
-    for epsilon, draws in DRAWS.items():
+    for epsilon in epsilons or DRAWS:
+        draws = DRAWS[epsilon]
         changes = {"distill.epsilon": epsilon, "seeds": list(range(draws))}
         one = study.with_(study.profile.changed(changes))
-        if not measured.rows[1:]:
+        if epsilon == 1:
             start = one.scored("initial")
             measured.add("initial", start.probabilities, start.sets, epsilon=0, draws=draws)
         scored = one.scored("distilled")
@@ -259,13 +260,15 @@ PARTS = {"draws": of_draws, "beside": of_others, "sizes": of_sizes, "untrained":
 @click.option("--out", default="build/artifacts", show_default=True, help="Cached results.")
 @click.option("--save", default="results", show_default=True, help="Folder of the record.")
 @click.option("--part", type=click.Choice(list(PARTS)), default="draws")
+@click.option("--epsilon", "epsilons", type=click.Choice(list(DRAWS)), multiple=True)
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
-def main(profile, data, out, save, part, changes) -> None:
+def main(profile, data, out, save, part, epsilons, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
         path = Path(save) / f"private-{Path(data).stem}.json"
-        for rows in PARTS[part](study):
+        given = (study, epsilons) if part == "draws" else (study,)
+        for rows in PARTS[part](*given):
             write_rows(study, path, rows)
     for row in rows:
         what, epsilon = row["what"], row.get("epsilon", "-")

@@ -21,6 +21,7 @@ from medddist.base.seeds import generator
 from medddist.baselines.distribution_matching import all_features
 from medddist.method.evaluate import random_real, trained_networks, tuned_learning_rate
 from medddist.method.training import predict
+from medddist.study.store import VERSIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,8 @@ def depends_on(study: Study) -> dict[str, Any]:
     values = _networks_depend_on(study)
     if len(study.profile.references.label_temperatures) > 1:
         values |= _temperature_depends_on(study)
-    return values | {"temperatures": list(study.profile.references.label_temperatures)}
+    temperatures = list(study.profile.references.label_temperatures)
+    return values | {"temperatures": temperatures, "version": VERSIONS["labels"]}
 
 
 def paths(study: Study) -> list[Path]:

@@ -59,13 +59,12 @@ def public_networks(study: Study) -> Extractors:
 
     def compute() -> tuple[dict[str, torch.Tensor], dict]:
         made = extractors(network, public_phantom_of(study), *numbers, trained, study.progress)
-        kept = {name: torch.stack(getattr(made, name)) for name in STACKED}
-        return kept | {"whitening": made.whitening}, {"clip": made.clip}
+        return {name: torch.stack(getattr(made, name)) for name in STACKED}, {"clip": made.clip}
 
     depends_on = {"numbers": list(numbers), "trained": trained, "shape": list(shape)}
     tensors, about = study.store.tensors("public", compute, **depends_on)
     parts = (tuple(tensors[name].to(study.device)) for name in STACKED)
-    return Extractors(network, *parts, tensors["whitening"].to(study.device), about["clip"])
+    return Extractors(network, *parts, about["clip"])
 
 
 def release_of(

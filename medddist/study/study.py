@@ -264,6 +264,8 @@ class Study:
             depends_on |= {"teacher_version": VERSIONS["teacher"]}
         if settings.asks_networks:
             depends_on |= {"networks": labels.depends_on(self)}
+        if settings.method == "private":
+            depends_on |= {"versions": [VERSIONS["public"], VERSIONS["release"]]}
         return depends_on
 
     def seconds(self, seed: int) -> dict[str, float]:

@@ -19,6 +19,7 @@ from medddist.sharing.studies import contents_of
 from medddist.sharing.writing import write_package
 from medddist.study import private
 from medddist.study.profile import load_profile
+from medddist.study.store import VERSIONS
 from medddist.study.study import Study
 
 SIZE_PX, CLASSES = 16, 3
@@ -176,6 +177,15 @@ def test_an_image_of_one_hospital_less_moves_no_other_image_to_another_part(tmp_
     whole, less = parts(-1), parts(7)
     gone = whole.keys() - less.keys()
     assert len(gone) == 1 and all(whole[key] == less[key] for key in less)
+
+
+@pytest.mark.parametrize("step", ["public", "release"])
+def test_a_set_depends_on_how_its_release_and_the_public_networks_are_made(
+    source, tmp_path, monkeypatch, step
+):
+    before = study(source("again"), tmp_path).distillation_path()
+    monkeypatch.setitem(VERSIONS, step, VERSIONS[step] + 1)
+    assert study(source("again"), tmp_path).distillation_path() != before
 
 
 def test_several_processes_are_refused_since_each_would_release(source, tmp_path, monkeypatch):

@@ -3,15 +3,11 @@
 They are trained on the phantom, which is of no patient, or not trained at all. Everything about
 them follows from a seed, so that a receiver can make them again and check.
 
-    f(x) = W (R_1 z_1(x), ..., R_n z_n(x)),    z_j = (last block of network j - mean_j) * scale_j
-
-Whitened features are as long in directions in which images of a class hardly differ as in others.
-What tells classes apart is found there, as in linear discriminant analysis.
+    f(x) = (R_1 z_1(x), ..., R_n z_n(x)),    z_j = (last block of network j - mean_j) * scale_j
 
 Notation: mean_j over phantom images, scale_j the inverse of the standard deviation over them, or 0
-where a feature never changes there; R_j a random projection to few numbers; W the inverse root of
-the covariance of (R_1 z_1, ...) within classes of the phantom; C the median norm of f over phantom
-images.
+where a feature never changes there; R_j a random projection to few numbers; C twice the median norm
+of f over phantom images, since other images lie further from the phantom's mean.
 """
 
 from __future__ import annotations
@@ -22,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from medddist.base.progress import Progress, silent
@@ -36,6 +31,7 @@ from medddist.method.training import Labelled, Recipe, train
 PHANTOM_IMAGES = 5600  # made; about 4,000 are its training part
 RECIPE = Recipe(epochs=4, batch_size=64, learning_rate=0.02, momentum=0.9, sampling="balanced")
 LEAST_SPREAD = 0.25  # of the median feature, below which a feature is not enlarged further
+CLIP_FACTOR = 2.0  # C, in median norms over phantom images
 SEED = "public networks"
 
 
@@ -48,7 +44,6 @@ class Extractors:
     means: tuple[Tensor, ...]  # n of (D,)
     scales: tuple[Tensor, ...]  # n of (D,)
     projections: tuple[Tensor, ...]  # n of (D, numbers)
-    whitening: Tensor  # (n * numbers, n * numbers) W
     clip: float  # C
 
     def features(self, images: Tensor) -> Tensor:
@@ -58,7 +53,7 @@ class Extractors:
             (last_block(self.network, theta, images) - mean) * scale @ projection
             for theta, mean, scale, projection in parts
         ]
-        return torch.cat(joined, 1) @ self.whitening
+        return torch.cat(joined, 1)
 
     @torch.no_grad()
     def one_by_one(self, images: Tensor, progress: Progress = silent) -> np.ndarray:
@@ -145,19 +140,5 @@ def extractors(
         projections.append(projection)
         known.append((blocks - mean) * scale @ projection)
         progress("public networks", k + 1, count)
-    joined = torch.cat(known, 1)
-    whitening = within_classes(joined, labels)
-    clip = (joined @ whitening).norm(dim=1).median().item()
-    return Extractors(network, *map(tuple, (thetas, means, scales, projections)), whitening, clip)
-
-
-def within_classes(features: Tensor, labels: Tensor) -> Tensor:
-    """Compute W (D, D), the inverse root of the covariance of features (N, D) within classes.
-
-    It is shrunk towards a multiple of the identity (Ledoit & Wolf, 2004).
-    """
-    rows, classes = features.double().cpu().numpy(), labels.cpu().numpy()
-    centred = [rows[classes == k] - rows[classes == k].mean(0) for k in np.unique(classes)]
-    covariance, _ = ledoit_wolf(np.concatenate(centred), assume_centered=True)
-    values, vectors = np.linalg.eigh(covariance)
-    return torch.from_numpy(vectors / np.sqrt(values) @ vectors.T).to(features)
+    clip = CLIP_FACTOR * torch.cat(known, 1).norm(dim=1).median().item()
+    return Extractors(network, *map(tuple, (thetas, means, scales, projections)), clip)
