@@ -91,7 +91,7 @@ def test_within_an_origin_its_own_classes_alone_can_be_asked_for():
 def phantom(tmp_path_factory) -> Study:
     """A tiny study of the phantom."""
     values = profile().model_dump(mode="json")
-    values["data"] |= {"images": 300, "image_size_px": 16}
+    values["data"] |= {"images": 900, "image_size_px": 16}
     out = tmp_path_factory.mktemp("confounding")
     return Study(type(profile())(**values), "phantom", out, "cpu")
 

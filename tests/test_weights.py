@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_study import tiny_study
+from test_study import made_up, tiny_study
 
 from medddist.study.labels import well_trained
 from medddist.study.settings import AuditSettings
@@ -21,7 +21,7 @@ def study(tmp_path_factory):
     quick = AuditSettings(**QUICK, recipe={"epochs": 2}).model_dump(mode="json")
     changes = {"compare.unseen_networks": ["mlp"], "compare.learning_rates": [0.01]}
     out = tmp_path_factory.mktemp("weights")
-    return tiny_study(out, **changes | {"audit": quick, "compare.tuning_networks": 1})
+    return tiny_study(out, made_up(fingerprint="0" * 32), **changes | {"audit": quick, "compare.tuning_networks": 1})
 
 
 def test_own_images_are_of_validation_and_tune_nothing(study):
