@@ -29,10 +29,12 @@ from workflow import (
     audit_page,
     beyond_page,
     comparison_page,
+    confounding_page,
     guarantee_page,
     leakage_page,
     reliability_page,
     tried_page,
+    weights_page,
 )
 from workflow.record_figures import growth, overview
 from workflow.words import (
@@ -54,10 +56,12 @@ PAGES = {  # modules with `records`, `text` and `pictures` of their own
     "audit": audit_page,
     "beyond": beyond_page,
     "comparison": comparison_page,
+    "confounding": confounding_page,
     "guarantee": guarantee_page,
     "leakage": leakage_page,
     "reliability": reliability_page,
     "tried": tried_page,
+    "weights": weights_page,
 }
 SHOWN = ("distilled", "random_balanced", "full_good")
 

@@ -1,0 +1,158 @@
+"""The text on shortcuts through the origin of images, from results/confounding-*.json.
+
+A method is said to lose more or less than another one only where the interval of the difference
+excludes zero.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from medddist import figures
+from workflow.words import data_of, difference, mark, with_interval
+
+COMMAND = "`.venv/bin/python -m workflow.confounding --data {} --save results --part {}`"
+MISSING = (
+    f"Not measured yet. {COMMAND.format('my_images', 'origins')} measures it on your images, and "
+    "`--profile demo --data phantom --part phantom` on the phantom; the part `control` trains "
+    "where there is no shortcut."
+)
+METHODS = {
+    "origin_alone": "knowing the origin alone",
+    "full_good": "all training images",
+    "random_balanced": "random real images, hard labels",
+    "random_teachers": "random real images, soft labels",
+    "distilled": "distilled images",
+}
+TITLES = {
+    ("origins", None): "Origins mixed equally over the classes",
+    ("phantom", "confounded"): "Trained on the confounded phantom, tested on both versions",
+    ("phantom", "balanced"): "Control: trained on the balanced phantom, tested on both versions",
+}
+NOTES = {
+    "origins": (
+        "Usual: the test part's own mix of origins. Independent: within each origin all of its "
+        "classes count alike, and so do the origins. Both weight the classes alike, so the "
+        "difference is due to the mix of origins alone. Only origins with at least two classes "
+        "count, so classes that are in no such origin are left out."
+    ),
+    "phantom": (
+        "Usual: the test part of the confounded version. Independent: the same patients in the "
+        "balanced version, where sites are independent of classes."
+    ),
+}
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """Read confounding-*.json of a folder, by name."""
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("confounding-*.json"))
+    }
+
+
+def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
+    """Draw nothing: this page has tables alone."""
+    return {}
+
+
+def text(records: dict[str, dict]) -> str:
+    """Write each record's sentences and tables, in MyST."""
+    lines = [] if records else [MISSING, ""]
+    for record in records.values():
+        lines += [f"### Shortcuts on {data_of(record)}", "", *mark(record)]
+        for (part, version), title in TITLES.items():
+            rows = _of(record["rows"], part, version)
+            if rows:
+                lines += [f"**{title}.** {NOTES[part]}", ""]
+                lines += [*(f"- {sentence}" for sentence in _sentences(rows)), "", *_lost(rows), ""]
+        own = _of(record["rows"], "within", None)
+        if own:
+            lines += [*_within(own), ""]
+    return "\n".join(lines)
+
+
+def _of(rows: list[dict], part: str, version: str | None) -> list[dict]:
+    """The rows of a part, in the order of METHODS."""
+    own = [row for row in rows if (row["part"], row.get("trained_on")) == (part, version)]
+    return sorted(own, key=lambda row: list(METHODS).index(row["method"]))
+
+
+def _table(head: list[str], cells: list[list[str]]) -> list[str]:
+    lines = [" | ".join(row) for row in (head, *cells)]
+    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
+
+
+def verdict(paired: dict) -> str:
+    """Say what the interval of a difference in what is lost allows to say."""
+    if paired["low"] is None or paired["low"] <= 0 <= paired["high"]:
+        return "not significantly different from"
+    return "stronger than" if paired["low"] > 0 else "weaker than"
+
+
+def _sentences(rows: list[dict]) -> list[str]:
+    """Answer whether the shortcut is stronger or weaker than in other images."""
+    lines = []
+    for row in rows:
+        compared = [paired for paired in row["against"] if paired["low"] is not None]
+        if row["method"] == "distilled" and compared:
+            says = [
+                f"{verdict(paired)} with {METHODS[paired['against']]} ({difference(paired)})"
+                for paired in compared
+            ]
+            lines.append(f"**With distilled images the shortcut is** {'; '.join(says)}.")
+        elif compared and compared[0]["against"] == "full_good":
+            lines.append(
+                f"With {METHODS[row['method']]} it is {verdict(compared[0])} with all training "
+                f"images ({difference(compared[0])})."
+            )
+    if lines:
+        lines.append(
+            "The strength of a shortcut is the score that is lost without it. A network that "
+            "recognises little has little to lose, so compare the scores too."
+        )
+    return lines
+
+
+def _lost(rows: list[dict]) -> list[str]:
+    head = ["trained on", "usual test", "independent test", "lost"]
+    cells = [
+        [
+            METHODS[row["method"]],
+            with_interval(row["usual"]),
+            with_interval(row["independent"]),
+            difference(row["lost"] | {"difference": row["lost"]["mean"]}),
+        ]
+        for row in rows
+        if row["lost"]["low"] is not None
+    ]
+    return _table(head, cells)
+
+
+def _within(rows: list[dict]) -> list[str]:
+    lines = []
+    for origin in dict.fromkeys(row["origin"] for row in rows):
+        own = [row for row in rows if row["origin"] == origin]
+        names = list(own[0]["images"])
+        counts = ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in own[0]["images"].items())
+        cells = [
+            [
+                METHODS[row["method"]],
+                with_interval(row["accuracy"]),
+                with_interval(row["balanced_accuracy"]),
+                with_interval(row["restricted"]),
+                *(with_interval(row["sensitivity"][name]) for name in names),
+            ]
+            for row in own
+        ]
+        head = ["trained on", "accuracy", "balanced accuracy", "among its own classes"]
+        head += [f"sensitivity {name.replace('_', ' ')}" for name in names]
+        lines += [
+            f"**Within {origin}** ({counts} test images). Among its own classes: balanced accuracy "
+            f"where only these may be answered; chance is {own[0]['chance']:.3f}.",
+            "",
+            *_table(head, cells),
+            "",
+        ]
+    return lines[:-1]

@@ -1,0 +1,258 @@
+"""The text on sending weights or images, from results/weights-*.json.
+
+Weights or images are said to win only where the interval of a paired difference excludes zero.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from medddist import figures
+from medddist.baselines.architectures import ARCHITECTURES
+from workflow.words import data_of, difference, mark, with_interval
+
+METRIC = "balanced_accuracy"
+COMMAND = "`.venv/bin/python -m workflow.weights --data my_images --save results --part {}`"
+MISSING = f"Not measured yet. {COMMAND.format('uses')} measures it; the other parts are `leaks` and"
+MISSING += " `storage`."
+PARTS = {"uses": "uses", "leaks": "what each gives away", "storage": "bytes"}
+RECEIVED = {
+    "weights": "the weights",
+    "set": "the distilled set",
+    "nothing": "nothing, own images alone",
+    "weights of all networks": "the weights of all networks",
+    "as many real images": "as many real images (positive control)",
+}
+USES = {
+    "as they are": "used as they are",
+    "with own images": "together with the receiver's own images",
+    "another architecture": "for another architecture",
+}
+GROUPS = {
+    "starting": "initial images",
+    "others": "other training images",
+    "control": "the real images that were sent",
+    "unseen": "unseen images (negative control)",
+}
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """Read weights-*.json of a folder, by name."""
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("weights-*.json"))
+    }
+
+
+def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
+    """Draw nothing: this page has tables alone."""
+    return {}
+
+
+def text(records: dict[str, dict]) -> str:
+    """Write each record's sentences and tables, in MyST."""
+    lines = [] if records else [MISSING, ""]
+    for record in records.values():
+        lines += [f"### On {data_of(record)}", "", *mark(record)]
+        for part, name in PARTS.items():
+            rows = [row for row in record["rows"] if row["part"] == part]
+            written = {"uses": _uses, "leaks": _leaks, "storage": _storage}[part]
+            absent = f"**Not measured yet:** {name}. {COMMAND.format(part)} measures it."
+            lines += [*(written(rows, record) if rows else [absent]), ""]
+    return "\n".join(lines)
+
+
+def _table(head: list[str], cells: list[list[str]]) -> list[str]:
+    lines = [" | ".join(row) for row in (head, *cells)]
+    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
+
+
+# ---- uses --------------------------------------------------------------------------------------
+
+
+def _uses(rows: list[dict], record: dict) -> list[str]:
+    settings = record["settings"]
+    head = ["use", "received", "bytes sent", "balanced accuracy", "accuracy"]
+    cells = []
+    for row in rows:
+        scores = [row.get("reason", ""), ""]
+        if row["status"] == "measured":
+            scores = [with_interval(row[name]) for name in (METRIC, "accuracy")]
+        else:
+            scores[0] = f"not possible: {scores[0]}"
+        sent = f"{row['sent_bytes']:,}"
+        cells.append([_use(row), RECEIVED[row["received"]], sent, *scores])
+    return [
+        f"Own images: up to {record['own_images_per_class']} per class, drawn {record['draws']} "
+        "times from the validation part, which neither the weights nor the set were trained on. "
+        "The learning rate was tuned on the rest of that part; a rate of 0, which leaves the "
+        "weights unchanged, was among those tried. Networks for each set: "
+        f"{settings['evaluate']['networks']}; commit `{record['about']['commit']}`.",
+        "",
+        *(f"- {sentence}" for sentence in _sentences(rows)),
+        "",
+        *_table(head, cells),
+        "",
+        *_classes(rows),
+    ]
+
+
+def _use(row: dict) -> str:
+    network = ARCHITECTURES.get(row["network"], row["network"])
+    return f"{USES[row['what']]}: {network}" if row["network"] != "convnet" else USES[row["what"]]
+
+
+def verdict(paired: dict) -> str:
+    """Say who wins by the paired difference of the set minus the weights."""
+    if paired["low"] is None or paired["low"] <= 0 <= paired["high"]:
+        return "the two are not significantly different"
+    return "the distilled set wins" if paired["low"] > 0 else "the weights win"
+
+
+def _sentences(rows: list[dict]) -> list[str]:
+    """Say where weights win and where images win, in both accuracies."""
+    lines = []
+    for row in rows:
+        for paired in row.get("differences", []):
+            name = paired["metric"].replace("_", " ")
+            if paired["low"] is None:
+                continue
+            if (row["received"], paired["against"]) == ("set", "weights"):
+                lines.append(
+                    f"**{_capital(_use(row))}**: in {name}, {verdict(paired)} (set minus weights "
+                    f"{difference(paired)})."
+                )
+            elif paired["against"] == "nothing":
+                lines.append(
+                    f"**{_capital(RECEIVED[row['received']])}, with own images**: in {name} "
+                    f"{_above(paired)} own images alone ({difference(paired)})."
+                )
+    others = [row for row in rows if row["what"] == "another architecture"]
+    if any(row["status"] != "measured" for row in others):
+        lines.append(
+            "**For another architecture**: weights alone do not allow it. The table gives the "
+            "scores of networks of other architectures that were trained on the distilled set."
+        )
+    return lines
+
+
+def _above(paired: dict) -> str:
+    if paired["low"] > 0:
+        return "above"
+    return "below" if paired["high"] < 0 else "not significantly different from"
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _classes(rows: list[dict]) -> list[str]:
+    measured = [row for row in rows if row["status"] == "measured"]
+    if not measured:
+        return []
+    names, lines = list(measured[0]["per_class"]), []
+    for what in ("sensitivity", "specificity"):
+        cells = [
+            [_use(row), RECEIVED[row["received"]]]
+            + [with_interval(row["per_class"][name][what]) for name in names]
+            for row in measured
+        ]
+        head = ["use", "received", *(name.replace("_", " ") for name in names)]
+        lines += [f"**{_capital(what)}:**", "", *_table(head, cells), ""]
+    return lines[:-1]
+
+
+# ---- what each gives away, and bytes -----------------------------------------------------------
+
+
+def is_recognised(group: dict) -> bool:
+    """Say whether more is found than by chance: at the threshold, and over the whole curve."""
+    above = group["true_positives"]["count"] > group["by_chance"][1]
+    return above and group["auc"]["low"] > 0.5
+
+
+def _leaks(rows: list[dict], record: dict) -> list[str]:
+    head = ["sent", "reference networks", "images", "found", "by chance at most", "area (AUC)"]
+    cells = [
+        [
+            RECEIVED[row["received"]],
+            "yes" if row["references"] else "no",
+            GROUPS[name],
+            _hits(group["true_positives"]),
+            str(group["by_chance"][1]),
+            with_interval(group["auc"] | {"mean": group["auc"]["auc"]}),
+        ]
+        for row in rows
+        for name, group in row["groups"].items()
+    ]
+    share = record["settings"]["audit"]["false_positives"]
+    return [
+        "**What each gives away.** The audit's loss attack asks how confident networks are of an "
+        f"image's class. At most {share:g} of unseen images are found by chance. The weights were "
+        "trained on all training images, so initial and other training images are both members "
+        "there. Networks on the distilled set are the attacker's own. Intervals of the controls "
+        "are at 99.9 %, the others at 95 %.",
+        "",
+        *(f"- {sentence}" for sentence in _recognised(rows)),
+        "",
+        *_table(head, cells),
+    ]
+
+
+def _hits(share: dict) -> str:
+    interval = f"[{share['low']:.3f},\N{NO-BREAK SPACE}{share['high']:.3f}]"
+    return f"{share['count']} of {share['of']}, {share['share']:.3f} {interval}"
+
+
+def _recognised(rows: list[dict]) -> list[str]:
+    """Say what is found, and compare weights and set where their intervals are apart."""
+    lines, by_place = [], {(row["received"], row["references"]): row["groups"] for row in rows}
+    for calibrated in (True, False):
+        attack = f"The attack with{'' if calibrated else 'out'} reference networks"
+        control = by_place.get(("as many real images", calibrated))
+        if control and not is_recognised(control["control"]):
+            lines.append(f"{attack} does not find its positive control, so it is too weak to show")
+            lines[-1] += " that anything is safe."
+        for group in ("starting", "others"):
+            found = {
+                name: by_place[name, calibrated][group]
+                for name in ("weights", "set")
+                if group in by_place.get((name, calibrated), {})
+            }
+            says = [
+                f"{'more' if is_recognised(each) else 'no more'} than chance from {RECEIVED[name]}"
+                for name, each in found.items()
+            ]
+            if says:
+                lines.append(f"{attack} finds, of {GROUPS[group]}, {' and '.join(says)}")
+                lines[-1] += f"{_apart(found)}."
+    return lines
+
+
+def _apart(found: dict[str, dict]) -> str:
+    """Say whose area is larger, where the two intervals do not overlap; "" for one of the two."""
+    if len(found) < 2:
+        return ""
+    weights, images = found["weights"]["auc"], found["set"]["auc"]
+    if weights["low"] > images["high"]:
+        return "; the weights give more away"
+    if images["low"] > weights["high"]:
+        return "; the distilled set gives more away"
+    return "; the intervals of the two areas overlap"
+
+
+def _storage(rows: list[dict], record: dict) -> list[str]:
+    number = lambda value: "" if value is None else f"{value:,}"
+    cells = [
+        [row["what"], *(number(row.get(name)) for name in ("images", "raw", "png", "sent"))]
+        for row in rows
+    ]
+    size = record["settings"]["data"]["image_size_px"]
+    head = ["what", "images", "bytes in 8 bits", "bytes as PNG", "bytes as sent"]
+    return [
+        f"**Bytes**, at {size} pixels. A package holds the images in 8 bits, labels, settings and "
+        "a description; weights are counted as four bytes per number.",
+        "",
+        *_table(head, cells),
+    ]
