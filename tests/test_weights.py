@@ -21,7 +21,11 @@ def study(tmp_path_factory):
     quick = AuditSettings(**QUICK, recipe={"epochs": 2}).model_dump(mode="json")
     changes = {"compare.unseen_networks": ["mlp"], "compare.learning_rates": [0.01]}
     out = tmp_path_factory.mktemp("weights")
-    return tiny_study(out, made_up(fingerprint="0" * 32), **changes | {"audit": quick, "compare.tuning_networks": 1})
+    return tiny_study(
+        out,
+        made_up(fingerprint="0" * 32),
+        **changes | {"audit": quick, "compare.tuning_networks": 1},
+    )
 
 
 def test_own_images_are_of_validation_and_tune_nothing(study):

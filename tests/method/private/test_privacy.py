@@ -253,7 +253,7 @@ def test_what_would_undo_it_is_refused(changes, named):
 def test_without_opacus_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opacus.accountants", None)
     with pytest.raises(
-        InputError, match=r"^teachers.privacy: needs Opacus; pip install 'medddist\[privacy\]'"
+        InputError, match=r"^teachers.privacy: needs Opacus; pip install 'opacus>=1.5,<2'"
     ):
         epsilon_of(PrivacySettings(), 1)
 

@@ -167,7 +167,7 @@ def test_without_opendp_it_says_what_to_install(monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(module.importlib, "import_module", missing)
-    with pytest.raises(module.InputError, match=r"pip install 'medddist\[privacy\]'"):
+    with pytest.raises(module.InputError, match="pip install 'opendp>="):
         noise_scale(1.0, 1e-5)
 
 
