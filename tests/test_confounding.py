@@ -120,7 +120,7 @@ def test_the_record_is_written_row_by_row_and_again_in_place(phantom, tmp_path):
     path = tmp_path / "confounding-phantom.json"
     for _ in range(2):
         for rows in confounding.of_origins(phantom):
-            confounding.write_rows(phantom, path, rows)
+            confounding.write_rows(phantom, path, rows, confounding.SETTING)
     rows = json.loads(path.read_text())["rows"]
     places = [(row["part"], row["method"], row.get("origin")) for row in rows]
     assert len(set(places)) == len(places)

@@ -7,6 +7,7 @@ import pytest
 
 from medddist import figures
 from workflow import guarantee, guarantee_page
+from workflow.records import merged
 
 
 def scored(what: str, mean: float, **more) -> dict:
@@ -86,7 +87,7 @@ def test_without_a_record_the_page_says_how_to_make_it():
 def test_a_part_that_is_measured_again_replaces_its_rows_alone(record):
     before, again = record["rows"], copy.deepcopy(record["rows"][2:4])
     again[0]["networks"] = 7
-    kept = guarantee.merged(before, again)
+    kept = merged(before, again, guarantee.SETTING)
     assert kept == [*before[:2], again[0], *before[3:]]
 
 

@@ -90,7 +90,7 @@ def test_loss_and_slopes_are_those_of_pytorch(bare):
 
 
 def named_without_biases(network, vector):
-    """The parameters in the page's order, without the convolutions' biases, which the norm takes."""
+    """The parameters in the page's order, without biases of convolutions, which the norm takes."""
     parts = network.named(vector)
     return torch.cat(
         [

@@ -12,6 +12,7 @@ from test_study import made_up, tiny_study
 from medddist.study.labels import well_trained
 from medddist.study.settings import AuditSettings
 from workflow import weights
+from workflow.records import merged
 
 QUICK = {"networks": 1, "references": 1, "others": 12, "false_positives": 0.2}
 
@@ -46,7 +47,7 @@ def test_weights_at_rate_zero_are_as_they_were_sent(study):
 def test_uses_are_compared_with_one_another_and_cached(study, tmp_path, monkeypatch):
     path = tmp_path / "weights-x.json"
     for rows in weights.of_uses(study):
-        weights.write_rows(study, path, rows)
+        weights.write_rows(study, path, rows, weights.SETTING)
     rows = json.loads(path.read_text())["rows"]
     places = [(row["what"], row["received"], row["status"]) for row in rows]
     assert places == [
@@ -66,7 +67,7 @@ def test_uses_are_compared_with_one_another_and_cached(study, tmp_path, monkeypa
     assert rows[0]["sent_bytes"] == 4 * study.network().parameter_count
     monkeypatch.setattr(weights, "tuned", lambda *given: pytest.fail("computed again"))
     again = [row for each in weights.of_uses(study) for row in each]
-    assert weights.merged(rows, json.loads(json.dumps(again))) == rows
+    assert merged(rows, json.loads(json.dumps(again)), weights.SETTING) == rows
 
 
 def test_weights_and_set_are_attacked_alike(study):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-from workflow.words import today
+from workflow.words import records_named, today
 
 ATTACKS = {"loss": "loss", "lira": "LiRA"}
 GROUPS = {
@@ -21,12 +18,7 @@ MISSING = (
 HEAD = "| attack | images | found | expected by chance | area under the curve |"
 
 
-def records(folder: Path) -> dict[str, dict]:
-    """Read audit-*.json of a folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("audit-*.json"))
-    }
+records = records_named("audit-*")
 
 
 def text(records: dict[str, dict]) -> str:

@@ -23,11 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medddist.base.files import read_json, write_json
 from medddist.base.progress import Bar
-from medddist.base.version import about
 from medddist.comparison.shared import compare_recipe, network_of
-from medddist.measure.intervals import INTERVAL
 from medddist.measure.metrics import paired_difference
 from medddist.method.evaluate import probabilities, trained_networks, tuned_learning_rate
 from medddist.study.profile import changes_from, load_profile
@@ -57,6 +54,8 @@ BEST = (  # of each method, with soft labels; matching loses by rounding, so it 
     ("trajectory", "teachers", "float32", "distilled_float32_teachers"),
     ("real_loss", "learned", "uint8", "distilled"),
 )
+from workflow.records import options, write_rows
+
 METHODS = ("trajectory", "real_loss")  # of distilling
 SMALL = (*METHODS, "random", "herding", "kmeans")  # sets of few images
 AGAINST = ("random", "herding", "kmeans", "trajectory")
@@ -212,28 +211,17 @@ def of_all_images(study: Study) -> list[dict]:
     return measured.rows
 
 
-def merged(old: list[dict], new: list[dict]) -> list[dict]:
-    """Replace rows of the same setting, and append the others."""
-    setting = lambda row: tuple(
-        row[name] for name in ("method", "network", "images_per_class", "labels", "storage")
-    )
-    fresh = {setting(row): row for row in new}
-    return [fresh.pop(setting(row), row) for row in old] + list(fresh.values())
+SETTING = ("method", "network", "images_per_class", "labels", "storage")  # of a row
+PARTS = ("sets", "networks", "sizes", "full")
 
 
 @click.command()
-@click.option("--profile", default="real", show_default=True)
-@click.option("--data", required=True, help="A folder or an .npz file.")
-@click.option("--out", default="build/artifacts", show_default=True, help="Cached results.")
-@click.option("--save", default="results", show_default=True, help="Folder of the record.")
-@click.option("--part", type=click.Choice(["sets", "networks", "sizes", "full"]), default="sets")
+@options("real", PARTS)
 @click.option("--method", "methods", multiple=True, default=SMALL, help="Of the part sets.")
 @click.option("--size", "sizes", type=int, multiple=True, default=(1, 5, 10, 50))
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
 def main(profile, data, out, save, part, methods, sizes, changes) -> None:
     """Measure one part, and add its rows to the record."""
-    progress = Bar()
-    try:
+    with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
         rows = {
             "sets": lambda: of_sets(study, methods),
@@ -241,22 +229,7 @@ def main(profile, data, out, save, part, methods, sizes, changes) -> None:
             "sizes": lambda: of_sizes(study, sizes),
             "full": lambda: of_all_images(study),
         }[part]()
-    finally:
-        progress.close()
-    path = Path(save) / f"beyond-{Path(data).stem}.json"
-    before = read_json(path) if path.exists() else {"rows": []}
-    write_json(
-        path,
-        {
-            "profile": study.profile.name,
-            "source": Path(data).name,
-            "fingerprint": study.data.fingerprint,
-            "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
-            "interval": INTERVAL,
-            "rows": merged(before["rows"], rows),
-            "about": about(str(study.device)),
-        },
-    )
+    write_rows(study, Path(save) / f"beyond-{Path(data).stem}.json", rows, SETTING)
     for row in rows:
         score = row["balanced_accuracy"]
         click.echo(f"{row['method']}, {row['labels']}: {score['mean']:.3f}")

@@ -6,15 +6,13 @@ another one only where the interval of their paired difference excludes zero.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from medddist import figures
 from medddist.baselines.architectures import ARCHITECTURES
 from workflow.beyond import AGAINST, CONVNET, METHODS, SETS, SMALL
 from workflow.beyond import BOTH as METRICS
-from workflow.words import data_of, difference, mark, with_interval
+from workflow.words import data_of, difference, mark, markdown_table, records_named, with_interval
 
 MEASURES = (
     "`.venv/bin/python -m workflow.beyond --data my_images --save results --part {part}` measures "
@@ -47,12 +45,7 @@ PARTS = {  # of a record: what is missing where it has no such rows
 }
 
 
-def records(folder: Path) -> dict[str, dict]:
-    """Read beyond-*.json of a folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("beyond-*.json"))
-    }
+records = records_named("beyond-*")
 
 
 def text(records: dict[str, dict]) -> str:
@@ -255,11 +248,6 @@ def _sensitivity(row: dict, name: str) -> str:
 # ---- tables ------------------------------------------------------------------------------------
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [" | ".join(cells) for cells in (head, *rows)]
-    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
-
-
 def _begin(row: dict) -> list[str]:
     return [_images(row), LABELS.get(row["labels"], row["labels"])]
 
@@ -280,7 +268,7 @@ def _scores(rows: list[dict]) -> list[str]:
         "Sets: draws of random images, or seeds of a distillation. Minutes: to make one distilled "
         "set, with the teachers or networks that it needs."
     )
-    return [*_table(head, cells), "", note]
+    return [*markdown_table(head, cells), "", note]
 
 
 def _differences(sets: list[dict]) -> list[str]:
@@ -299,7 +287,12 @@ def _differences(sets: list[dict]) -> list[str]:
             for row in shown
         ]
         head = ("images", "labels", *(f"minus {IMAGES[other]}" for other in AGAINST))
-        lines += [f"**{metric.replace('_', ' ').capitalize()}:**", "", *_table(head, cells), ""]
+        lines += [
+            f"**{metric.replace('_', ' ').capitalize()}:**",
+            "",
+            *markdown_table(head, cells),
+            "",
+        ]
     return lines[:-1]
 
 
@@ -316,7 +309,7 @@ def _classes(rows: list[dict]) -> list[str]:
             for row in rows
         ]
         head = ("images", "labels", *(_shown(name) for name in names))
-        lines += [f"**{what.capitalize()}:**", "", *_table(head, cells), ""]
+        lines += [f"**{what.capitalize()}:**", "", *markdown_table(head, cells), ""]
         own = [
             [*_begin(row), *(_difference_cell(row, "random", f"{what} {n}") for n in names)]
             for row in rows
@@ -326,7 +319,7 @@ def _classes(rows: list[dict]) -> list[str]:
             lines += [
                 f"**{what.capitalize()}, minus random real images with the same kind of labels:**",
                 "",
-                *_table(head, own),
+                *markdown_table(head, own),
                 "",
             ]
     return lines[:-1]
@@ -365,7 +358,7 @@ def _shares(sets: list[dict], full: dict) -> list[str]:
         ]
         for row in sets
     ]
-    return lines + _table(head, cells)
+    return lines + markdown_table(head, cells)
 
 
 def _ranking(sets: list[dict], full: dict) -> list[str]:
@@ -387,7 +380,7 @@ def _ranking(sets: list[dict], full: dict) -> list[str]:
         own = hard.get(images(row))
         lost = [f"{full[m]['mean'] - own[m]['mean']:+.3f}" if own else "" for m in METRICS]
         cells.append([*_begin(row), *lost, *(_difference_cell(row, "random", m) for m in METRICS)])
-    return lines + _table(head, cells)
+    return lines + markdown_table(head, cells)
 
 
 def _networks(rows: list[dict]) -> list[str]:
@@ -411,7 +404,7 @@ def _networks(rows: list[dict]) -> list[str]:
         "among the same rates. Each set is that of the first seed. The last column is the paired "
         "difference of the loss on real images and random real images.",
         "",
-        *_table(head, cells),
+        *markdown_table(head, cells),
     ]
     if verdicts:
         counts = [f"{says} on {verdicts.count(says)}" for says in ("above", "below")]
@@ -456,7 +449,7 @@ def _sizes(rows: list[dict], size: int) -> list[str]:
     lines = [
         f"Balanced accuracy. Other sizes than {size} are of the first seed only.",
         "",
-        *_table(("images", "labels", *(f"{count} per class" for count in sizes)), cells),
+        *markdown_table(("images", "labels", *(f"{count} per class" for count in sizes)), cells),
     ]
     if compared:
         says = [f"{verdict(paired)} at {n} ({difference(paired)})" for n, paired in compared]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from medddist import figures
 from medddist.baselines.architectures import ARCHITECTURES
 from medddist.comparison.tables import FORMER_VERDICTS, TABLES, verdict_lines
-from workflow.words import data_of, difference, mark, relabelled, with_interval
+from workflow.words import (
+    data_of,
+    difference,
+    mark,
+    markdown_table,
+    records_named,
+    relabelled,
+    with_interval,
+)
 
 TITLES = {
     "released": "(a) With images that may leave the hospital",
@@ -31,12 +36,7 @@ ON_THE_PHANTOM = "On the phantom, trained on sites that are {} and tested on sit
 SITES = {"balanced": "balanced over classes", "confounded": "confounded with classes"}
 
 
-def records(folder: Path) -> dict[str, dict]:
-    """Read compare-*.json of a folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("compare-*.json"))
-    }
+records = records_named("compare-*")
 
 
 def text(records: dict[str, dict]) -> str:
@@ -103,13 +103,8 @@ def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
     return drawn
 
 
-def _table(head: tuple[str, ...], rows: list[list[str]]) -> list[str]:
-    lines = [" | ".join(cells) for cells in (head, *rows)]
-    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
-
-
 def _scores(rows: list[dict]) -> list[str]:
-    return _table(HEAD, [_cells(row) for row in rows])
+    return markdown_table(HEAD, [_cells(row) for row in rows])
 
 
 def _cells(row: dict) -> list[str]:
@@ -141,7 +136,7 @@ def _probes(rows: list[dict]) -> list[str]:
         score = with_interval(row["balanced_accuracy"])
         over = difference(paired) if paired else ""
         cells.append([row["label"], ARCHITECTURES[row["network"]], score, over, collapsed])
-    return _table(PROBES_HEAD, cells)
+    return markdown_table(PROBES_HEAD, cells)
 
 
 def _sources(origins: dict) -> list[str]:
@@ -179,4 +174,4 @@ def _sensitivity_by_source(by_method: dict[str, list[dict]]) -> list[str]:
     methods = [row["label"] for row in relabelled([{"label": name} for name in by_method])]
     head = ("sensitivity for class, source (test images)", *methods)
     cells = [[f"{name}, {source} ({n})", *scores] for (name, source, n), scores in table.items()]
-    return ["", *_table(head, cells)]
+    return ["", *markdown_table(head, cells)]

@@ -33,13 +33,11 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from medddist.base.errors import require
-from medddist.base.files import read_json, write_json
 from medddist.base.progress import Bar
-from medddist.base.version import about
 from medddist.comparison.shared import labelled
 from medddist.data import Data
 from medddist.measure import metrics
-from medddist.measure.intervals import INTERVAL, Estimate, combined_error, interval_around
+from medddist.measure.intervals import Estimate, combined_error, interval_around
 from medddist.measure.resampling import Answers, checked_answers, group_counts, replicates
 from medddist.measure.resampling import wanted_points as points_of
 from medddist.method.evaluate import probabilities, trained_networks
@@ -47,6 +45,7 @@ from medddist.study import labels
 from medddist.study.profile import changes_from, load_profile
 from medddist.study.scores import scores_path, sets_of
 from medddist.study.study import Study
+from workflow.records import options, write_rows
 
 METHODS = ("full_good", "random_balanced", "random_teachers", "distilled")
 ORIGIN_ALONE = "origin_alone"
@@ -297,29 +296,7 @@ def networks_of(study: Study, method: str) -> list[Tensor]:
 # ---- the record --------------------------------------------------------------------------------
 
 
-def merged(old: list[dict], new: list[dict]) -> list[dict]:
-    """Replace rows of the same setting, and append the others."""
-    names = ("part", "trained_on", "method", "origin")
-    setting = lambda row: tuple(row.get(name) for name in names)
-    fresh = {setting(row): row for row in new}
-    return [fresh.pop(setting(row), row) for row in old] + list(fresh.values())
-
-
-def write_rows(study: Study, path: Path, rows: list[dict]) -> None:
-    """Put rows into the record, so that what was measured survives an interruption."""
-    before = read_json(path) if path.exists() else {"rows": []}
-    record = {
-        "profile": study.profile.name,
-        "source": Path(study.source).name,
-        "fingerprint": study.data.fingerprint,
-        "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
-        "interval": INTERVAL,
-        "rows": merged(before["rows"], rows),
-        "about": about(str(study.device)),
-    }
-    write_json(path, record)
-
-
+SETTING = ("part", "trained_on", "method", "origin")  # of a row
 PARTS = {
     "origins": of_origins,
     "phantom": of_phantom,
@@ -328,19 +305,14 @@ PARTS = {
 
 
 @click.command()
-@click.option("--profile", default="real", show_default=True)
-@click.option("--data", required=True, help="A folder, an .npz file or phantom.")
-@click.option("--out", default="build/artifacts", show_default=True, help="Cached results.")
-@click.option("--save", default="results", show_default=True, help="Folder of the record.")
-@click.option("--part", type=click.Choice(list(PARTS)), default="origins", show_default=True)
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
+@options("real", PARTS)
 def main(profile, data, out, save, part, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
         path = Path(save) / f"confounding-{Path(data).stem}.json"
         for rows in PARTS[part](study):
-            write_rows(study, path, rows)
+            write_rows(study, path, rows, SETTING)
             if "lost" in rows[0]:
                 click.echo(f"{rows[0]['method']}: lost {rows[0]['lost']['mean']:+.3f}")
 

@@ -6,11 +6,8 @@ excludes zero.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from medddist import figures
-from workflow.words import data_of, difference, mark, with_interval
+from workflow.words import data_of, difference, mark, markdown_table, records_named, with_interval
 
 COMMAND = "`.venv/bin/python -m workflow.confounding --data {} --save results --part {}`"
 MISSING = (
@@ -44,12 +41,7 @@ NOTES = {
 }
 
 
-def records(folder: Path) -> dict[str, dict]:
-    """Read confounding-*.json of a folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("confounding-*.json"))
-    }
+records = records_named("confounding-*")
 
 
 def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
@@ -77,11 +69,6 @@ def _of(rows: list[dict], part: str, version: str | None) -> list[dict]:
     """The rows of a part, in the order of METHODS."""
     own = [row for row in rows if (row["part"], row.get("trained_on")) == (part, version)]
     return sorted(own, key=lambda row: list(METHODS).index(row["method"]))
-
-
-def _table(head: list[str], cells: list[list[str]]) -> list[str]:
-    lines = [" | ".join(row) for row in (head, *cells)]
-    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
 
 
 def verdict(paired: dict) -> str:
@@ -127,7 +114,7 @@ def _lost(rows: list[dict]) -> list[str]:
         for row in rows
         if row["lost"]["low"] is not None
     ]
-    return _table(head, cells)
+    return markdown_table(head, cells)
 
 
 def _within(rows: list[dict]) -> list[str]:
@@ -152,7 +139,7 @@ def _within(rows: list[dict]) -> list[str]:
             f"**Within {origin}** ({counts} test images). Among its own classes: balanced accuracy "
             f"where only these may be answered; chance is {own[0]['chance']:.3f}.",
             "",
-            *_table(head, cells),
+            *markdown_table(head, cells),
             "",
         ]
     return lines[:-1]

@@ -25,10 +25,7 @@ import numpy as np
 import torch
 from sklearn.covariance import ledoit_wolf
 
-from medddist.base.files import read_json, write_json
 from medddist.base.progress import Bar
-from medddist.base.version import about
-from medddist.measure.intervals import INTERVAL
 from medddist.measure.metrics import paired_difference
 from medddist.method.evaluate import probabilities, trained_networks
 from medddist.method.networks import initial_parameters
@@ -40,6 +37,7 @@ from medddist.method.training import Recipe
 from medddist.study.private import public_networks, public_phantom_of, public_set
 from medddist.study.profile import changes_from, load_profile
 from medddist.study.study import Study
+from workflow.records import options, write_rows
 
 BOTH = ("accuracy", "balanced_accuracy")
 DRAWS = {1.0: 5, 4.0: 5, 0.5: 3, 2.0: 3, 8.0: 3}  # releases at each epsilon
@@ -244,24 +242,13 @@ def dp_sgd_settings(epsilon: float, delta: float) -> PrivacySettings:
             high = middle
 
 
-def merged(old: list[dict], new: list[dict]) -> list[dict]:
-    """Replace rows of the same setting, and append the others."""
-    setting = lambda row: tuple(row.get(name) for name in ("what", "epsilon", "smallest_class"))
-    fresh = {setting(row): row for row in new}
-    return [fresh.pop(setting(row), row) for row in old] + list(fresh.values())
-
-
+SETTING = ("what", "epsilon", "smallest_class")  # of a row
 PARTS = {"draws": of_draws, "beside": of_others, "sizes": of_sizes, "untrained": of_untrained}
 
 
 @click.command()
-@click.option("--profile", default="private", show_default=True)
-@click.option("--data", required=True, help="A folder or an .npz file.")
-@click.option("--out", default="build/artifacts", show_default=True, help="Cached results.")
-@click.option("--save", default="results", show_default=True, help="Folder of the record.")
-@click.option("--part", type=click.Choice(list(PARTS)), default="draws")
+@options("private", PARTS)
 @click.option("--epsilon", "epsilons", type=click.Choice(list(DRAWS)), multiple=True)
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
 def main(profile, data, out, save, part, epsilons, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
@@ -269,27 +256,16 @@ def main(profile, data, out, save, part, epsilons, changes) -> None:
         path = Path(save) / f"private-{Path(data).stem}.json"
         given = (study, epsilons) if part == "draws" else (study,)
         for rows in PARTS[part](*given):
-            write_rows(study, path, rows)
+            write_rows(study, path, rows, SETTING, **of_private_data(study))
     for row in rows:
         what, epsilon = row["what"], row.get("epsilon", "-")
         click.echo(f"{what}, epsilon {epsilon}: {row['balanced_accuracy']['mean']:.3f}")
 
 
-def write_rows(study: Study, path: Path, rows: list[dict]) -> None:
-    """Put rows into the record, so that what was measured survives an interruption."""
-    before = read_json(path) if path.exists() else {"rows": []}
-    record = {
-        "profile": study.profile.name,
-        "source": Path(study.source).name,
-        "fingerprint": study.data.fingerprint,
-        "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
-        "training_images": np.bincount(study.data.train.labels).tolist(),
-        "unit": "patient" if study.data.patients else "image",
-        "interval": INTERVAL,
-        "rows": merged(before["rows"], rows),
-        "about": about(str(study.device)),
-    }
-    write_json(path, record)
+def of_private_data(study: Study) -> dict:
+    """Say how many images the release is of, and what one unit of them is."""
+    counts = np.bincount(study.data.train.labels).tolist()
+    return {"training_images": counts, "unit": "patient" if study.data.patients else "image"}
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from medddist import figures
-from workflow.words import data_of, difference, mark, with_interval
+from workflow.words import data_of, difference, mark, markdown_table, records_named, with_interval
 
 METRIC = "balanced_accuracy"
 MISSING = (
@@ -29,12 +26,7 @@ BESIDE = {  # a row's `what`: its name
 }
 
 
-def records(folder: Path) -> dict[str, dict]:
-    """Read private-*.json of a folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("private-*.json"))
-    }
+records = records_named("private-*")
 
 
 def text(records: dict[str, dict]) -> str:
@@ -112,11 +104,6 @@ def _sentences(rows: list[dict]) -> list[str]:
     return lines
 
 
-def _table(head: list[str], cells: list[list[str]]) -> list[str]:
-    lines = [" | ".join(row) for row in (head, *cells)]
-    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
-
-
 def _scores(row: dict) -> list[str]:
     paired = row.get("above_random", {}).get(METRIC)
     scores = [with_interval(row[METRIC]), with_interval(row["accuracy"])]
@@ -128,7 +115,7 @@ SCORES = ["balanced accuracy", "accuracy", "balanced accuracy minus that of rand
 
 def _by_epsilon(rows: list[dict]) -> list[str]:
     sets = _of(rows, "distilled")
-    return _table(
+    return markdown_table(
         ["epsilon", "draws", *SCORES],
         [[f"{row['epsilon']:g}", str(row["draws"]), *_scores(row)] for row in sets],
     )
@@ -139,7 +126,7 @@ def _beside(rows: list[dict]) -> list[str]:
     cells = [
         [BESIDE[row["what"]], _epsilon(row), str(row["networks"]), *_scores(row)] for row in shown
     ]
-    return _table(["what is used", "epsilon", "networks", *SCORES], cells)
+    return markdown_table(["what is used", "epsilon", "networks", *SCORES], cells)
 
 
 def _epsilon(row: dict) -> str:
@@ -156,7 +143,7 @@ def _by_size(rows: list[dict]) -> list[str]:
         scores = [with_interval(found[size][METRIC]) if size in found else "" for size in sizes]
         cells.append([f"{epsilon:g}", *scores])
     return [
-        *_table(["epsilon", *(f"{size} in the smallest class" for size in sizes)], cells),
+        *markdown_table(["epsilon", *(f"{size} in the smallest class" for size in sizes)], cells),
         "",
         "Balanced accuracy. Each cell has one draw of images and of noise, and three networks, so "
         "its interval does not cover other draws. All classes are reduced by the same factor.",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from medddist import figures
-from workflow.words import mark, relabelled, today, with_interval
+from workflow.words import mark, records_named, relabelled, today, with_interval
 
 MISSING = (
     "Not measured yet. `.venv/bin/medddist leakage --profile demo --data phantom --save results` "
@@ -18,12 +15,7 @@ HEAD = (
 )
 
 
-def records(folder: Path) -> dict[str, dict]:
-    """Read leakage-*.json of a folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("leakage-*.json"))
-    }
+records = records_named("leakage-*")
 
 
 def text(records: dict[str, dict]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from workflow.words import records_named
 
 OUTCOMES = ("tried", "refused", "right", "failures")
 FAULTS = {  # a kind of fault in results/reliability.json: its name on the page
@@ -25,12 +24,7 @@ FAULTS = {  # a kind of fault in results/reliability.json: its name on the page
 HEAD = "| fault | tried | refused with a reason | correct result | failed |"
 
 
-def records(folder: Path) -> dict[str, dict]:
-    """Read reliability.json of a folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in folder.glob("reliability.json")
-    }
+records = records_named("reliability")
 
 
 def text(records: dict[str, dict]) -> str:

@@ -26,15 +26,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from medddist.base.files import read_json, write_json
 from medddist.base.progress import Bar
 from medddist.base.seeds import generator
-from medddist.base.version import about
 from medddist.leaks import audit
 from medddist.leaks.answers import log_odds
 from medddist.leaks.candidates import drawn
 from medddist.leaks.shadows import images_asked
-from medddist.measure.intervals import INTERVAL
 from medddist.measure.membership import attacked
 from medddist.measure.metrics import paired_differences
 from medddist.method.evaluate import mean_validation_scores, probabilities, trained_networks
@@ -47,6 +44,7 @@ from medddist.study.profile import changes_from, load_profile
 from medddist.study.scores import scores_path, sets_of
 from medddist.study.study import Study
 from workflow.beyond import on_network
+from workflow.records import options, write_rows
 
 BOTH = ("accuracy", "balanced_accuracy")
 CONVNET = "convnet"
@@ -278,48 +276,19 @@ def png_bytes(image: np.ndarray) -> int:
 # ---- the record --------------------------------------------------------------------------------
 
 
-def merged(old: list[dict], new: list[dict]) -> list[dict]:
-    """Replace rows of the same setting, and append the others."""
-    names = ("part", "what", "received", "network", "references")
-    setting = lambda row: tuple(row.get(name) for name in names)
-    fresh = {setting(row): row for row in new}
-    return [fresh.pop(setting(row), row) for row in old] + list(fresh.values())
-
-
-def write_rows(study: Study, path: Path, rows: list[dict]) -> None:
-    """Put rows into the record, so that what was measured survives an interruption."""
-    before = read_json(path) if path.exists() else {"rows": []}
-    record = {
-        "profile": study.profile.name,
-        "source": Path(study.source).name,
-        "fingerprint": study.data.fingerprint,
-        "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
-        "own_images_per_class": OWN,
-        "draws": DRAWS,
-        "interval": INTERVAL,
-        "rows": merged(before["rows"], rows),
-        "about": about(str(study.device)),
-    }
-    write_json(path, record)
-
-
+SETTING = ("part", "what", "received", "network", "references")  # of a row
 PARTS = {"uses": of_uses, "leaks": of_leaks, "storage": of_storage}
 
 
 @click.command()
-@click.option("--profile", default="real", show_default=True)
-@click.option("--data", required=True, help="A folder, an .npz file or phantom.")
-@click.option("--out", default="build/artifacts", show_default=True, help="Cached results.")
-@click.option("--save", default="results", show_default=True, help="Folder of the record.")
-@click.option("--part", type=click.Choice(list(PARTS)), default="uses", show_default=True)
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
+@options("real", PARTS)
 def main(profile, data, out, save, part, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
         path = Path(save) / f"weights-{Path(data).stem}.json"
         for rows in PARTS[part](study):
-            write_rows(study, path, rows)
+            write_rows(study, path, rows, SETTING, own_images_per_class=OWN, draws=DRAWS)
 
 
 if __name__ == "__main__":

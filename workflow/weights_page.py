@@ -5,12 +5,9 @@ Weights or images are said to win only where the interval of a paired difference
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from medddist import figures
 from medddist.baselines.architectures import ARCHITECTURES
-from workflow.words import data_of, difference, mark, with_interval
+from workflow.words import data_of, difference, mark, markdown_table, records_named, with_interval
 
 METRIC = "balanced_accuracy"
 COMMAND = "`.venv/bin/python -m workflow.weights --data my_images --save results --part {}`"
@@ -37,12 +34,7 @@ GROUPS = {
 }
 
 
-def records(folder: Path) -> dict[str, dict]:
-    """Read weights-*.json of a folder, by name."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("weights-*.json"))
-    }
+records = records_named("weights-*")
 
 
 def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
@@ -61,11 +53,6 @@ def text(records: dict[str, dict]) -> str:
             absent = f"**Not measured yet:** {name}. {COMMAND.format(part)} measures it."
             lines += [*(written(rows, record) if rows else [absent]), ""]
     return "\n".join(lines)
-
-
-def _table(head: list[str], cells: list[list[str]]) -> list[str]:
-    lines = [" | ".join(row) for row in (head, *cells)]
-    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]
 
 
 # ---- uses --------------------------------------------------------------------------------------
@@ -92,7 +79,7 @@ def _uses(rows: list[dict], record: dict) -> list[str]:
         "",
         *(f"- {sentence}" for sentence in _sentences(rows)),
         "",
-        *_table(head, cells),
+        *markdown_table(head, cells),
         "",
         *_classes(rows),
     ]
@@ -159,7 +146,7 @@ def _classes(rows: list[dict]) -> list[str]:
             for row in measured
         ]
         head = ["use", "received", *(name.replace("_", " ") for name in names)]
-        lines += [f"**{_capital(what)}:**", "", *_table(head, cells), ""]
+        lines += [f"**{_capital(what)}:**", "", *markdown_table(head, cells), ""]
     return lines[:-1]
 
 
@@ -196,7 +183,7 @@ def _leaks(rows: list[dict], record: dict) -> list[str]:
         "",
         *(f"- {sentence}" for sentence in _recognised(rows)),
         "",
-        *_table(head, cells),
+        *markdown_table(head, cells),
     ]
 
 
@@ -254,5 +241,5 @@ def _storage(rows: list[dict], record: dict) -> list[str]:
         f"**Bytes**, at {size} pixels. A package holds the images in 8 bits, labels, settings and "
         "a description; weights are counted as four bytes per number.",
         "",
-        *_table(head, cells),
+        *markdown_table(head, cells),
     ]

@@ -4,7 +4,10 @@ those that older records in results/ were saved with.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 FORMER = (
     "*These intervals were computed with the former method (percentile bootstrap) and will be "
@@ -94,3 +97,19 @@ def difference(paired: dict) -> str:
     """Write a paired difference with its interval."""
     low, high = f"{paired['low']:+.3f}", f"{paired['high']:+.3f}"
     return f"{paired['difference']:+.3f} [{low},\N{NO-BREAK SPACE}{high}]"
+
+
+def records_named(pattern: str) -> Callable[[Path], dict[str, dict]]:
+    """Return the function that reads a folder's records of this pattern, by name."""
+
+    def records(folder: Path) -> dict[str, dict]:
+        paths = sorted(folder.glob(f"{pattern}.json"))
+        return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+    return records
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Write a table in Markdown, a line per row."""
+    lines = [" | ".join(cells) for cells in (head, *rows)]
+    return [f"| {lines[0]} |", "|---" * len(head) + "|", *(f"| {line} |" for line in lines[1:])]

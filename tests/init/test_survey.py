@@ -18,9 +18,7 @@ from medddist.measure.probes import cross_validated_probe
 
 
 def folder_of(tmp_path, count: int = 40, **how):
-    """Two classes of grey noise; how: of class b, `size`, `ending`, `prefix`, and `border`, the grey
-    of its border.
-    """
+    """Two classes of grey noise; how: of class b, `size`, `ending`, `prefix`, and a grey `border`."""
     random = np.random.default_rng(0)
     for name in ("a", "b"):
         of = how if name == "b" else {}

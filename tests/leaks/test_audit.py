@@ -650,8 +650,8 @@ def test_the_audit_says_first_how_many_images_are_nearest_to_their_start():
     first, *_ = audit_lines(
         {"neighbours": {"pixels": started, "features": started}, "membership": {}}
     )
-    told = "47 of 60 distilled images are nearest to the real image that they started from (by pixels; "
-    assert first == f"{told}by features, 47 of 60)"
+    told = "47 of 60 distilled images are nearest to the real image that they started from"
+    assert first == f"{told} (by pixels; by features, 47 of 60)"
     first, *_ = audit_lines({"neighbours": {"pixels": near}, "membership": {}})
     assert first.startswith("50 of 60 distilled images are nearer to a training image than to any ")
 
