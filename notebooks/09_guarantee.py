@@ -15,9 +15,11 @@
 # # Sharing with a guarantee
 #
 # **Question**: how useful is a distilled set if it is proved that the set
-# reveals little about any one patient? **Costs** two minutes in the `demo`
-# profile. **Expect** scores that depend little on epsilon, and are below the
-# score of random real images.
+# reveals little about any one patient? **Costs** a few minutes in the `demo`
+# profile. **Expect** scores well below that of random real images, which rise
+# with epsilon: the phantom has few images here, and the public networks are
+# not trained. On real radiographs both are otherwise, and so are the scores
+# ([](../guarantee.md)).
 #
 # Distilled images that start from real ones stay close to them, as
 # [](07_audit.ipynb) shows. An attack that finds nothing does not prove that

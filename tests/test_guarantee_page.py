@@ -76,6 +76,7 @@ def test_what_has_no_guarantee_is_called_so(record):
 def test_a_record_of_the_first_part_is_a_page_with_a_picture(record):
     record["rows"] = record["rows"][:4]
     assert "Alternatives" not in page(record)
+    assert "**Not measured yet:** alternatives, such as classifiers" in page(record)
     assert guarantee_page.pictures({"private-x": record})["private-x"].content
     figures.plt.close("all")
 

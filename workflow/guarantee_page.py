@@ -6,10 +6,21 @@ from medddist import figures
 from workflow.words import data_of, difference, mark, markdown_table, records_named, with_interval
 
 METRIC = "balanced_accuracy"
-MISSING = (
-    "Not measured yet. `.venv/bin/python -m workflow.guarantee --data my_images --save results "
-    "--part draws` measures it; the other parts are `beside`, `sizes` and `untrained`."
+COMMAND = (
+    "`.venv/bin/python -m workflow.guarantee --data my_images --save results --part draws` "
+    "measures the sets; the other parts are `beside`, `sizes` and `untrained`."
 )
+MISSING = f"Not measured yet. {COMMAND}"
+PARTS = {  # which rows show that a part was measured
+    "beside": "nearest class mean",
+    "sizes": "by size",
+    "untrained": "distilled by untrained networks",
+}
+NAMED = {
+    "beside": "alternatives, such as classifiers from the same release and DP-SGD",
+    "sizes": "fewer images",
+    "untrained": "public networks that are not trained",
+}
 UNITS = {
     "image": "image",
     "patient": "group of images (a patient, or near-duplicates where no patients are named)",
@@ -38,6 +49,7 @@ def text(records: dict[str, dict]) -> str:
         lines += [f"```{{image}} assets/{name}.png", _alt(rows), ":width: 100%", "```", ""]
         lines += ["### What the intervals say", "", *_sentences(rows), ""]
         lines += ["### Sets by epsilon", "", *_by_epsilon(rows), ""]
+        lines += _not_measured(rows)
         if _of(rows, "nearest class mean"):
             lines += ["### Alternatives", "", *_beside(rows), ""]
         if _of(rows, "by size"):
@@ -62,6 +74,15 @@ def _of(rows: list[dict], what: str) -> list[dict]:
     """The rows of this kind, the strongest guarantee first and no guarantee last."""
     own = [row for row in rows if row["what"] == what]
     return sorted(own, key=lambda row: row.get("epsilon") or float("inf"))
+
+
+def _not_measured(rows: list[dict]) -> list[str]:
+    """Say which parts a record lacks."""
+    present = {row["what"] for row in rows}
+    absent = [part for part, what in PARTS.items() if what not in present]
+    if not absent:
+        return []
+    return [f"**Not measured yet:** {', '.join(NAMED[part] for part in absent)}. {COMMAND}", ""]
 
 
 def _size_name(row: dict) -> str:

@@ -187,6 +187,12 @@ def test_snakefile_scripts_and_contents_name_the_same_notebooks():
 
 
 @every_script
+def test_twin_was_made_with_the_scripts_own_parameters(script):
+    cells = nbformat.read(script.with_suffix(".ipynb"), 4).cells
+    assert not [cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])]
+
+
+@every_script
 def test_twin_has_the_scripts_cells(script):
     assert workflow.reason_against(script, script.with_suffix(".ipynb")) == ""
 
