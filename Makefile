@@ -69,7 +69,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(if $(PYTHON),,echo 'no Python 3.11 or newer found; install one, or name it with PYTHON=path' >&2; exit 2)
-	@echo 'installing into $(VENV)/ with $(PYTHON) (a few minutes, once)' >&2
+	@echo 'installing into $(VENV)/ with $(PYTHON) (3 minutes, once)' >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -109,6 +109,7 @@ sweep: $(INSTALLED)
 publish:
 	@$(MAKE) --no-print-directory book PROFILE=demo DATA=phantom
 	@$(PY) workflow/notebook.py publish build/demo/notebooks notebooks
+	@$(PY) -m workflow.pace demo
 	@$(PY) -m workflow.overview
 	@$(PY) -m workflow.browser_data
 

@@ -9,9 +9,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from workflow import pace
+
 # files that pages may refer to
 TOP_LEVEL = ("_config.yml", "_toc.yml", "README.md", "CITATION.cff", "CHANGELOG.md")
 FOLDERS = ("book", "results")
@@ -65,9 +70,13 @@ def build(source: Path, output: Path) -> int:
 
 def main() -> int:
     notebooks, output = (Path(argument).resolve() for argument in sys.argv[1:])
-    source = output.parent / "book-src"
+    source, started = output.parent / "book-src", time.monotonic()
+    print("the pages: building", file=sys.stderr, flush=True)
     copy_of_the_sources(source, notebooks)
-    return build(source, output)
+    code = build(source, output)
+    if not code:
+        pace.note(notebooks, pace.PAGES, time.monotonic() - started)
+    return code
 
 
 if __name__ == "__main__":

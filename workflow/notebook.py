@@ -25,6 +25,10 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from workflow import pace
+
 REPOSITORY_TOKEN = "<repository>"  # in the scripts, in place of the address in _config.yml
 NO_ADDRESS = "/OWNER/"  # in the address, until somebody sets it
 REFUSED = 2
@@ -183,16 +187,23 @@ def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
     return [(cell.cell_type, cell.source) for cell in written]
 
 
-def _execute_and_tell(script: Path, output: Path, given: dict[str, str]) -> int:
-    started = time.monotonic()
-    print(f"{script.name}: running", file=sys.stderr, flush=True)
+def _execute_and_tell(script: Path, output: Path, given: dict[str, str], place: str) -> int:
+    """Execute a notebook; `place` is "3 of 9" in a book, or ""."""
+    started, folder = time.monotonic(), output.parent
+    kept = pace.read(pace.KEPT).get(given.get("profile"), {}) if place else {}
+    left = pace.seconds_left(kept, pace.read(folder / pace.NOTED), script.stem)
+    before = f"notebook {place}, " if place else ""
+    print(f"{before}{script.name}: running{pace.told(left)}", file=sys.stderr, flush=True)
     try:
         execute(script, output, given)
     except PapermillExecutionError as failed:
         message = failed.evalue if failed.ename == "InputError" else failed
         print(f"{script.name}: {message}", file=sys.stderr)
         return REFUSED if failed.ename == "InputError" else 1
-    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    took = time.monotonic() - started
+    if place:
+        pace.note(folder, script.stem, took)
+    minutes, seconds = divmod(round(took), 60)
     print(f"{script.name}: done in {minutes} min {seconds:02d} s", file=sys.stderr)
     return 0
 
@@ -206,15 +217,15 @@ def main() -> int:
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as text"
     )
+    run.add_argument("--place", default="", help='in a book, such as "3 of 9"')
     copy = verbs.add_parser("publish")
     copy.add_argument("executed", type=Path)
     copy.add_argument("published", type=Path)
     asked = parser.parse_args()
     if asked.verb == "publish":
         return publish(asked.executed, asked.published)
-    return _execute_and_tell(
-        asked.script, asked.output, dict(pair.split("=", 1) for pair in asked.set)
-    )
+    given = dict(pair.split("=", 1) for pair in asked.set)
+    return _execute_and_tell(asked.script, asked.output, given, asked.place)
 
 
 if __name__ == "__main__":
