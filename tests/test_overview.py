@@ -138,16 +138,6 @@ def real_record() -> dict:
     }
 
 
-def test_the_answer_is_the_first_variant_of_each_record(root):
-    (root / "results" / "real-x.json").write_text(json.dumps(real_record()))
-    page = overview.answer().replace("\N{NO-BREAK SPACE}", " ")
-    assert (
-        "| the distilled | 10 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in page
-        and "| the full_good | 1,234 |" in page
-    )
-    assert "the initial" not in page and "(`results/real-x.json`, v), 40 test images" in page
-
-
 @pytest.mark.parametrize("record, marked", [({}, True), ({"interval": metrics.INTERVAL}, False)])
 def test_pages_mark_intervals_on_record_that_are_of_the_former_kind(root, record, marked):
     results = root / "results"
@@ -190,10 +180,9 @@ def test_pages_mark_intervals_on_record_that_are_of_the_former_kind(root, record
         "leakage-x": {"rows": [leak]},
     }.items():
         (results / f"{name}.json").write_text(json.dumps(of | record))
-    pages = [overview.sweep_pages(overview.sweeps()), overview.answer(), overview.gradients()]
+    pages = [overview.sweep_pages(overview.sweeps()), overview.gradients()]
     pages += [page.text(page.records(results)) for page in (comparison_page, leakage_page)]
     assert ["former method" in page for page in pages] == [marked] * len(pages)
-    assert ("以前の方法" in overview.answer(overview.ANSWER_JA)) == marked
 
 
 def test_growth_is_drawn_as_ratios():

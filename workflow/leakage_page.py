@@ -6,7 +6,7 @@ from medddist import figures
 from workflow.words import mark, records_named, relabelled, today, with_interval
 
 MISSING = (
-    "Not measured yet. `.venv/bin/medddist leakage --profile demo --data phantom --save results` "
+    "Not measured yet. `.venv/bin/medddist leakage --profile full --data phantom --save results` "
     "measures it, and continues where it was stopped."
 )
 HEAD = (

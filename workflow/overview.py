@@ -23,6 +23,8 @@ from benchmarks.flops import (
 from benchmarks.problems import SMALL
 from medddist import figures
 from medddist.base.progress import Bar
+from medddist.sharing.studies import inbox_folder, sent_packages, setup_of
+from medddist.sharing.ways import compare
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
 from workflow import (
@@ -30,6 +32,7 @@ from workflow import (
     beyond_page,
     comparison_page,
     confounding_page,
+    front_page,
     guarantee_page,
     leakage_page,
     reliability_page,
@@ -38,9 +41,6 @@ from workflow import (
 )
 from workflow.record_figures import growth, overview
 from workflow.words import (
-    FORMER,
-    FORMER_JA,
-    VARIANTS,
     data_of,
     difference,
     mark,
@@ -52,6 +52,7 @@ from workflow.words import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
 PAGES = {  # modules with `records`, `text` and `pictures` of their own
     "audit": audit_page,
     "beyond": beyond_page,
@@ -101,62 +102,10 @@ def summary(study: Study) -> str:
     )
 
 
-ANSWERED = ("distilled", "random_balanced", "random_natural", "full_good", "majority")
-ANSWER = {
-    "head": ("trained on", "images", "balanced accuracy", "accuracy"),
-    "note": (
-        "Real radiographs (`results/{file}`, {variant}), {test:,} test images. Square brackets: "
-        "95 % intervals."
-    ),
-    "former": FORMER,
-    "variants": VARIANTS,
-}
-ANSWER_JA = {
-    "head": ("学習に用いたもの", "枚数", "バランス精度", "正解率"),
-    "note": (
-        "実際の胸部X線画像（`results/{file}`、{variant}）、テスト画像 {test:,} 枚、"
-        "角括弧内は95%区間。"
-    ),
-    "former": FORMER_JA,
-    "variants": {"balanced": "クラス均等に抽出した教師", "natural": "元の比率で抽出した教師"},
-    "distilled": "蒸留画像",
-    "random_balanced": "無作為な実画像（クラスごとに同数）",
-    "random_natural": "無作為な実画像（元の比率）",
-    "full_good": "全学習画像",
-    "majority": "常に最多クラスと答える",
-}
-
-
-def answer(words: dict = ANSWER) -> str:
-    """Write the first variant of each record on real radiographs as one short table: what networks
-    are trained on, and how well they do.
-    """
-    lines = []
-    for path, record in real_records():
-        variant, measured = next(iter(record["variants"].items()))
-        data, distill = measured["data"], measured["settings"]["distill"]
-        small = len(data["class_names"]) * distill["images_per_class"]
-        images = {"full_good": sum(data["counts"]["train"]), "majority": 0}
-        rows = {row["method"]: row for row in relabelled(measured["rows"])}
-        lines += ["| " + " | ".join(words["head"]) + " |", "|---|--:|---|---|"]
-        for method in filter(rows.get, ANSWERED):
-            row = rows[method]
-            label = words.get(method, row["label"])
-            scores = f"{with_interval(row['balanced_accuracy'])} | {with_interval(row['accuracy'])}"
-            lines.append(f"| {label} | {images.get(method, small):,} | {scores} |")
-        note = words["note"].format(
-            file=path.name,
-            variant=words["variants"].get(variant, variant),
-            test=sum(data["counts"]["test"]),
-        )
-        lines += ["", note, "", *mark(record, words["former"])]
-    return "\n".join(lines)
-
-
 def real_records() -> list[tuple[Path, dict]]:
     return [
         (path, json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((ROOT / "results").glob("real-*.json"))
+        for path in sorted((RESULTS).glob("real-*.json"))
     ]
 
 
@@ -246,20 +195,20 @@ def record_pictures() -> dict[str, figures.Shown]:
             }
             figure = figures.confusions(shown, measured["data"]["class_names"])
             drawn[_confusions_of(path, variant)] = figures.show(figure, "")
-    scaling = ROOT / "results" / "bench-scaling.json"
+    scaling = RESULTS / "bench-scaling.json"
     if scaling.exists():
         rows = json.loads(scaling.read_text(encoding="utf-8"))["rows"]
         rows = [row | {"what": today(row["what"])} for row in rows]
         drawn["growth"] = figures.show(growth(rows, GROWING), "")
     for page in PAGES.values():
-        drawn |= page.pictures(page.records(ROOT / "results"))
+        drawn |= page.pictures(page.records(RESULTS))
     return drawn
 
 
 def sweeps() -> dict[str, pd.DataFrame]:
     """Read the rows of each sweep in results/sweep-*.csv, by file name and data source."""
     by_name = {}
-    for path in sorted((ROOT / "results").glob("sweep-*.csv")):
+    for path in sorted((RESULTS).glob("sweep-*.csv")):
         table = pd.read_csv(path, dtype={"seeds": str})
         table["label"] = table["label"].map(today)
         sources = table.groupby("data")
@@ -274,7 +223,7 @@ def sweep_pages(sweeps: dict[str, pd.DataFrame]) -> str:
     """Write each sweep's picture and table, in MyST."""
     records = {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in (ROOT / "results").glob("sweep-*.json")
+        for path in (RESULTS).glob("sweep-*.json")
     }
     lines = []
     for name, rows in sweeps.items():
@@ -370,7 +319,7 @@ def performance(names: tuple[str, ...]) -> str:
     """Write results/bench-NAME.json and bench-NAME-cuda.json as tables, each with its machine."""
     lines = []
     for name in names:
-        for path in (ROOT / "results" / f"bench-{name}{device}.json" for device in ("", "-cuda")):
+        for path in (RESULTS / f"bench-{name}{device}.json" for device in ("", "-cuda")):
             if not path.exists():
                 continue
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -397,7 +346,7 @@ def gradients() -> str:
     ]
     records = [
         json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((ROOT / "results").glob("gradients-*.json"))
+        for path in sorted((RESULTS).glob("gradients-*.json"))
     ]
     for record in records:
         lines += [f"| {data_of(record)} | {_of_worth(row)} |" for row in record["rows"]]
@@ -438,8 +387,10 @@ def write_records() -> None:
     """Write the pages' texts and pictures that come from results/ alone."""
     pages = {
         "results_measured": real_results(),
-        "answer_measured": answer(),
-        "answer_measured_ja": answer(ANSWER_JA),
+        "front_worth": front_page.worth(RESULTS),
+        "front_worth_ja": front_page.worth(RESULTS, front_page.JAPANESE),
+        "front_guarantee": front_page.guaranteed(RESULTS),
+        "front_guarantee_ja": front_page.guaranteed(RESULTS, front_page.JAPANESE),
         "sweeps_measured": sweep_pages(sweeps()),
         "performance_measured": performance(("gradient", "paper", "teachers")),
         "ways_measured": performance(("ways",)),
@@ -448,7 +399,7 @@ def write_records() -> None:
         "cost_measured": costs(),
     }
     for name, page in PAGES.items():
-        pages[f"{name}_measured"] = page.text(page.records(ROOT / "results"))
+        pages[f"{name}_measured"] = page.text(page.records(RESULTS))
     for name, text in pages.items():
         (ROOT / "book" / f"{name}.txt").write_text(text, encoding="utf-8")
     for name, drawn in record_pictures().items():
@@ -463,6 +414,9 @@ def main() -> None:
     study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Bar())
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(summary(study), encoding="utf-8")
+    rows = compare(setup_of(study), sent_packages(study, inbox_folder(study)))
+    found = front_page.hospitals(study, rows)
+    (ROOT / "book" / "front_hospitals.txt").write_text(found, encoding="utf-8")
 
 
 if __name__ == "__main__":

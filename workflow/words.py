@@ -15,11 +15,6 @@ FORMER = (
     "truth in 87 to 90 % of cases with five networks, and in fewer with three networks or seeds, "
     "instead of 95 %.*"
 )
-FORMER_JA = (
-    "*この区間は以前の方法（パーセンタイル・ブートストラップ法）によるもので、再測定までそのまま示します。"
-    "ネットワーク間のばらつきがテスト画像によるばらつきより大きい場合、被覆率は95%ではなく、"
-    "ネットワーク五つで87〜90%、三つまたはシード三つではさらに低くなります。*"
-)
 VARIANTS = {
     "balanced": "teachers that see all classes equally often",
     "natural": "teachers that see the natural class proportions",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
 from sphinx.application import Sphinx
 
 # imported before autodoc writes into annotations that a later class would inherit
@@ -20,6 +21,7 @@ SECTION = re.compile(r"(Args|Returns|Raises|Yields|Example|Examples|Note|Notes):
 LIST = re.compile(r"(-|\d+\.) ")
 NAMED = re.compile(r"[a-z]\w*: ")
 # icons are drawn as SVG, and a page opened from a folder may not load fonts
+CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
 NO_ADDRESS = "/OWNER/"  # in the repository's address in _config.yml, until somebody sets it
 TOKEN = "<repository>"  # in notebooks that were made without an address
 ADDRESSED = re.compile(r"\{\{ addressed: (.*?) \}\}", re.DOTALL)
@@ -55,12 +57,16 @@ def name_repository(app: Sphinx, name: str, source: list[str]) -> None:
     """Fill in the repository's address, also in code, where MyST substitutes nothing.
 
     `{{ clone }}` is the command that clones it, and `{{ addressed: text }}` a text that is true
-    only where there is an address; without one, both are empty.
+    only where there is an address; without one, both are empty. `{{ version }}` and `{{ date }}`
+    are those of CITATION.cff.
     """
     address = str(app.config.myst_substitutions["repository"])
     is_set, text = NO_ADDRESS not in address, source[0]
     text = text.replace("{{ clone }}", f"git clone {address} && " if is_set else "")
     text = ADDRESSED.sub(r"\1" if is_set else "", text)
+    cited = yaml.safe_load(CITATION.read_text(encoding="utf-8"))
+    text = text.replace("{{ version }}", str(cited["version"]))
+    text = text.replace("{{ date }}", str(cited["date-released"]))
     if Path(app.env.doc2path(name)).suffix == ".ipynb":
         text = re.sub(r"https://github\.com/OWNER/medddist", TOKEN, text)
         text = text.replace(TOKEN, address) if is_set else text

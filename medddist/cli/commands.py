@@ -22,7 +22,7 @@ from medddist.cli.output import Output, error, note, show
 if TYPE_CHECKING:
     from medddist.study.study import Study
 
-PROFILE_HELP = "smoke, demo, real, paper, or the path of a .yaml file."
+PROFILE_HELP = "smoke, demo, full, real, private, paper, or the path of a .yaml file."
 DATA_HELP = (
     "phantom (built in; a folder of that name is ./phantom), a folder of class folders, the "
     "radiography database's folder, or an .npz in MedMNIST's layout."

@@ -1,4 +1,4 @@
-"""Make a first profile for your own images: `demo`, fitted to the images, this machine and the time
+"""Make a first profile for your own images: `full`, fitted to the images, this machine and the time
 available.
 """
 
@@ -22,7 +22,7 @@ from medddist.study.scores import METHODS
 from medddist.study.work import Shape, Unit, Work
 
 Speed = Callable[[Unit], float]
-BASE = "demo"
+BASE = "full"
 SIZES = ((10, 400), (8, 300), (6, 200), (4, 100), (3, 60), (2, 40))  # teachers and iterations
 FEWEST_ITERATIONS = 100  # fewer give no gain where training images are few; see `_no_gain`
 FEW_TRAINING_IMAGES = 2000  # of all classes
@@ -33,7 +33,7 @@ TEST, VALIDATION = 0.2, 0.1  # `DataSettings`' fractions
 def fitting_profile(
     survey: Survey, name: str, device: torch.device, minutes: float
 ) -> tuple[Profile, dict]:
-    """Fit `demo` to the images and to the time for teachers, distillation and evaluation.
+    """Fit `full` to the images and to the time for teachers, distillation and evaluation.
 
     It distils fewer images per class where the smallest class has few, with the most teachers and
     iterations that there is time for. Where even the fewest take longer, it uses fewer training
@@ -91,7 +91,7 @@ def _of_size(profile: Profile, teachers: int, iterations: int, **changes) -> Pro
 def _no_gain(survey: Survey, profile: Profile, speed: Speed, minutes: float) -> str:
     """Warn of too few iterations, and name the minutes that would be enough.
 
-    Measured with `demo`'s settings, two teachers and 600 training radiographs: balanced accuracy on
+    Measured with `full`'s settings, two teachers and 600 training radiographs: balanced accuracy on
     985 validation images was 0.692 at the start, 0.699 after 40 iterations, 0.725 after 60 and
     0.722 after 100. Such a study has some 70 validation images, on which the gain is less than one
     standard error (0.05). With 2000 training images it was 0.680 at the start and 0.745 after 40.
@@ -116,7 +116,7 @@ def _changes_for(survey: Survey, share: float) -> tuple[dict, list[str]]:
     """Choose settings by the number of images, where `share` of the training images is used.
 
     Returns:
-        The changes to `demo`, and a line on each.
+        The changes to `full`, and a line on each.
     """
     counts, classes = survey.counts, len(survey.class_names)
     smallest, per_class = min(counts, key=counts.get), _per_class(survey, share)

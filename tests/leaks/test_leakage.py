@@ -48,7 +48,7 @@ def kept(tmp_path_factory):
 
 
 def test_the_points_are_every_start_and_noise_at_every_size():
-    profile = load_profile("demo", {"leakage.noise_multipliers": [1.0, 4.0]})
+    profile = load_profile("full", {"leakage.noise_multipliers": [1.0, 4.0]})
     found = points(profile)
     assert [
         (one.profile.distill.images_per_class, one.profile.distill.initial_images) for one in found
@@ -72,7 +72,7 @@ def test_the_points_are_every_start_and_noise_at_every_size():
 
 def test_a_change_that_does_not_fit_is_named():
     with pytest.raises(InputError, match="distill.iteration is not a setting"):
-        points(load_profile("demo", {"leakage.changes": {"distill.iteration": 3}}))
+        points(load_profile("full", {"leakage.changes": {"distill.iteration": 3}}))
 
 
 def test_a_row_is_what_the_study_and_its_audit_say(kept, monkeypatch):

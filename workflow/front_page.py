@@ -1,0 +1,192 @@
+"""The front page's findings, in English and Japanese: each table and number from results/ or from
+the default study.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from medddist.study.study import Study
+from workflow.words import difference, markdown_table, with_interval
+
+METRIC, COVID = "balanced_accuracy", "COVID"
+SETS = (  # of the first table: method, labels, storage
+    ("random", "hard", "uint8"),
+    ("random", "teachers", "uint8"),
+    ("herding", "hard", "uint8"),
+    ("trajectory", "hard", "float32"),
+    ("real_loss", "learned", "uint8"),
+    ("full", "hard", "uint8"),
+)
+BEST, SAME_LABELS = SETS[4], SETS[1]
+ENGLISH = {
+    "range": "{} to {}",
+    "worth head": (
+        "networks trained on",
+        "balanced accuracy",
+        "of all images",
+        "COVID sensitivity",
+    ),
+    ("random", "hard"): "80 random real images",
+    ("random", "teachers"): "the same, with soft labels",
+    ("herding", "hard"): "80 real images chosen by herding",
+    ("trajectory", "hard"): "80 images distilled by trajectory matching, as in the paper",
+    ("real_loss", "learned"): "**80 images distilled by the loss on real images**",
+    ("full", "hard"): "all {images:,} training images",
+    "worth": (
+        "*Real radiographs of four classes at 32 px, {test:,} of them for the test, with 95 % "
+        "intervals. Chance is 0.25. [More](beyond.md).* The images with learned soft labels score "
+        "{paired} more than random real images with soft labels. **Limits:** knowing only the "
+        "*source* of an image already gives {source:.3f}, so no row shows that a disease is "
+        "detected; and the COVID sensitivity, {covid}, is below that of all images, {covid_full}."
+    ),
+    "hospitals head": ("a receiver trains on", "sent", "rounds", "balanced accuracy"),
+    "hospitals": (
+        "*On the phantom (profile `{profile}`), whose {count} sites play hospitals. "
+        "[More](notebooks/08_hospitals).*"
+    ),
+    "private head": ("80 images", "balanced accuracy", "minus random real images"),
+    "random real images": "random real images: no protection",
+    "distilled": "made from one noisy release, epsilon {epsilon:g}",
+    "private": (
+        "*The same radiographs; {draws} releases at each epsilon. [More](guarantee.md).* The "
+        "guarantee holds whatever an attacker knows. Other distilled sets have none. On the "
+        "phantom, {nearest} of {of} distilled images are nearest to the training image that they "
+        "started from, and [an attack](notebooks/07_audit) finds {found} of those images, with "
+        "{chance} expected by chance."
+    ),
+}
+JAPANESE = {
+    "range": "{}〜{}",
+    "worth head": ("学習に用いたもの", "バランス精度", "全画像に対する比", "COVIDの感度"),
+    ("random", "hard"): "無作為な実画像80枚",
+    ("random", "teachers"): "同じ画像にソフトラベル",
+    ("herding", "hard"): "ハーディングで選んだ実画像80枚",
+    ("trajectory", "hard"): "軌跡マッチング（論文の方法）による蒸留画像80枚",
+    ("real_loss", "learned"): "**実画像での損失による蒸留画像80枚**",
+    ("full", "hard"): "全学習画像{images:,}枚",
+    "worth": (
+        "*実際の胸部X線画像（32×32画素、4クラス、学習{images:,}枚、テスト{test:,}枚）。"
+        "角括弧内は95%区間、偶然の水準は0.25。[詳細](beyond.md)（英語）。* "
+        "学習したソフトラベル付きの蒸留画像は、ソフトラベル付きの無作為な実画像を{paired}上回ります。"
+        "**限界：** 画像の収集元を知るだけで{source:.3f}に達するため、"
+        "どの行も疾患の検出を示すものではありません。"
+        "また、COVIDの感度は{covid}で、全画像の{covid_full}を下回ります。"
+    ),
+    "private head": ("画像80枚", "バランス精度", "無作為な実画像との差"),
+    "random real images": "無作為な実画像（保護なし）",
+    "distilled": "雑音を加えた一度の公開から作成、ε = {epsilon:g}",
+    "private": (
+        "*同じX線画像。εごとに{draws}回の公開。[詳細](guarantee.md)（英語）。* "
+        "この保証は、攻撃者が何を知っていても成り立ちます。ほかの蒸留画像に保証はありません。"
+        "ファントムでは、蒸留画像{of}枚のうち{nearest}枚が、出発点となった学習画像に最も近く、"
+        "[攻撃](notebooks/07_audit)はその画像を{found}枚見つけます（偶然なら{chance}枚）。"
+    ),
+}
+
+
+def worth(folder: Path, words: dict = ENGLISH) -> str:
+    """Say what a few images are worth on real radiographs, and what limits that.
+
+    Args:
+        folder: of the records.
+        words: of a language.
+    """
+    record, source = _read(folder / "beyond-cxr64.json"), _source(folder)
+    place = lambda row: (row["method"], row["labels"], row["storage"])
+    size = record["settings"]["distill"]["images_per_class"]
+    found = {
+        place(row): row
+        for row in record["rows"]
+        if row["network"] == "convnet" and row["images_per_class"] == size
+    }
+    full = found[SETS[-1]]
+    counts = _read(folder / "real-cxr64.json")["variants"]["balanced"]["data"]["counts"]
+    numbers = {"images": sum(counts["train"]), "test": sum(counts["test"])}
+    sensitivity = lambda row: row["per_class"][COVID]["sensitivity"]
+    rows = [
+        (
+            words[one[:2]].format(**numbers),
+            with_interval(found[one][METRIC]),
+            f"{found[one][METRIC]['mean'] / full[METRIC]['mean']:.2f}",
+            with_interval(sensitivity(found[one])),
+        )
+        for one in SETS
+    ]
+    best = found[BEST]
+    (paired,) = [
+        one
+        for one in best["differences"]
+        if (one["against"], one["labels"], one["metric"]) == (*SAME_LABELS[:2], METRIC)
+    ]
+    said = words["worth"].format(
+        paired=difference(paired),
+        source=source,
+        covid=f"{sensitivity(best)['mean']:.2f}",
+        covid_full=f"{sensitivity(full)['mean']:.2f}",
+        **numbers,
+    )
+    return "\n".join([*markdown_table(words["worth head"], rows), "", said, ""])
+
+
+def guaranteed(folder: Path, words: dict = ENGLISH) -> str:
+    """Say what sets with a guarantee are worth.
+
+    Args:
+        folder: of the records.
+        words: of a language.
+    """
+    wanted = ("random real images", "distilled")
+    rows = [row for row in _read(folder / "private-cxr64.json")["rows"] if row["what"] in wanted]
+    cells = [
+        (
+            words[row["what"]].format(epsilon=row.get("epsilon") or 0),
+            with_interval(row[METRIC]),
+            difference(row["above_random"][METRIC]) if "above_random" in row else "",
+        )
+        for row in sorted(rows, key=lambda row: -(row.get("epsilon") or 1e9))
+    ]
+    draws = min(row["draws"] for row in rows if "draws" in row)
+    audit = _read(folder / "audit-lira-phantom-0.01.json")["audit"]
+    nearest = audit["neighbours"]["pixels"]["start_is_nearest"]
+    attack = audit["membership"]["lira"]["released"]["starting"]
+    said = words["private"].format(
+        draws=draws,
+        nearest=nearest["count"],
+        of=nearest["of"],
+        found=attack["true_positives"]["count"],
+        chance=words["range"].format(*attack["by_chance"]),
+    )
+    return "\n".join([*markdown_table(words["private head"], cells), "", said, ""])
+
+
+def hospitals(study: Study, rows: list[dict], words: dict = ENGLISH) -> str:
+    """Say what several hospitals reach by each way to share.
+
+    Args:
+        study: whose hospitals they are.
+        rows: as `sharing.ways.compare` returns them.
+        words: of a language.
+    """
+    cells = [
+        (
+            row["way"],
+            f"{row['sent_bytes'] / 1000:,.0f} kB" if row["sent_bytes"] else "",
+            str(row["rounds"] or ""),
+            with_interval(row["all"][METRIC]) if row["all"][METRIC]["low"] is not None else "",
+        )
+        for row in rows
+    ]
+    count = len({name for row in rows for name in row["hospitals"]})
+    said = words["hospitals"].format(profile=study.profile.name, count=count)
+    return "\n".join([*markdown_table(words["hospitals head"], cells), "", said, ""])
+
+
+def _source(folder: Path) -> float:
+    """The balanced accuracy of knowing the source alone."""
+    return _read(folder / "compare-real-cxr64.json")["origins"]["class_from_origin"]
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
