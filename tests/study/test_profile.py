@@ -196,7 +196,7 @@ def test_teachers_that_do_not_reach_as_far_as_matching_reads_are_refused_before_
             "teachers.kept_epochs is 17"
         ),
     ):
-        load_profile("demo", {"distill.max_start_epoch": 40})
+        load_profile("full", {"distill.max_start_epoch": 40})
 
 
 def test_setting_the_method_brings_what_the_profile_says_of_it():

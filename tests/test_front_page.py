@@ -1,0 +1,71 @@
+"""The front page's findings are the records' numbers, and say what limits them."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from workflow import front_page
+from workflow.words import with_interval
+
+RESULTS = front_page.Path(__file__).resolve().parents[1] / "results"
+WORDS = {"english": front_page.ENGLISH, "japanese": front_page.JAPANESE}
+in_both_languages = pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
+
+
+def numbers(text: str) -> list[str]:
+    return re.findall(r"[-+]?\d+\.\d+", text)
+
+
+@in_both_languages
+def test_the_table_of_worth_has_each_sets_score_and_the_limits_beside_it(words):
+    record = json.loads((RESULTS / "beyond-cxr64.json").read_text(encoding="utf-8"))
+    text = front_page.worth(RESULTS, words)
+    best = [
+        row
+        for row in record["rows"]
+        if (row["method"], row["labels"], row["storage"]) == front_page.BEST
+        and (row["network"], row["images_per_class"]) == ("convnet", 20)
+    ]
+    assert with_interval(best[0]["balanced_accuracy"]) in text
+    assert "0.750" in text and "COVID" in text
+
+
+def test_both_languages_give_the_same_numbers():
+    for write in (front_page.worth, front_page.guaranteed):
+        english, japanese = (write(RESULTS, words) for words in WORDS.values())
+        assert sorted(numbers(english)) == sorted(numbers(japanese))
+
+
+@in_both_languages
+def test_a_guarantee_is_stated_with_its_epsilon_and_its_price(words):
+    text = front_page.guaranteed(RESULTS, words)
+    record = json.loads((RESULTS / "private-cxr64.json").read_text(encoding="utf-8"))
+    for row in record["rows"]:
+        if row["what"] == "distilled":
+            assert (
+                f" {row['epsilon']:g} " in text and with_interval(row["balanced_accuracy"]) in text
+            )
+    assert text.index("random real" if words is front_page.ENGLISH else "無作為") < text.index(
+        " 4 "
+    )
+
+
+def test_hospitals_have_a_row_for_each_way_with_what_was_sent():
+    score = {"mean": 0.7, "low": 0.6, "high": 0.8}
+    ways = [("all packages", 200_000, 1), ("all data", 0, 0), ("averaging", 3_000_000, 7)]
+    rows = [
+        {
+            "way": way,
+            "sent_bytes": sent,
+            "rounds": rounds,
+            "all": {"balanced_accuracy": score},
+            "hospitals": {"north": {}, "south": {}},
+        }
+        for way, sent, rounds in ways
+    ]
+    study = SimpleNamespace(profile=SimpleNamespace(name="demo"))
+    text = front_page.hospitals(study, rows)
+    assert "| all packages | 200 kB | 1 | 0.700 [0.600,\N{NO-BREAK SPACE}0.800] |" in text
+    assert "| averaging | 3,000 kB | 7 |" in text and "2 sites" in text
