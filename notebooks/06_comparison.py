@@ -14,7 +14,7 @@
 # %% [markdown]
 # # The comparison
 #
-# **Question**: with the same few labels, do networks learn more from the
+# **Question.** With the same few labels, do networks learn more from the
 # distilled images than with other methods? **Costs** the most time of all
 # notebooks: about a quarter of an hour in the `demo` profile on two cores.
 # **Expect**, in `demo` on the phantom, the distilled images ahead of most
@@ -146,12 +146,6 @@ shortcut = compared.sites_sentence(origins, study.data.classes)
 figures.table(compared.sites(origins), shortcut)
 
 # %% [markdown]
-# ## What to take away
-
-# %%
-figures.conclusion([*sentences, shortcut])
-
-# %% [markdown]
 # ## Exercises
 #
 # **1.** What do fewer labels change? Run this notebook with
@@ -185,3 +179,8 @@ figures.conclusion([*sentences, shortcut])
 # averaged over the image, so there is more to gain.
 # [](../comparison.md) has this figure for real radiographs.
 # :::
+#
+# ## Take-away
+
+# %%
+figures.conclusion([*sentences, shortcut])

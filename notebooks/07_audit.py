@@ -14,7 +14,7 @@
 # %% [markdown]
 # # What the distilled images reveal
 #
-# **Question**: can somebody who has the distilled images tell which real
+# **Question.** Can somebody who has the distilled images tell which real
 # images they were made from? **Costs** a few minutes in the `demo` profile,
 # most of them for networks that an attack trains. **Expect** nearly every
 # distilled image to be nearest to the real image that it started from, and an
@@ -80,8 +80,8 @@ names = [figures.words(name) for name in study.data.class_names]
 figures.show(figures.sheet(rows, columns=names), closest)
 
 # %% [markdown]
-# An image that stays close to a patient's image may show that patient. So the
-# set is not anonymous, however unusual its images look.
+# An image that stays close to a patient's image may show that patient,
+# however unusual it looks.
 #
 # The table has medians over the set. Distances are root mean squares, over
 # pixels and over a teacher's features; neither is what a radiologist sees.
@@ -134,12 +134,6 @@ figures.table(
 # the positive control here. [](../leakage.md) has a long audit with 32.
 # :::
 #
-# ## What to take away
-
-# %%
-figures.conclusion([closest, *told])
-
-# %% [markdown]
 # An attack that finds nothing is no proof: a stronger one may find more.
 # Only differential privacy gives a guarantee ([](09_guarantee.ipynb)).
 #
@@ -173,3 +167,8 @@ figures.conclusion([closest, *told])
 # training images. The price is accuracy: [](../leakage.md) shows both for
 # several ways to start.
 # :::
+#
+# ## Take-away
+
+# %%
+figures.conclusion([closest, *told])

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Several hospitals
 #
-# **Question**: does it help a hospital to receive the distilled images of
+# **Question.** Does it help a hospital to receive the distilled images of
 # others? **Costs** several minutes in the `demo` profile. **Expect** all
 # packages together to score below the pooled data, with one round of
 # communication where federated averaging takes several.
@@ -166,12 +166,6 @@ rows = [
 figures.table(rows, "A corrected package is another package", index="version")
 
 # %% [markdown]
-# ## What to take away
-
-# %%
-figures.conclusion(told)
-
-# %% [markdown]
 # ## Exercises
 #
 # **1.** What does a receiver reach with the packages of two hospitals? Train
@@ -208,3 +202,8 @@ figures.conclusion(told)
 # It is refused with a message that names the file that was changed. Remove
 # `damaged.zip` afterwards.
 # :::
+#
+# ## Take-away
+
+# %%
+figures.conclusion(told)

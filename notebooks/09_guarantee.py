@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Sharing with a guarantee
 #
-# **Question**: how useful is a distilled set if it is proved that the set
+# **Question.** How useful is a distilled set if it is proved that the set
 # reveals little about any one patient? **Costs** a few minutes in the `demo`
 # profile. **Expect** scores well below those of random real images, which
 # rise with epsilon: the phantom has few images here, and the public networks
@@ -217,12 +217,6 @@ figures.table(rows, "The guarantee of the set", index="stated")
 # enough for a purpose. And the images of one patient are protected together
 # only where the data say which images belong to one patient.
 #
-# ## What to take away
-
-# %%
-figures.conclusion(told)
-
-# %% [markdown]
 # ## Exercises
 #
 # **1.** How sure can an observer be who considers it an even chance that a
@@ -252,3 +246,8 @@ figures.conclusion(told)
 # epsilon the noise hides the additional detail. The results on real
 # radiographs are in [](../guarantee.md).
 # :::
+#
+# ## Take-away
+
+# %%
+figures.conclusion(told)

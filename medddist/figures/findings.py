@@ -130,13 +130,13 @@ def _each(row: Mapping) -> list[tuple[str, Mapping]]:
 
 
 def sharing_sentences(rows: Sequence[Mapping], metric: str) -> list[str]:
-    """Compare all packages with the best lone hospital, with averaging and with pooled data."""
+    """Compare all packages with the best hospital, the best package and other ways to share."""
     by_way = {row["way"]: row for row in rows}
     ours = by_way["all packages"]
     alone = [row for row in rows if not row["sent_bytes"]]
     single = [row for row in rows if row["way"].startswith("the package of ")]
     others = [max(same, key=lambda row: row["all"][metric]["mean"]) for same in (alone, single)]
-    others += [row for row in rows if row["way"].startswith("federated")]
+    others += [row for row in rows if row["way"].startswith(("weights", "federated"))]
     others += [by_way["pooled real data"]]
     mean = ours["all"][metric]["mean"]
     told = [
@@ -152,7 +152,7 @@ def sharing_sentences(rows: Sequence[Mapping], metric: str) -> list[str]:
     told += [f"{side}: {', '.join(names)}." for side, names in sides.items() if names]
     apart = [row["way"] for row in others if _apart(ours["all"][metric], row["all"][metric])]
     told.append(
-        f"Only the intervals of {' and '.join(apart)} do not overlap with that of all packages."
+        f"Intervals that do not overlap with that of all packages: {', '.join(apart)}."
         if apart
         else "All these intervals overlap with that of all packages: with so few networks the "
         "order is not certain."
