@@ -186,4 +186,4 @@ def guarantee_sentences(
             for name, difference in differences.items()
         ]
         told.append(f"At epsilon {epsilon:g} the set is {', and '.join(each)}.")
-    return [f"Differences are in {words(metric)}.", *told] if told else []
+    return [f"Measured by {words(metric)} on the test images:", *told] if told else []

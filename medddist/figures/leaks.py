@@ -57,7 +57,7 @@ def leakage(rows: Sequence[Mapping], metric: str) -> Figure:
     """
     names = list(dict.fromkeys(leakage_name(row) for row in rows))
     sizes = sorted({row["images_per_class"] for row in rows})
-    figure, axes = plt.subplots(figsize=(8, 4.6))
+    figure, axes = plt.subplots(figsize=(5.6, 4.6))
     for row in rows:
         colour, score = COLOURS[names.index(leakage_name(row))], row[metric]
         marker = MARKERS[sizes.index(row["images_per_class"]) % len(MARKERS)]
@@ -74,10 +74,11 @@ def leakage(rows: Sequence[Mapping], metric: str) -> Figure:
         legend.append(mark(f"{size} images per class", marker=marker, color="0.4"))
     hollow = "hollow: training images not used as initial images"
     legend.append(mark(hollow, marker="o", color="0.4", mfc="white"))
-    axes.legend(handles=legend, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    where = {"loc": "lower left", "bbox_to_anchor": (-0.1, 1), "frameon": False}
+    axes.legend(handles=legend, fontsize=11, **where)
     xlabel = "area under the attack's ROC curve (0.5: chance)"
     ylabel = f"{metric.replace('_', ' ')} on test"
-    axes.set(xlabel=xlabel, ylabel=ylabel, title="Accuracy against leakage")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 
