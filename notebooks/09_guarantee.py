@@ -83,7 +83,8 @@ metric, epsilons = "balanced_accuracy", (0.5, 1.0, 4.0)
 
 def with_epsilon(epsilon):
     """The study whose set has a guarantee with this epsilon."""
-    changes = {"distill.method": "private", "distill.epsilon": epsilon}
+    changes = {"distill.method": "private", "distill.labels": "hard"}
+    changes |= {"distill.epsilon": epsilon}
     return study.with_(study.profile.changed(changes))
 
 

@@ -41,7 +41,7 @@ def nearest_rows(neighbours: Mapping[str, Mapping]) -> list[dict]:
     for space, distances in neighbours.items():
         nearer = distances["training_is_nearer"]
         row = {"measured over": space} | (
-            {"to its initial image": distances["to_start"]} if distances["to_start"] else {}
+            {} if distances["to_start"] is None else {"to its initial image": distances["to_start"]}
         )
         rows.append(
             row
@@ -98,10 +98,13 @@ def audit_sentences(
             if row is not None:
                 hits, (low, high) = row["true_positives"], row["by_chance"]
                 more = "more than" if hits["count"] > high else "no more than"
+                area = row["auc"]
+                tells = "above" if area["low"] > 0.5 else "not above"
                 told.append(
                     f"At {100 * false_positives:g} % false positives the {attack} attack finds "
                     f"{hits['count']} of {hits['of']} {GROUPS[group]}: {more} by chance "
-                    f"({low} to {high})."
+                    f"({low} to {high}); its area under the curve of "
+                    f"{interval_text(area, 'auc')} is {tells} chance."
                 )
     return told
 

@@ -50,6 +50,7 @@ def test_what_is_found_is_compared_with_chance(attacks):
     told = " ".join(findings.audit_sentences(attacks, [], 0.01))
     assert "At 1 % false positives the loss attack finds 8 of 80 initial images: more than" in told
     assert "3 of 400 other training images: no more than by chance (0 to 12)" in told
+    assert "curve of 0.600 [0.550, 0.650] is above chance" in told
 
 
 def test_a_weak_attack_shows_nothing(attacks):
