@@ -14,14 +14,16 @@
 # %% [markdown]
 # # Several hospitals
 #
-# **Shows** the purpose of the method: each hospital distils its own data and
-# sends a package, and a receiver trains on all packages. (Hospitals are the
-# sources of the data; on the phantom, its sites.) For comparison it shows
-# each hospital alone, networks that are shared instead of images, federated
-# averaging {cite:p}`mcmahan2017`, and all real data in one place. **Costs** a
-# few minutes in the `demo` profile. **Expect** all packages together to score
-# below the pooled data, with one round of communication where averaging takes
-# several. Bytes are counted as they are sent.
+# **Question.** Does it help a hospital to receive the distilled images of
+# others? **Costs** several minutes in the `demo` profile. **Expect** all
+# packages together to score below the pooled data, with one round of
+# communication where federated averaging takes several.
+#
+# Each hospital distils its own data and sends a package; a receiver trains on
+# all packages. (Hospitals are the sources of the data; on the phantom, its
+# sites.) The alternatives are to stay alone, to share networks instead of
+# images, federated averaging {cite:p}`mcmahan2017`, and all real data in one
+# place, which is usually forbidden.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, real or paper
@@ -51,9 +53,8 @@ given = parameters(locals())
 study = open_study(given)
 
 # %%
-import pandas as pd
-
 from medddist import figures
+from medddist.figures import findings
 from medddist.sharing.reading import open_package
 from medddist.sharing.signature import make_keys
 from medddist.sharing.studies import (
@@ -69,18 +70,6 @@ from medddist.sharing.writing import write_package
 figures.set_style()
 metric = study.profile.distill.selection_metric
 setup = setup_of(study)
-own = setup.hospitals
-counts = {
-    hospital: {
-        f"{part_name} {class_name}": count
-        for part_name, part in data.parts().items()
-        for class_name, count in zip(
-            data.class_names, part.class_counts(data.classes)
-        )
-    }
-    for hospital, data in own.items()
-}
-pd.DataFrame(counts)
 
 # %% [markdown]
 # ## Each hospital sends a package
@@ -92,113 +81,129 @@ pd.DataFrame(counts)
 inbox = inbox_folder(study)
 packages = sent_packages(study, inbox)
 opened = {hospital: open_package(path) for hospital, path in packages.items()}
-pd.DataFrame(
+rows = [
     {
-        hospital: {
-            "ID": package.id[:12],
-            "images": len(package),
-            "step size": f"{package.step_size:.3f}",
-            "bytes": packages[hospital].stat().st_size,
-        }
-        for hospital, package in opened.items()
+        "hospital": hospital,
+        "training images": len(setup.hospitals[hospital].train),
+        "distilled images": len(package),
+        "bytes": packages[hospital].stat().st_size,
+        "ID": package.id[:12],
     }
-)
-
-# %%
-sheet = {}
-for hospital, package in opened.items():
-    pixels = own[hospital].pixels(package.images.numpy())
-    sheet[hospital] = list(pixels[:: max(1, len(package) // 8)][:8])
-figures.show(
-    figures.sheet(sheet, "Some images of each package"),
-    "Distilled images of each hospital's package, one row per hospital",
-)
+    for hospital, package in opened.items()
+]
+figures.table(rows, "One package per hospital", index="hospital")
 
 # %% [markdown]
-# ## What a receiver reaches
+# ## What does a receiver reach?
 #
 # Every way to share ends with networks of the same kind, scored on the test
-# part of every hospital. Ways with real data use one recipe, packages use
-# their own.
+# images of all hospitals. In brackets: what is sent.
 
 # %%
-rows = compare(setup, packages)
+ways = compare(setup, packages)
+told = findings.sharing_sentences(ways, metric)
+figures.show(figures.sharing(ways, metric), " ".join(told))
 
-
-def score_text(score):
-    """A score with its interval, if there is one."""
-    if score["mean"] is None:
-        return "-"
-    if score["low"] is None:
-        return f"{score['mean']:.3f}"
-    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
-table = {}
-for row in rows:
-    table[row["way"]] = {
-        "kB sent": round(row["sent_bytes"] / 1000),
-        "rounds": row["rounds"],
-        "all": score_text(row["all"][metric]),
-    }
-    for hospital, scores in row["hospitals"].items():
-        table[row["way"]][hospital] = score_text(scores[metric])
-pd.DataFrame.from_dict(table, orient="index")
+# %% [markdown]
+# Compare the packages (orange) with each hospital alone: that is the gain
+# from sharing. The distance to the pooled data is its price. An interval is
+# wide where the few networks of a way differ much.
+#
+# Which hospital's patients does it help? A hospital's own network may work
+# worse on the images of others.
 
 # %%
-best = max(rows, key=lambda row: row["all"][metric]["mean"] or 0)
-figures.show(
-    figures.sharing(rows, metric),
-    f"{metric.replace('_', ' ')} on the test parts of all hospitals by bytes"
-    f" sent, one point per way to share; the highest is {best['way']}",
+figures.table(
+    findings.way_rows(ways, metric),
+    "Score on the test images of each hospital",
+    index="way",
 )
 
 # %% [markdown]
-# ## A corrected package, and a withdrawn one
+# ## Later: a correction and a withdrawal
 #
 # A corrected package has a new ID and replaces the old one. When a hospital
 # withdraws its package, the receiver trains again without it; then no network
-# of the receiver contains anything from it. Where networks are shared and
-# their answers averaged, that hospital's networks are left out. With
-# federated averaging, every hospital has to train again. (Its rounds go on
-# until validation stops rising.)
+# of the receiver contains anything from it. With federated averaging, every
+# hospital would have to train again.
 
 # %%
 hospital, *others = packages
-before = opened[hospital].id
-stated = {
-    "description": f"Distilled by {hospital}, second version",
-    "creator": hospital,
-}
-contents = contents_of(hospital_study(study, own[hospital]))
-write_package(packages[hospital], contents, stated=stated)
-after = open_package(packages[hospital]).id
-print(f"{hospital}: first {before[:12]}, then {after[:12]}")
-
-# %%
-sent_bytes = sum(packages[other].stat().st_size for other in others)
-remaining = by_packages(
-    setup,
-    [opened[other] for other in others],
-    f"without {hospital}",
-    sent_bytes,
-)
-everyone = next(row for row in rows if row["way"] == "all packages")
-without = scored(setup, remaining)
-print(f"all packages: {score_text(everyone['all'][metric])}")
-print(f"{remaining.way}: {score_text(without['all'][metric])}")
+size = sum(packages[other].stat().st_size for other in others)
+left = [opened[other] for other in others]
+remaining = scored(setup, by_packages(setup, left, "one withdrawn", size))
+everyone = next(row for row in ways if row["way"] == "all packages")
+rows = [
+    {"packages": row["way"], metric: row["all"][metric]}
+    for row in (everyone, remaining)
+]
+figures.table(rows, "Before and after a withdrawal", index="packages")
 
 # %% [markdown]
-# ## Who sent it
+# ## Who sent it?
 #
 # A set that was made to mislead networks looks like any other. A receiver who
-# got a sender's public key by another way can check its signature.
+# got a sender's public key by another way can check its signature. Here the
+# first hospital corrects the description of its package, and signs it.
 
 # %%
 keys = inbox / "keys"
 if not (keys / "public.pem").exists():
     make_keys(keys)
+contents = contents_of(hospital_study(study, setup.hospitals[hospital]))
+stated = {"description": "Second version", "creator": hospital}
 private, public = keys / "private.pem", keys / "public.pem"
 write_package(packages[hospital], contents, stated=stated, sign_with=private)
-signed = open_package(packages[hospital], key=public).signed
-print(f"signature valid for the key that the receiver has: {signed}")
+corrected = open_package(packages[hospital], key=public)
+rows = [
+    {"version": "first", "ID": opened[hospital].id[:12], "signature": "none"},
+    {
+        "version": "second",
+        "ID": corrected.id[:12],
+        "signature": "valid" if corrected.signed else "none",
+    },
+]
+figures.table(rows, "A corrected package is another package", index="version")
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** What does a receiver reach with the packages of two hospitals? Train
+# on every pair.
+#
+# :::{admonition} Solution
+# :class: dropdown
+#
+# ```python
+# from itertools import combinations
+#
+# for pair in combinations(packages, 2):
+#     chosen = [opened[name] for name in pair]
+#     shared = by_packages(setup, chosen, " and ".join(pair), 0)
+#     print(shared.way, scored(setup, shared)["all"][metric]["mean"])
+# ```
+#
+# If a pair without one hospital does as well as all three, that hospital's
+# package adds little.
+# :::
+#
+# **2.** Change one byte of a package and open it again. What happens?
+#
+# :::{admonition} Solution
+# :class: dropdown
+#
+# ```python
+# damaged = bytearray(packages[hospital].read_bytes())
+# damaged[len(damaged) // 2] ^= 1
+# (inbox / "damaged.zip").write_bytes(damaged)
+# open_package(inbox / "damaged.zip")
+# ```
+#
+# It is refused with a message that names the file that was changed. Remove
+# `damaged.zip` afterwards.
+# :::
+#
+# ## Take-away
+
+# %%
+figures.conclusion(told)

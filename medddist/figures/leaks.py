@@ -8,32 +8,43 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medddist.figures import style
+from medddist.figures.findings import groups_of, way_label
 from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, plt
+from medddist.figures.tables import words
 
 MARKERS = "osD^v"
 
 
-def membership(attacks: Mapping[str, Mapping[str, Mapping]], false_positives: float) -> Figure:
+def membership(attacks: Mapping[str, Mapping], false_positives: float) -> Figure:
     """Draw the share of images that an attack finds, and its AUC, by attack and group of images.
 
+    Grey: what chance explains of the share.
+
     Args:
-        attacks: attack -> group -> a row of `audit`.
+        attacks: attack -> what it found, as `leaks.audit.audit` returns it.
         false_positives: the rate at which the attack's threshold was set.
     """
     lines = {}
-    for attack, groups in attacks.items():
-        lines |= {f"{group} ({attack})": row for group, row in groups.items()}
-    size = (9.2, 0.42 * len(lines) + 1.3)
-    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True)
+    for attack, groups in groups_of(attacks).items():
+        several = f" ({attack})" if len(attacks) > 1 else ""
+        lines |= {f"{group}{several}".replace(": ", ":\n"): row for group, row in groups.items()}
+    size = (5.4, 2 * (0.5 * len(lines) + 1.1))
+    figure, (top, low) = plt.subplots(2, 1, figsize=size)
     for place, (group, row) in enumerate(lines.items()):
-        colour = DISTILLED if group.startswith("started") else REFERENCE
-        style.horizontal_interval(left, place, row["true_positives"], "share", colour)
-        style.horizontal_interval(right, place, row["auc"], "auc", colour)
-    left.axvline(false_positives, color="0.3", ls="--", lw=1)
-    right.axvline(0.5, color="0.3", ls="--", lw=1)
-    style.name_rows(left, list(lines))
-    left.set(xlabel="share found", title="Images found")
-    right.set(xlabel="area under the ROC curve", title="Against unseen images")
+        colour, hits = (
+            DISTILLED if group.startswith("initial") else REFERENCE,
+            row["true_positives"],
+        )
+        chance = [count / hits["of"] for count in row["by_chance"]]
+        top.barh(place, chance[1] - chance[0], left=chance[0], height=0.6, color="0.85", zorder=0)
+        style.horizontal_interval(top, place, hits, "share", colour)
+        style.horizontal_interval(low, place, row["auc"], "auc", colour)
+    low.axvline(0.5, color="0.3", ls="--", lw=1)
+    share = f"share found at {100 * false_positives:g} % false positives (grey: chance)"
+    for panel, xlabel in ((top, share), (low, "area under the ROC curve (dashed: chance)")):
+        style.name_rows(panel, list(lines))
+        panel.set_xlabel(xlabel, fontsize=11)
+        panel.grid(axis="y", visible=False)
     figure.tight_layout()
     return figure
 
@@ -46,7 +57,7 @@ def leakage(rows: Sequence[Mapping], metric: str) -> Figure:
     """
     names = list(dict.fromkeys(leakage_name(row) for row in rows))
     sizes = sorted({row["images_per_class"] for row in rows})
-    figure, axes = plt.subplots(figsize=(8, 4.6))
+    figure, axes = plt.subplots(figsize=(5.6, 4.6))
     for row in rows:
         colour, score = COLOURS[names.index(leakage_name(row))], row[metric]
         marker = MARKERS[sizes.index(row["images_per_class"]) % len(MARKERS)]
@@ -63,10 +74,11 @@ def leakage(rows: Sequence[Mapping], metric: str) -> Figure:
         legend.append(mark(f"{size} images per class", marker=marker, color="0.4"))
     hollow = "hollow: training images not used as initial images"
     legend.append(mark(hollow, marker="o", color="0.4", mfc="white"))
-    axes.legend(handles=legend, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    where = {"loc": "lower left", "bbox_to_anchor": (-0.1, 1), "frameon": False}
+    axes.legend(handles=legend, fontsize=11, **where)
     xlabel = "area under the attack's ROC curve (0.5: chance)"
     ylabel = f"{metric.replace('_', ' ')} on test"
-    axes.set(xlabel=xlabel, ylabel=ylabel, title="Accuracy against leakage")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 
@@ -85,7 +97,7 @@ def guarantee(rows: Sequence[Mapping], lines: Mapping[str, Mapping], metric: str
         metric: of both.
     """
     names = list(dict.fromkeys(row["name"] for row in rows))
-    figure, axes = plt.subplots(figsize=(7.4, 4.2))
+    figure, axes = plt.subplots(figsize=(5.6, 4.6))
     for place, name in enumerate(names):
         own = sorted((row for row in rows if row["name"] == name), key=lambda row: row["epsilon"])
         x = [row["epsilon"] * 1.04 ** (place - (len(names) - 1) / 2) for row in own]
@@ -98,8 +110,8 @@ def guarantee(rows: Sequence[Mapping], lines: Mapping[str, Mapping], metric: str
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="epsilon (smaller: a stronger guarantee)")
-    axes.set(ylabel=f"{metric.replace('_', ' ')} on test", title="What a guarantee costs")
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(ylabel=f"{words(metric)} on test")
+    axes.legend(fontsize=11, loc="lower left", bbox_to_anchor=(0, 1), ncols=1, frameon=False)
     return figure
 
 
@@ -109,18 +121,16 @@ def leakage_name(row: Mapping) -> str:
 
 
 def sharing(rows: Sequence[Mapping], metric: str) -> Figure:
-    """Draw a metric on all hospitals' test parts against the bytes sent.
+    """Draw each way's score on all hospitals' test parts, with the bytes that it sends.
 
-    `rows` are those of `sharing.hospitals.compare`.
+    `rows` are those of `sharing.ways.compare`.
     """
-    figure, axes = plt.subplots(figsize=(8, 4.2))
-    for row in rows:
-        score, kilobytes = row["all"][metric], max(row["sent_bytes"], 1000) / 1000
-        colour = DISTILLED if "package" in row["way"] else REFERENCE
-        look = {"fmt": "o", "color": colour, "capsize": 3}
-        axes.errorbar(kilobytes, score["mean"], _errors(score, "mean"), **look)
-        place = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(row["way"], (kilobytes, score["mean"]), **place)
-    axes.set(xscale="log", xlabel="kB sent (nothing is drawn at 1)")
-    axes.set(ylabel=metric.replace("_", " "), title="What is reached, by what is sent")
+    figure, axes = plt.subplots(figsize=(5.4, 0.55 * len(rows) + 1))
+    for place, row in enumerate(rows):
+        score, colour = row["all"][metric], DISTILLED if "package" in row["way"] else REFERENCE
+        style.horizontal_interval(axes, place, score, "mean", colour)
+    style.name_rows(axes, [way_label(row) for row in rows])
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel=f"{words(metric)} on test, 95 % interval")
+    figure.tight_layout()
     return figure
