@@ -1,5 +1,5 @@
 # make book | test | test-all | results | sweep | publish | clean
-# make book         PROFILE=smoke|demo|real|paper|path of a .yaml        DATA=phantom|path        OUT=folder for cached results        CORES=all
+# make book         PROFILE=smoke|demo|full|real|private|paper|path of a .yaml        DATA=phantom|path        OUT=folder for cached results        CORES=all
 # make test         WORKERS=auto: processes, as many as there are cores but 4 at most; 0: in this process
 # make sweep        SWEEP=images_per_class|smoke|path of a .yaml        DATA=phantom|path        CLUSTER=slurm        JOBS=1
 # Each target installs what it needs into .venv/ first. Runs write under build/ alone.
