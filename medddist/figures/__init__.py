@@ -20,3 +20,13 @@ from medddist.figures.scores import (
     unnamed_bars,
 )
 from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, Shown, plt, set_style, show
+from medddist.figures.tables import (
+    Table,
+    Text,
+    conclusion,
+    difference_text,
+    interval_text,
+    table,
+    verdict,
+    words,
+)
