@@ -84,8 +84,7 @@ figures.labelled_sheet(pixels, classes, names, soft)
 # ## Over the iterations
 #
 # Move the slider, also with the arrow keys, from the initial images (left) to
-# the last candidate (right). Each row is of one class, from top to bottom in
-# the order above.
+# the last candidate (right). Rows are in the order of the classes above.
 
 # %%
 frames = {
@@ -100,7 +99,7 @@ texts = {
     else f"{iteration}"
     for iteration, score in scores.items()
 }
-figures.slider(frames, texts, "Distilled images")
+figures.slider(frames, texts, "Distilled images", per_class)
 
 # %% [markdown]
 # The score is that of the candidate on validation. Large structures stay;
@@ -143,7 +142,7 @@ teacher, network = study.teachers()[0], study.network()
 images, targets = study.tensors("train")
 some = np.concatenate(
     [
-        np.flatnonzero(dataset.train.labels == k)[:100]
+        np.flatnonzero(dataset.train.labels == k)[:50]
         for k in range(len(names))
     ]
 )

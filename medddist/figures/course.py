@@ -121,7 +121,7 @@ def losses_by_start(losses: Mapping[str, Mapping[int, float]]) -> Figure:
     for (name, by_start), colour, marker in zip(losses.items(), colours, "so^D"):
         axes.plot(*zip(*by_start.items()), marker=marker, color=colour, label=name)
     axes.axhline(1, color="0.3", ls=":", lw=1)
-    title = "Matching loss by start epoch (1: no better than not moving)"
+    title = "Matching loss by start epoch (1: a student that stays)"
     axes.set(xlabel="start epoch t", ylabel="matching loss", title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()

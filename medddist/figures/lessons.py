@@ -108,11 +108,16 @@ def of_scores(rows: Sequence[Mapping], metric: str = "balanced_accuracy") -> Tex
     own = next(row for row in rows if row["method"] == "distilled")
     size = own["per_class"]
     said = [f"Distilled images reach a {words(metric)} of {interval_text(own[metric])} on test."]
-    leads = {row["label"]: row["distilled_lead"][metric] for row in rows if "distilled_lead" in row}
+    others = [row for row in rows if "distilled_lead" in row]
+    leads = {row["label"]: row["distilled_lead"][metric] for row in others}
     for how in ("better than", "not significantly different from", "worse than"):
-        of_it = [f"{to} ({difference_text(x)})" for to, x in leads.items() if verdict(x) == how]
-        if of_it:
-            said.append(f"They are {how} {listed(of_it)}.")
+        compared = [label for label, lead in leads.items() if verdict(lead) == how]
+        if compared:
+            said.append(f"They are {how}: {'; '.join(compared)}.")
+    for row in others:
+        if row["method"] in ("random_balanced", "full_good"):
+            difference = difference_text(row["distilled_lead"][metric])
+            said.append(f"Paired difference to {row['label']}: {difference}.")
     missed = min(size, key=lambda name: size[name]["sensitivity"]["mean"])
     of_all = next((row for row in rows if row["method"] == "full_good"), own)
     theirs = of_all["per_class"][missed]["sensitivity"]
@@ -130,8 +135,8 @@ def of_confidence(answers: Mapping[str, np.ndarray], labels: np.ndarray) -> Text
     for name, given in answers.items():
         excess = given.max(2).mean() - (given.argmax(2) == labels).mean()
         how = "more confident than right" if excess > 0 else "less confident than right"
-        said.append(f"{name} {abs(excess):.2f} {how}")
-    return Text(f"Mean confidence minus accuracy: networks trained on {listed(said)}.")
+        said.append(f"{name}: {abs(excess):.2f} {how}")
+    return Text(f"Mean confidence minus accuracy, by what networks trained on: {'; '.join(said)}.")
 
 
 def of_images(own: int, change: float, known: Mapping[str, float], count: int) -> Text:

@@ -121,7 +121,9 @@ def labelled_sheet(
     return Html(f"<div>{''.join(groups)}</div>", f"{len(images)} images of {len(names)} classes")
 
 
-def slider(frames: Mapping[int, np.ndarray], texts: Mapping[int, str], alt: str) -> Html:
+def slider(
+    frames: Mapping[int, np.ndarray], texts: Mapping[int, str], alt: str, per_class: int
+) -> Html:
     """Return pictures of a distillation's iterations, one at a time, chosen by a slider.
 
     It needs no library and no network. Keys move the slider. Without scripts the last is shown.
@@ -130,8 +132,9 @@ def slider(frames: Mapping[int, np.ndarray], texts: Mapping[int, str], alt: str)
         frames: images (N, C, H, W) in [0, 1] by iteration, class by class.
         texts: what the slider's label says of each iteration.
         alt: describes what is shown, without the iteration.
+        per_class: images of a class; rows end where a class ends.
     """
-    columns = next(n for n in range(10, 0, -1) if len(next(iter(frames.values()))) % n == 0)
+    columns = next(n for n in range(10, 0, -1) if per_class % n == 0)
     last, pictures = len(frames) - 1, []
     for place, (iteration, images) in enumerate(frames.items()):
         look = f"width:100%;max-width:640px;display:{'block' if place == last else 'none'}"
@@ -162,7 +165,7 @@ def embedding(
     initial, distilled = points["initial"], points["distilled"]
     ends = np.stack([initial, distilled], 1)
     axes.plot(ends[:, :, 0].T, ends[:, :, 1].T, color="0.55", lw=0.7, zorder=1)
-    looks = {"real": {"marker": ".", "s": 40, "alpha": 0.35, "linewidths": 0}}
+    looks = {"real": {"marker": ".", "s": 60, "alpha": 0.5, "linewidths": 0}}
     looks["initial"] = {"marker": "o", "s": 36, "facecolors": "white", "linewidths": 1.5}
     looks["distilled"] = {"marker": "*", "s": 150, "edgecolors": "black", "linewidths": 0.6}
     for kind, look in looks.items():

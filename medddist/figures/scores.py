@@ -99,13 +99,14 @@ def roc_and_calibration(answers: Mapping[str, np.ndarray], labels: np.ndarray) -
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 4.4))
     colours, rates = [DISTILLED, REFERENCE, *COLOURS[2:]], np.linspace(0, 1, 201)
     for (name, given), colour, line in zip(answers.items(), colours, LINES):
-        curves = []
+        curves, areas = [], []
         for network in given:
             for k in np.unique(labels):
                 false, true, _ = roc_curve(labels == k, network[:, k])
                 curves.append(np.interp(rates, false, true))
+                areas.append(auc(false, true))
         mean, look = np.mean(curves, 0), {"color": colour, "ls": line, "lw": 2}
-        left.plot(rates, mean, label=f"{name}, area {auc(rates, mean):.3f}", **look)
+        left.plot(rates, mean, label=f"{name}, area {np.mean(areas):.3f}", **look)
         right_answer = (given.argmax(2) == labels).ravel()
         binned = calibration_curve(right_answer, given.max(2).ravel(), n_bins=10, strategy=BINS)
         right.plot(binned[1], binned[0], marker="o", ms=5, **look)

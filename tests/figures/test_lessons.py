@@ -26,14 +26,16 @@ def row(method: str, lead: tuple[float, float] | None, sensitivities=(0.9, 0.4))
 @pytest.mark.parametrize(
     "lead, expected",
     [
-        ((0.01, 0.09), "They are better than random (+0.050 [+0.010, +0.090])."),
-        ((-0.01, 0.09), "They are not significantly different from random (+0.040"),
-        ((-0.09, -0.01), "They are worse than random (-0.050 [-0.090, -0.010])."),
+        ((0.01, 0.09), "better than: random_balanced."),
+        ((-0.01, 0.09), "not significantly different from: random_balanced."),
+        ((-0.09, -0.01), "worse than: random_balanced."),
     ],
 )
 def test_the_interval_decides_what_is_concluded_of_scores(lead, expected):
-    said = lessons.of_scores([row("distilled", None), row("random", lead)]).text
-    assert expected in said and "recognise least is class 1" in said
+    said = lessons.of_scores([row("distilled", None), row("random_balanced", lead)]).text
+    low, high = lead
+    assert f"random_balanced: {(low + high) / 2:+.3f} [{low:+.3f}, {high:+.3f}]." in said
+    assert f"They are {expected}" in said and "recognise least is class 1" in said
     others = {"better than", "worse than", "not significantly"}
     assert sum(f"They are {how}" in said for how in others) == 1
 
@@ -88,7 +90,7 @@ def test_confidence_above_and_below_accuracy_are_told_apart():
     sure = np.array([[[1.0, 0.0], [1.0, 0.0]]])
     unsure = np.array([[[0.6, 0.4], [0.4, 0.6]]])
     said = lessons.of_confidence({"a": sure, "b": unsure}, np.array([0, 1])).text
-    assert "a 0.50 more confident than right and b 0.40 less confident than right" in said
+    assert "a: 0.50 more confident than right; b: 0.40 less confident than right" in said
 
 
 @pytest.mark.parametrize("own, expected", [(9, "still"), (2, "no longer")])

@@ -27,8 +27,8 @@ def test_the_sheet_has_all_images_with_the_probability_of_their_own_class():
 def test_the_slider_shows_one_iteration_and_names_it():
     frames = {0: IMAGES, 25: IMAGES / 2, 50: IMAGES / 3}
     texts = {0: "0, score 0.5", 25: "25, score 0.6", 50: "50, score 0.7"}
-    shown = figures.slider(frames, texts, "Distilled images")._repr_html_()
-    assert shown == figures.slider(frames, texts, "Distilled images")._repr_html_()
+    shown = figures.slider(frames, texts, "Distilled images", 2)._repr_html_()
+    assert shown == figures.slider(frames, texts, "Distilled images", 2)._repr_html_()
     (name,) = re.findall(r'<input id="([\w-]+)" type="range" min="0" max="2"', shown)
     assert f'<label for="{name}">' in shown and 'aria-valuetext="50, score 0.7"' in shown
     assert re.findall(r"display:(\w+)", re.sub(r"oninput=\"[^\"]*\"", "", shown)) == [
