@@ -95,9 +95,8 @@ figures.show(
 )
 
 # %% [markdown]
-# All three parts have the same proportions, so a score on one is comparable
-# with a score on another. The classes are not equally frequent, which is why
-# accuracy alone misleads.
+# Where classes are not equally frequent, a network can be right often and
+# still miss a disease: accuracy alone misleads.
 
 # %% [markdown]
 # ## What they look like

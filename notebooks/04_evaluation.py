@@ -94,7 +94,7 @@ figures.show(
 # %% [markdown]
 # Rows with soft labels are the fairest comparison where distilled images have
 # soft labels too: they show what labels alone are worth. The majority class
-# looks good in accuracy only.
+# shows why accuracy is not enough where classes are not equally frequent.
 #
 # ## Paired differences
 #

@@ -102,8 +102,8 @@ texts = {
 figures.slider(frames, texts, "Distilled images", per_class)
 
 # %% [markdown]
-# The score is that of the candidate on validation. Large structures stay;
-# contrast and fine texture change.
+# The score is that of the candidate on validation. What the first and the
+# last frame share comes from the initial images; what differs was learned.
 #
 # ## How far each image moved
 
@@ -236,8 +236,8 @@ figures.show(
 #     )
 #     print((apart.argmin(1) == np.arange(len(classes))).mean())
 #
-# Usually fewer are: the features are what distillation changes most. Pixels
-# give the start away more surely.
+# Features and pixels need not agree: the loss changes an image through its
+# features. Whoever searches for an image's start has to try both.
 # ```
 #
 # ## Take-away
