@@ -83,8 +83,8 @@ def of_course(result: Distillation, settings: DistillSettings) -> Text:
         first, last = losses[:count].mean(), losses[-count:].mean()
         falls = "falls" if last < first else "does not fall: it goes"
         said.append(
-            f"The {name} {falls} from {first:.2f} (mean of the first {count} iterations) to"
-            f" {last:.2f} (the last {count})."
+            f"The {name} {falls} from {first:.2f} to {last:.2f} (means of the first and of the last"
+            f" fifth of the iterations)."
         )
     scores = {row["iteration"]: row[metric] for row in result.candidates if metric in row}
     chosen = result.selected_iteration
