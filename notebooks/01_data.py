@@ -14,12 +14,10 @@
 # %% [markdown]
 # # The data
 #
-# **Shows** the images that the study learns from: how many there are of each
-# class, what they look like, and how they are split into training, validation
-# and test parts. It also shows whether something as simple as brightness or
-# source already predicts the class. **Costs** seconds; making the phantom
-# takes about ten. **Expect**, on the phantom, four classes of chest
-# radiographs, one of them nearly half of all images.
+# **Question.** What do the networks of this study see, and does anything
+# other than the disease give the class away? **Costs** seconds; making the
+# phantom takes about ten. **Expect**, on the phantom, four classes, one of
+# them nearly half of all images.
 #
 # The parameter `data` names the source. `phantom` means simulated chest
 # radiographs (no patient data), in place of the COVID-19 Radiography Database
@@ -32,7 +30,7 @@ profile: str = "demo"  # size of the study: smoke, demo, real or paper
 data: str = "phantom"  # phantom, a folder of images, or an .npz file
 out: str = ""  # folder for cached results; empty: build/artifacts
 overrides: str = ""  # settings to change, as in --set, with spaces between
-examples_per_class: int = 8  # pictures of each class
+examples_per_class: int = 5  # pictures of each class
 
 # %% tags=["hide-input"]
 import importlib.util
@@ -58,15 +56,18 @@ study = open_study(given)
 # %%
 import numpy as np
 import pandas as pd
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.tree import DecisionTreeClassifier
 
 from medddist import figures
+from medddist.figures import lessons
 
 figures.set_style()
 dataset = study.data
-size, channels = dataset.image_size_px, dataset.channels
-print(f"{dataset.source}: {size} px, {channels} channel(s)")
-print(f"fingerprint {dataset.fingerprint}")
-print("\n".join(dataset.notes) or "reading found nothing unusual")
+facts = {"source": dataset.source, "side in px": dataset.image_size_px}
+facts |= {"channels": dataset.channels, "fingerprint": dataset.fingerprint}
+facts |= {f"note {k}": note for k, note in enumerate(dataset.notes, 1)}
+figures.table(pd.DataFrame({"value": facts}), "The data set")
 
 # %% [markdown]
 # ## How many images
@@ -83,7 +84,7 @@ counts = pd.DataFrame(
     },
     index=dataset.class_names,
 )
-counts.assign(all=counts.sum(axis=1))
+figures.table(counts.assign(all=counts.sum(axis=1)), "Images per class")
 
 # %%
 most = counts.sum(axis=1).idxmax()
@@ -94,22 +95,15 @@ figures.show(
 )
 
 # %% [markdown]
-# A network that always predicts the largest class has the share of that class
-# as its accuracy, and one in four as its balanced accuracy. Here is the first
-# number computed by hand; the evaluation notebook takes it from the library.
-
-# %%
-largest = counts.train.argmax()
-share = (dataset.test.labels == largest).mean()
-print(f"always {dataset.class_names[largest]}:")
-print(f"accuracy {share:.3f} on the test part")
+# Where classes are not equally frequent, a network can be right often and
+# still miss a disease: accuracy alone misleads.
 
 # %% [markdown]
 # ## What they look like
 
 # %%
 chosen = {
-    name: dataset.train.images[
+    name.replace("_", " "): dataset.train.images[
         np.flatnonzero(dataset.train.labels == k)[: given.examples_per_class]
     ]
     / 255
@@ -121,28 +115,33 @@ figures.show(
 )
 
 # %% [markdown]
-# On the phantom the position of the disease is known. The outlines show the
-# simulated lesions; normal images have none.
+# At this size a lung is a few hundred pixels. The phantom is easier to
+# understand at 64 pixels. Its lesions are simulated, so their outlines are
+# known.
 
 # %%
-if given.data == "phantom":
-    from medddist.data.phantom.generate import PhantomSettings, make_phantom
+from medddist.data.phantom.generate import (
+    CLASS_NAMES,
+    PhantomSettings,
+    make_phantom,
+)
 
-    phantom = PhantomSettings(images=200, image_size_px=64)
-    sample = make_phantom(phantom, masks=True)
-    shown = [
-        i for k in (0, 1, 3) for i in np.flatnonzero(sample.labels == k)[:3]
-    ]
-    picture = figures.overlays(
+phantom = PhantomSettings(images=60, image_size_px=64)
+sample = make_phantom(phantom, masks=True)
+shown = [
+    i
+    for k, count in ((0, 2), (1, 1), (3, 1))  # normal: no lesion
+    for i in np.flatnonzero(sample.labels == k)[:count]
+]
+figures.show(
+    figures.overlays(
         list(sample.images[shown] / 255),
         {},
-        [dataset.class_names[sample.labels[i]] for i in shown],
+        [CLASS_NAMES[sample.labels[i]] for i in shown],
         list(sample.masks[shown]),
-    )
-    caption = "Phantom images at 64 pixels with outlines of their lesions"
-    display(figures.show(picture, caption))
-else:
-    print("this source has no lesion masks")
+    ),
+    "Phantom images at 64 pixels with outlines of their lesions",
+)
 
 # %% [markdown]
 # ## Shortcuts: what predicts the class too easily
@@ -152,28 +151,70 @@ else:
 
 # %%
 means = dataset.train.images.mean((1, 2, 3)) / 255
+middle = pd.Series(means).groupby(dataset.train.labels).median()
 figures.show(
     figures.brightness(means, dataset.train.labels, dataset.class_names),
-    "Box plots of mean brightness by class",
+    "Box plots of mean brightness by class; the medians lie between"
+    f" {middle.min():.2f} and {middle.max():.2f}",
 )
 
 # %% [markdown]
-# If classes come from different sources, distinguishing the sources looks
-# like distinguishing diseases: the class is confounded with its source. The
-# COVID-19 Radiography Database is such a case, since most of its classes have
-# a source of their own. By default the phantom's sites are spread evenly over
-# the classes.
+# How much is such a shortcut worth? A rule that sees one number per image
+# answers: a small decision tree, made on training images and scored on
+# validation. Where the source of each image is known, a second rule sees only
+# that. If classes come from different sources, distinguishing the sources
+# looks like distinguishing diseases: the class is confounded with its source,
+# as in the COVID-19 Radiography Database. By default the phantom's sites are
+# spread evenly over the classes.
+
 
 # %%
-if dataset.train.origins is not None and dataset.origin_names:
-    origins = pd.Categorical.from_codes(
-        dataset.train.origins, dataset.origin_names
-    )
-    classes = pd.Categorical.from_codes(
-        dataset.train.labels, dataset.class_names
-    )
-    table = pd.crosstab(classes, origins, normalize="index").round(2)
-    table.index.name, table.columns.name = "share of class", "source"
-    display(table)
-else:
-    print("this data set does not name the sources of its images")
+def rule_score(train, validation):
+    """Score a rule that sees one number (N,) per image on validation."""
+    rule = DecisionTreeClassifier(max_leaf_nodes=12, class_weight="balanced")
+    rule.set_params(random_state=0)
+    rule.fit(train[:, None], dataset.train.labels)
+    labels = dataset.validation.labels
+    return balanced_accuracy_score(labels, rule.predict(validation[:, None]))
+
+
+seen = {
+    "brightness": (means, dataset.validation.images.mean((1, 2, 3)) / 255)
+}
+if dataset.train.origins is not None:
+    seen["the source"] = (dataset.train.origins, dataset.validation.origins)
+rules = [
+    {"rule": name, "balanced_accuracy": rule_score(*values)}
+    for name, values in seen.items()
+]
+figures.table(
+    [{"rule": "guessing", "balanced_accuracy": 1 / dataset.classes}, *rules],
+    "What a rule that sees one number scores on validation",
+    index="rule",
+)
+
+# %% [markdown]
+# A network has to be compared with these rules, not with guessing.
+#
+# ## Exercise
+#
+# What are the accuracy and the balanced accuracy of a network that always
+# predicts the largest class? Compute both for the test part.
+#
+# ```{admonition} Solution
+# :class: dropdown
+#
+#     labels = dataset.test.labels
+#     always = np.full_like(labels, counts.train.argmax())
+#     print((labels == always).mean())
+#     print(balanced_accuracy_score(labels, always))
+#
+# The accuracy is the share of the largest class. The balanced accuracy is the
+# mean sensitivity: 1 for one class and 0 for all others, divided by the
+# number of classes.
+# ```
+#
+# ## Take-away
+
+# %%
+lessons.of_data(counts["test"].to_dict(), rules)

@@ -14,11 +14,12 @@
 # %% [markdown]
 # # The teachers
 #
-# **Shows** the networks trained on the real images. Their parameters after
-# every epoch are the trajectories that distillation follows. **Costs** under
-# a minute in the `demo` profile on two cores. **Expect** validation scores
-# that rise over the epochs that matching reads: a distilled set can hardly
-# teach more than the teachers knew there.
+# **Question.** What do networks trained on all real images learn, epoch by
+# epoch, and how far do their parameters move? These trajectories are what
+# trajectory matching follows. **Costs** under a minute in the `demo` profile
+# on two cores. **Expect** validation scores that rise over the epochs that
+# matching reads: a student that only imitates teachers can hardly learn more
+# than they knew there.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, real or paper
@@ -52,13 +53,14 @@ import numpy as np
 import pandas as pd
 
 from medddist import figures
+from medddist.figures import lessons
 
 figures.set_style()
 settings, matching = study.profile.teachers, study.profile.distill
 trajectories = study.teachers()
 recipe = settings.recipe.model_dump(exclude={"augmentation"})
-recipe |= {"snapshots": settings.snapshots}
-pd.Series(recipe, name=f"{settings.teachers} teachers").to_frame()
+recipe |= {"snapshots": settings.snapshots, "teachers": settings.teachers}
+figures.table(pd.DataFrame({"value": recipe}), "Teacher training")
 
 # %% [markdown]
 # Teachers use the recipe of matching training trajectories
@@ -68,6 +70,8 @@ pd.Series(recipe, name=f"{settings.teachers} teachers").to_frame()
 # proportions along with the appearance. With `snapshots` set to `mean`, a
 # snapshot is the mean of the parameters over the steps of an epoch. At a
 # constant rate the last mini-batches leave noise that no student can follow.
+#
+# ## What they score
 
 # %%
 curves = [trajectory.about["validation"] for trajectory in trajectories]
@@ -81,6 +85,10 @@ figures.show(
 )
 
 # %% [markdown]
+# Where a curve is steep, an epoch teaches much: a student that reaches the
+# teacher's later parameters has learned it from a few images. Where the curve
+# is flat, matching an epoch gains little.
+#
 # ## How far they move
 #
 # A student starts where a teacher was after epoch $t$, and should arrive
@@ -108,22 +116,49 @@ figures.show(
 )
 
 # %% [markdown]
+# The matching loss divides by this distance, so a long segment and a short
+# one count the same.
+#
 # ## What is kept
 #
 # Each teacher is one file with one float32 row per snapshot. Reading a start
 # and a target reads only those two rows.
 
 # %%
-pd.DataFrame(
-    [
-        {
-            "snapshots": trajectory.snapshots,
-            "parameters": trajectory.parameter_count,
-            "MB": round(trajectory.path.stat().st_size / 1e6, 1),
-            "final balanced accuracy": round(
-                trajectory.about["validation"][-1]["balanced_accuracy"], 3
-            ),
-        }
-        for trajectory in trajectories
-    ]
-).rename_axis("teacher")
+figures.table(
+    pd.DataFrame(
+        [
+            {
+                "snapshots": trajectory.snapshots,
+                "parameters": trajectory.parameter_count,
+                "MB": trajectory.path.stat().st_size / 1e6,
+                "balanced_accuracy": curve[-1]["balanced_accuracy"],
+            }
+            for trajectory, curve in zip(trajectories, curves)
+        ]
+    ).rename_axis("teacher"),
+    "Each teacher's file, and its last score on validation",
+)
+
+# %% [markdown]
+# ## Exercise
+#
+# Do teachers that start from different initial parameters end in the same
+# place? Compare the distance between the last snapshots of two teachers with
+# the distance that one of them has covered from its own start.
+#
+# ```{admonition} Solution
+# :class: dropdown
+#
+#     ends = [x.rows(x.snapshots - 1)[0] for x in trajectories[:2]]
+#     print((ends[0] - ends[1]).norm())
+#     print((ends[0] - trajectories[0].rows(0)[0]).norm())
+#
+# They stay apart: two networks with equal scores have different parameters.
+# A student can therefore only follow a teacher from that teacher's own start.
+# ```
+#
+# ## Take-away
+
+# %%
+lessons.of_teachers(curves, moves, matching.last_epoch_read)

@@ -14,11 +14,12 @@
 # %% [markdown]
 # # The distillation
 #
-# **Shows** how images are learned: a student trained on them for a few steps
-# should end where a teacher ended after epochs on the real images. **Costs**
-# a few minutes in the `demo` profile, seconds in `smoke`. **Expect** the
-# matching loss to fall below 1, the loss of a student that does not move. The
-# released set is the candidate with the best score on *validation*.
+# **Question.** How can images be learned so that a network trained on them
+# ends where a network trained on all real images ends? This is trajectory
+# matching {cite:p}`cazenavette2022`, the method of the poster
+# {cite:p}`li2022dataset`. **Costs** a few minutes in the `demo` profile,
+# seconds in `smoke`. **Expect** a loss that falls, and a released set that
+# was selected on *validation*.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, real or paper
@@ -48,144 +49,195 @@ given = parameters(locals())
 study = open_study(given)
 
 # %%
-from functools import partial
-
 import pandas as pd
 import torch
+from torch.nn.functional import cross_entropy
 
 from medddist import figures
 from medddist.base.seeds import generator
+from medddist.figures import lessons
 from medddist.method.augment import NO_AUGMENTATION
-from medddist.method.matching import (
-    matching_gradient,
-    matching_loss,
-    segment,
-    unrolled_gradient,
+from medddist.method.distilled import Distilled
+from medddist.method.matching import matching_gradient, segment
+from medddist.method.networks import (
+    NetworkSettings,
+    initial_parameters,
 )
 
 figures.set_style()
 settings = study.profile.distill
-result = study.distillation()
-shown = settings.model_dump(exclude={"augmentation"})
-pd.Series(shown, name="distillation").astype(str).to_frame()
+lessons.of_method(settings)
 
 # %% [markdown]
-# ## The loss, once by hand
+# ## Trajectory matching in fifteen lines
 #
-# $L = \lVert \theta_N - \theta^*_{t+M} \rVert^2 / \lVert \theta^*_t -
-# \theta^*_{t+M} \rVert^2$. This cell computes it for one student that takes a
-# single step on the released images, first by hand, then with the library.
-# The two agree.
+# A teacher trains on real images. Its parameters $\theta^*_t$ and, later,
+# $\theta^*_{t+M}$ are kept. A student starts at $\theta^*_t$ and takes $N$
+# steps of gradient descent on a few learnable images. The loss is how far it
+# ends from the teacher, relative to how far the teacher went:
+#
+# $$L = \frac{\lVert \theta_N - \theta^*_{t+M} \rVert^2}
+# {\lVert \theta^*_t - \theta^*_{t+M} \rVert^2}$$
+#
+# Automatic differentiation goes back through all steps of the student to its
+# images. A tiny network and 64 real images suffice to show it.
 
 # %%
-network = study.network()
-distilled = result.distilled
-rows = study.teachers()[0].rows(0, settings.expert_epochs)
-start, target = (row.to(distilled.images) for row in rows)
-one_step = segment(
-    start,
-    target,
-    distilled.images,
-    batch_size=len(distilled.images),
-    student_steps=1,
-    random=generator("by hand"),
+network = study.network(NetworkSettings(width=4, depth=2))
+real, labels = (part[:64] for part in study.tensors("train"))
+
+
+def descend(theta, x, y, rate, steps):
+    """Take steps of gradient descent that autograd can go back through."""
+    for _ in range(steps):
+        loss = cross_entropy(network(theta, x), y)
+        (slope,) = torch.autograd.grad(loss, theta, create_graph=True)
+        theta = theta - rate * slope
+    return theta
+
+
+start = initial_parameters(network, "tiny teacher").to(real).requires_grad_()
+target = descend(start, real, labels, rate=0.1, steps=10).detach()
+few = real[:16].clone().requires_grad_()  # the learnable images
+end = descend(start, few, labels[:16], rate=0.1, steps=5)
+loss = (end - target).square().sum() / (start - target).square().sum()
+(gradient,) = torch.autograd.grad(loss, few, retain_graph=True)
+
+# %% [markdown]
+# Without a step the loss would be 1; below 1 the student has come nearer to
+# the teacher, above 1 it went elsewhere. `gradient` says how to change each
+# pixel so that the student ends nearer; descending along it, for many
+# teachers and starts, is the whole method.
+#
+# The library must give the same numbers. It does not keep one graph of all
+# steps, whose memory grows with $N$, but sweeps back over the steps and keeps
+# only the parameters ([method](../method)). In float32 the two differ by
+# rounding.
+
+# %%
+rate = torch.tensor(0.1, device=real.device)
+tiny = Distilled(few.detach(), labels[:16], rate.log())
+fixed = start.detach(), target, tiny.images
+student = segment(*fixed, 16, 5, generator("tiny student"))
+value, gradients = matching_gradient(network, tiny, student, NO_AUGMENTATION)
+difference = (gradients["images"] - gradient).norm() / gradient.norm()
+assert difference < 0.01
+norms = [g.norm().item() for g in (gradient, gradients["images"])]
+agreement = pd.DataFrame(
+    {"loss": [loss.item(), value], "norm of the gradient": norms},
+    index=["by hand", "by the library"],
 )
-
-theta = start.clone().requires_grad_()
-logits = network(theta, distilled.images)
-loss = torch.nn.functional.cross_entropy(logits, distilled.targets)
-(gradient,) = torch.autograd.grad(loss, theta)
-end = start - distilled.step_size * gradient
-by_hand = ((end - target) ** 2).sum() / ((start - target) ** 2).sum()
-by_library = matching_loss(network, distilled, one_step, NO_AUGMENTATION)
-print(f"by hand {by_hand.item():.6f}, by the library {by_library.item():.6f}")
-print("without a step: 1")
+figures.table(agreement, "The same loss and gradient", digits=6)
 
 # %% [markdown]
-# ## The gradient, three ways
+# ## The loss on real images
 #
-# The library sweeps back over the student's steps and keeps only the
-# parameters. One graph through all steps gives the same gradient, but needs
-# memory for each step. In float64 the two agree to the last digits. In
-# float32 both deviate from it, and more with more steps: rounding moves the
-# kink of a ReLU, and later steps amplify this. Finite differences of first
-# derivatives with frozen ReLU masks ({eq}`difference`) are faster. Over one
-# step they keep half of the digits; over many steps they deviate hardly more
-# than float32 does anyway. The page on performance compares their time, and
-# the direction of TESLA {cite:p}`cui2023`.
-
+# `distill.method=real_loss` {cite:p}`feng2024` changes the question that is
+# asked of the student's end: not how far it is from a teacher, but what its
+# loss on real images is. No teacher limits what the images can teach, and
+# the gradient goes back through the last steps only, which is cheaper.
 
 # %%
-def image_gradient(method, dtype, steps):
-    """The gradient in the released images, flattened, in float64."""
-    released = distilled.to(dtype)
-    student = segment(
-        start.to(dtype),
-        target.to(dtype),
-        released.images,
-        settings.batch_size,
-        steps,
-        generator("three ways"),
-    )
-    _, gradients = method(network, released, student, settings.augmentation)
-    return gradients["images"].double().flatten()
+real_loss = cross_entropy(network(end, real), labels)
+(other,) = torch.autograd.grad(real_loss, few)
+cosine = torch.cosine_similarity(gradient.flatten(), other.flatten(), 0)
+questions = pd.DataFrame(
+    {
+        "value": [loss.item(), real_loss.item()],
+        "norm of the gradient": [gradient.norm().item(), other.norm().item()],
+        "cosine to the first": [1.0, cosine.item()],
+    },
+    index=["distance to the teacher", "loss on real images"],
+)
+figures.table(questions, "Two questions, asked of the same student")
 
-
-differences = partial(matching_gradient, way="difference")
-methods = {
-    "sweep, float64": (matching_gradient, torch.float64),
-    "sweep, float32": (matching_gradient, torch.float32),
-    "finite differences, float32": (differences, torch.float32),
-    "graph, float32": (unrolled_gradient, torch.float32),
-}
-table = {}
-for steps in sorted({1, 5, settings.student_steps}):
-    exact = image_gradient(unrolled_gradient, torch.float64, steps)
-    table[steps] = {}
-    for name, (method, dtype) in methods.items():
-        error = image_gradient(method, dtype, steps) - exact
-        table[steps][name] = f"{error.norm() / exact.norm():.0e}"
-print("relative difference from the graph in float64")
-pd.DataFrame.from_dict(table, orient="index").rename_axis("student steps")
+# %% [markdown]
+# A cosine near 1 would mean that both questions change the images alike.
 
 # %% [markdown]
 # ## The course of the distillation
+#
+# From here on, the profile's own network, images and method.
 
 # %%
+result = study.distillation()
 picture = figures.distillation_course(
     result.losses.numpy(),
     result.step_sizes.numpy(),
     result.candidates,
     result.selected_iteration,
     settings.selection_metric,
+    settings.method,
 )
 figures.show(
     picture,
-    "Matching loss, learned step size and validation scores by iteration; the"
-    f" loss goes from {result.losses[0]:.2f} to {result.losses[-1]:.2f}, and"
+    "Loss, learned step size and validation scores by iteration; the loss"
+    f" goes from {result.losses[0]:.2f} to {result.losses[-1]:.2f}, and"
     f" iteration {result.selected_iteration} is released",
 )
 
 # %% [markdown]
-# Every candidate trained fresh networks with the recipe of the final
-# evaluation, and these were scored on validation. The test part was not used.
+# Single iterations are noisy, since each has a student of its own. Every
+# candidate trained fresh networks with the recipe of the final evaluation,
+# and these were scored on validation; the best one is released. The test part
+# was not used.
 
 # %%
-pd.DataFrame(result.candidates).set_index("iteration").round(4)
+figures.table(result.candidates, "Candidates", index="iteration")
 
 # %% [markdown]
-# ## Before and after
+# ## Which part of a trajectory is matched
+#
+# One student per start epoch trains on the initial and on the released
+# images; how near does it come to the first teacher? Below 1 the images
+# lead towards the teacher. Images that were learned by the loss on real
+# images were never asked this question, so they may well stay above.
 
 # %%
-per_class = settings.images_per_class
-rows = {}
-for k, name in enumerate(study.data.class_names):
-    members = slice(k * per_class, k * per_class + min(6, per_class))
-    initial = result.initial.images[members].cpu().numpy()
-    learned = distilled.images[members].cpu().numpy()
-    rows[f"{name}\nbefore"] = study.data.pixels(initial)
-    rows[f"{name}\nafter"] = study.data.pixels(learned)
+teacher, full = study.teachers()[0], study.network()
+step = max(1, settings.max_start_epoch // 3)
+by_start = {"initial images": {}, "released images": {}}
+for epoch in range(0, settings.max_start_epoch, step):
+    rows = teacher.rows(epoch, epoch + settings.expert_epochs)
+    for name, learned in zip(by_start, (result.initial, result.distilled)):
+        ends = (row.to(learned.images) for row in rows)
+        sizes = settings.batch_size, settings.student_steps
+        random = generator("by start epoch")
+        student = segment(*ends, learned.images, *sizes, random)
+        given_set = full, learned, student, settings.augmentation
+        by_start[name][epoch] = matching_gradient(*given_set)[0]
+early, *_, late = by_start["released images"].values()
 figures.show(
-    figures.sheet(rows, "Before and after distillation"),
-    "Initial and distilled images of each class",
+    figures.losses_by_start(by_start),
+    "Matching loss of one student by start epoch; with the released images it"
+    f" is {early:.2f} from the first and {late:.2f} from the last",
 )
+
+# %% [markdown]
+# The gap between the two lines is what distillation has changed. The notebook
+# on [what the images look like](05_images) shows the images themselves.
+#
+# ## Exercise
+#
+# Descend: change `few` along its gradient twenty times, and watch the
+# matching loss of the tiny student. Does it fall to 0?
+#
+# ```{admonition} Solution
+# :class: dropdown
+#
+#     for _ in range(20):
+#         end = descend(start, few, labels[:16], rate=0.1, steps=5)
+#         gone = (start - target).square().sum()
+#         loss = (end - target).square().sum() / gone
+#         (gradient,) = torch.autograd.grad(loss, few)
+#         few = (few - 10 * gradient).detach().requires_grad_()
+#         print(loss.item())
+#
+# It falls, and not to 0: five steps at this rate hardly cover the way
+# of ten. This is why the step size is learned too.
+# ```
+#
+# ## Take-away
+
+# %%
+lessons.of_course(result, settings)

@@ -14,13 +14,13 @@
 # %% [markdown]
 # # Scores of networks trained on the distilled images
 #
-# **Shows** the main result: fresh networks are trained from scratch on the
-# distilled images and scored on the test part. Beside them stand networks
-# trained on an equal number of random real images, networks trained on all
-# images, and the majority-class baseline. **Costs** a few minutes in the
-# `demo` profile. **Expect**, in `demo` on the phantom, the distilled images
-# above random real ones by at least 0.05 balanced accuracy, and below all
-# images; `smoke` learns nothing.
+# **Question.** Fresh networks are trained from scratch on the distilled
+# images and scored on the test part. Are they better than networks trained on
+# an equal number of random real images, and how far do they fall short of
+# networks trained on all? **Costs** a few minutes in the `demo` profile.
+# **Expect**, in `demo` on the phantom, the distilled images above random real
+# ones by at least 0.05 balanced accuracy, and below all images; `smoke`
+# learns nothing.
 #
 # One recipe trains every small set; all training images have two recipes of
 # their own, teacher training and tuned training. The distilled set brings its
@@ -56,16 +56,25 @@ study = open_study(given)
 
 # %%
 import pandas as pd
-from sklearn.metrics import balanced_accuracy_score
 
 from medddist import figures
+from medddist.figures import lessons
 
 figures.set_style()
 rows = study.table()
 by_method = {row["method"]: row for row in rows}
-metric = study.profile.distill.selection_metric
-metrics = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
-figures.score_table(rows, metrics)
+labels, names = study.data.test.labels, study.data.class_names
+lessons.of_method(study.profile.distill)
+
+# %% [markdown]
+# ## All methods
+
+# %%
+metrics = ["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+figures.table(
+    pd.DataFrame(rows).set_index("label")[metrics].rename_axis(None),
+    "Scores on test, each with its 95 % interval",
+)
 
 # %%
 majority = by_method["majority"]["accuracy"]["mean"]
@@ -83,88 +92,122 @@ figures.show(
 )
 
 # %% [markdown]
+# Rows with soft labels are the fairest comparison where distilled images have
+# soft labels too: they show what labels alone are worth. The majority class
+# shows why accuracy is not enough where classes are not equally frequent.
+#
 # ## Paired differences
 #
 # Each difference is taken on the same resampled test groups: what makes an
-# image easy for both methods cancels.
+# image easy for both methods cancels. Overlapping intervals of two scores say
+# less than the interval of their difference.
 
 # %%
-display(
-    figures.show(
-        figures.leads(rows, "balanced_accuracy"),
-        "Balanced accuracy of the distilled images minus that of each other"
-        " method, with intervals",
-    )
+figures.show(
+    figures.leads(rows, "balanced_accuracy"),
+    "Balanced accuracy of the distilled images minus that of each other"
+    " method, with intervals",
 )
-for row in rows:
-    if "distilled_lead" not in row:
-        continue
-    difference = row["distilled_lead"]["balanced_accuracy"]
-    low, high = difference["low"], difference["high"]
-    if low > 0:
-        verdict = "better than"
-    elif high < 0:
-        verdict = "WORSE than"
-    else:
-        verdict = "not significantly different from"
-    print(f"distilled images are {verdict} {row['label']}:")
-    print(f"    {difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}]")
-
-# %% [markdown]
-# ## One number by hand
-#
-# The mean over networks, computed here and by the library, is the same.
 
 # %%
-scored = study.scored("distilled")
-labels = study.data.test.labels
-scores = [
-    balanced_accuracy_score(labels, probabilities.argmax(1))
-    for probabilities in scored.probabilities
-]
-print(f"networks: {', '.join(f'{score:.3f}' for score in scores)}")
-print(f"mean {sum(scores) / len(scores):.4f}")
-print(f"library: {scored.scores['balanced_accuracy']['mean']:.4f}")
+leads = {
+    row["label"]: {
+        figures.words(metric): figures.difference_text(lead)
+        for metric, lead in row["distilled_lead"].items()
+    }
+    | {"verdict": figures.verdict(row["distilled_lead"]["balanced_accuracy"])}
+    for row in rows
+    if "distilled_lead" in row
+}
+figures.table(
+    pd.DataFrame.from_dict(leads, orient="index"),
+    "Distilled images minus the other; the verdict is on balanced accuracy",
+)
 
 # %% [markdown]
 # ## Class by class
 
 # %%
-shown = {
-    by_method[method]["label"]: by_method[method]["confusion"]
-    for method in ("distilled", "random_balanced", "full_good")
-}
+shown = ("distilled", "random_balanced", "full_good")
 figures.show(
-    figures.confusions(shown, study.data.class_names),
+    figures.confusions(
+        {by_method[k]["label"]: by_method[k]["confusion"] for k in shown},
+        names,
+    ),
     "Confusion matrices of three methods as shares of the true class; the"
     " table below has the sensitivities of their diagonals",
 )
 
 # %%
-pd.DataFrame(
-    {
-        row["label"]: {
-            f"{name} {what}": round(scores[what]["mean"], 3)
-            for name, scores in row["per_class"].items()
-            for what in ("sensitivity", "specificity")
+figures.table(
+    pd.DataFrame(
+        {
+            by_method[k]["label"]: {
+                name: scores["sensitivity"]
+                for name, scores in by_method[k]["per_class"].items()
+            }
+            for k in shown
         }
-        for row in rows
-    }
+    ),
+    "Sensitivity of each class",
 )
 
 # %% [markdown]
-# ## More or fewer images per class
+# A mean over classes hides which disease is missed. Read the diagonal first,
+# then where the rest of its row goes.
 #
-# A profile measures other sizes if it lists them in `images_per_class`.
+# ## Ranking and confidence
+#
+# A receiver operating characteristic asks whether images are ranked well. A
+# reliability diagram asks whether a confidence of 0.8 is right in 80 % of the
+# cases: below the dotted diagonal, networks are overconfident.
 
 # %%
-methods = {"distilled": "distilled", "random_balanced": "random real"}
-sizes = {
-    f"{size} per class": {
-        label: f"{study.scored(method, size).scores[metric]['mean']:.3f}"
-        for method, label in methods.items()
-    }
-    for size in study.profile.images_per_class
+answers = {
+    by_method[method]["label"]: study.scored(method).probabilities
+    for method in shown
 }
-nothing = "this profile lists no other sizes; set images_per_class"
-pd.DataFrame(sizes) if sizes else print(nothing)
+area = {
+    name: by_method[method]["auroc"]["mean"]
+    for name, method in zip(answers, shown)
+}
+figures.show(
+    figures.roc_and_calibration(answers, labels),
+    "ROC curves, with areas of "
+    + ", ".join(f"{value:.2f} for {name}" for name, value in area.items())
+    + "; and the share of right answers by confidence",
+)
+
+# %%
+lessons.of_confidence(answers, labels)
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Compute the balanced accuracy of each network that was trained on the
+#    distilled images with scikit-learn, and compare the mean with the table.
+# 2. How do the scores change with fewer images? Run the notebooks again with
+#    `overrides` set to `distill.images_per_class=5`.
+#
+# ```{admonition} Solution of the first
+# :class: dropdown
+#
+#     from sklearn.metrics import balanced_accuracy_score
+#
+#     scored = study.scored("distilled")
+#     each = [
+#         balanced_accuracy_score(labels, network.argmax(1))
+#         for network in scored.probabilities
+#     ]
+#     print(each, sum(each) / len(each))
+#     print(scored.scores["balanced_accuracy"]["mean"])
+#
+# The two means are the same. The networks differ, although they saw the same
+# images: training from another start is one of the two sources of the
+# interval, the test images are the other.
+# ```
+#
+# ## Take-away
+
+# %%
+lessons.of_scores(rows)

@@ -12,7 +12,10 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+
+from medddist import figures
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = next(
@@ -277,3 +280,27 @@ def test_the_tabulator_reaches_every_page_and_shows_where_it_is(browser, pages):
         unmarked += [] if marked or not where else [where]
     assert reached[0] == "Skip to main content" and len(wanted) > 15
     assert not set(wanted) - set(reached) and not unmarked
+
+
+def test_the_slider_of_iterations_works_by_keyboard_and_has_a_name(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    frames = {k: np.full((4, 1, 8, 8), k / 100, np.float32) for k in (0, 25, 50)}
+    shown = figures.slider(frames, {k: f"{k}, score" for k in frames}, "Distilled images", 2)
+    page = tmp_path / "slider.html"
+    page.write_text(f"<!doctype html><html lang='en'><body>{shown._repr_html_()}</body></html>")
+    browser.get(page.as_uri())
+    slider = browser.find_element("css selector", "input[type=range]")
+    visible = lambda: [
+        image.get_attribute("alt")
+        for image in browser.find_elements("css selector", "img")
+        if image.is_displayed()
+    ]
+    assert slider.accessible_name.startswith("Iteration")
+    assert visible() == ["Distilled images, iteration 50"]
+    slider.send_keys(Keys.ARROW_LEFT)
+    assert visible() == ["Distilled images, iteration 25"]
+    assert slider.get_attribute("aria-valuetext") == "25, score"
+    assert browser.find_element("css selector", "output").text == "25, score"
+    slider.send_keys(Keys.HOME)
+    assert visible() == ["Distilled images, iteration 0"]

@@ -4,11 +4,19 @@ from medddist.figures.course import (
     brightness,
     class_counts,
     distillation_course,
+    losses_by_start,
     teacher_curves,
     teacher_moves,
 )
 from medddist.figures.leaks import guarantee, leakage, leakage_name, membership, sharing
-from medddist.figures.pictures import animation, mosaic, overlays, sheet
+from medddist.figures.pictures import (
+    embedding,
+    labelled_sheet,
+    mosaic,
+    overlays,
+    sheet,
+    slider,
+)
 from medddist.figures.scores import (
     compared,
     confusions,
@@ -16,10 +24,11 @@ from medddist.figures.scores import (
     intervals,
     leads,
     probed,
+    roc_and_calibration,
     score_table,
     unnamed_bars,
 )
-from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, Shown, plt, set_style, show
+from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, Html, Shown, plt, set_style, show
 from medddist.figures.tables import (
     Table,
     Text,

@@ -109,3 +109,20 @@ def distillation_course(
     low.set(xlabel="iteration", ylabel=metric.replace("_", " "), title=title)
     figure.tight_layout()
     return figure
+
+
+def losses_by_start(losses: Mapping[str, Mapping[int, float]]) -> Figure:
+    """Draw the matching loss of students by the teacher's epoch that they start from.
+
+    `losses` are, by the name of the set that students train on, the loss by start epoch.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.2))
+    colours = [REFERENCE, DISTILLED, *COLOURS[2:]]
+    for (name, by_start), colour, marker in zip(losses.items(), colours, "so^D"):
+        axes.plot(*zip(*by_start.items()), marker=marker, color=colour, label=name)
+    axes.axhline(1, color="0.3", ls=":", lw=1)
+    title = "Matching loss by start epoch (1: a student that stays)"
+    axes.set(xlabel="start epoch t", ylabel="matching loss", title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+    return figure

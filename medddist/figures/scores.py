@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import auc, roc_curve
 
 from medddist.figures import style
 from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, plt
+from medddist.figures.tables import interval_text, words
 
 NETWORKS = {"convnet": "ConvNet", "vit": "small ViT", "none": "no network"}
 NETWORKS |= dict.fromkeys(("resnet18", "imagenet_resnet18"), "ResNet-18")
 
+LINES = ("-", "--", "-.", ":")
+BINS = "quantile"
+
 
 def score_table(rows: Sequence[Mapping], metrics: Sequence[str]) -> pd.DataFrame:
     """Return a table, a row per method: each metric's mean and 95 % interval as text."""
-    cell = lambda score: f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-    columns = {name.replace("_", " "): [cell(row[name]) for row in rows] for name in metrics}
+    columns = {words(name): [interval_text(row[name]) for row in rows] for name in metrics}
     return pd.DataFrame(columns, index=[row["label"] for row in rows])
 
 
@@ -28,18 +34,18 @@ def intervals(rows: Sequence[Mapping], metrics: Sequence[str], majority_share: f
 
     Dashed: the accuracy of a classifier that always predicts the majority class.
     """
-    size = (4.6 * len(metrics), 0.42 * len(rows) + 1.3)
-    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
-    for panel, metric in zip(axes[0], metrics):
+    size = (7, len(metrics) * (0.48 * len(rows) + 1))
+    figure, axes = plt.subplots(len(metrics), 1, figsize=size, squeeze=False)
+    for panel, metric in zip(axes[:, 0], metrics):
         for place, row in enumerate(rows):
             score, colour = row[metric], DISTILLED if row["method"] == "distilled" else REFERENCE
             style.horizontal_interval(panel, place, score, "mean", colour)
             above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-            panel.annotate(f"{score['mean']:.3f}", (score["mean"], place), fontsize=8, **above)
+            panel.annotate(f"{score['mean']:.3f}", (score["mean"], place), fontsize=9, **above)
         if metric == "accuracy":
             panel.axvline(majority_share, color="0.3", ls="--", lw=1)
-        panel.set(title=metric.replace("_", " "), xlabel="on test, 95 % interval")
-    style.name_rows(axes[0, 0], [row["label"] for row in rows])
+        panel.set(title=f"{words(metric)} on test, 95 % interval")
+        style.name_rows(panel, [row["label"] for row in rows])
     figure.tight_layout()
     return figure
 
@@ -47,32 +53,69 @@ def intervals(rows: Sequence[Mapping], metrics: Sequence[str], majority_share: f
 def leads(rows: Sequence[Mapping], metric: str) -> Figure:
     """Draw the paired difference, distilled minus each other method, with its 95 % interval."""
     others = [row for row in rows if "distilled_lead" in row]
-    figure, axes = plt.subplots(figsize=(7, 0.42 * len(others) + 1.2))
+    figure, axes = plt.subplots(figsize=(7, 0.48 * len(others) + 1.2))
     for place, row in enumerate(others):
         lead = row["distilled_lead"][metric]
         colour = COLOURS[2] if lead["low"] > 0 else COLOURS[3] if lead["high"] < 0 else "0.5"
         style.horizontal_interval(axes, place, lead, "difference", colour)
     axes.axvline(0, color="0.3", lw=1)
     style.name_rows(axes, [row["label"] for row in others])
-    xlabel = f"{metric.replace('_', ' ')}: distilled minus the other (right: distilled is better)"
-    axes.set(xlabel=xlabel, title="Paired difference")
+    title = f"Paired difference of {words(metric)}"
+    axes.set(xlabel="distilled minus the other (right of 0: distilled is better)", title=title)
     return figure
 
 
 def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
     """Draw confusion matrices (K, K): rows are true classes, shown as shares of the row."""
-    size = (3.9 * len(matrices), 3.5)
-    figure, axes = plt.subplots(1, len(matrices), figsize=size, sharey=True, squeeze=False)
+    across = min(2, len(matrices))
+    down = -(-len(matrices) // across)
+    figure, axes = plt.subplots(down, across, figsize=(7, 3.5 * down), squeeze=False)
     short = [name.replace("_", " ").replace(" ", "\n") for name in class_names]
     look = {"annot": True, "fmt": ".2f", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False}
     look |= {"square": True, "xticklabels": short, "yticklabels": short}
-    for panel, (name, matrix) in zip(axes[0], matrices.items()):
+    for panel in axes.flat[len(matrices) :]:
+        panel.remove()
+    for panel, (name, matrix) in zip(axes.flat, matrices.items()):
         share = matrix / np.maximum(np.sum(matrix, 1, keepdims=True), 1e-12)
-        sns.heatmap(share, ax=panel, annot_kws={"fontsize": 9}, **look)
-        panel.tick_params(labelsize=8, rotation=0)
-        panel.set_title(name, fontsize=10)
-        panel.set_xlabel("predicted")
-    axes[0, 0].set_ylabel("true")
+        sns.heatmap(share, ax=panel, annot_kws={"fontsize": 11}, **look)
+        panel.tick_params(labelsize=9, rotation=0)
+        panel.set_title("\n".join(textwrap.wrap(name, 26)), fontsize=11)
+        panel.set(xlabel="predicted", ylabel="true")
+    figure.tight_layout()
+    return figure
+
+
+def roc_and_calibration(answers: Mapping[str, np.ndarray], labels: np.ndarray) -> Figure:
+    """Draw ROC curves, and how often a network is right by how confident it is.
+
+    Args:
+        answers: class probabilities (R, N, K) of R networks, by the name of their training set.
+        labels: (N,) classes.
+
+    Returns:
+        Left: one class against the others, the mean curve over classes and networks. Right: the
+        images of all networks in ten bins of equal size by the probability of the predicted class.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 4.4))
+    colours, rates = [DISTILLED, REFERENCE, *COLOURS[2:]], np.linspace(0, 1, 201)
+    for (name, given), colour, line in zip(answers.items(), colours, LINES):
+        curves, areas = [], []
+        for network in given:
+            for k in np.unique(labels):
+                false, true, _ = roc_curve(labels == k, network[:, k])
+                curves.append(np.interp(rates, false, true))
+                areas.append(auc(false, true))
+        mean, look = np.mean(curves, 0), {"color": colour, "ls": line, "lw": 2}
+        left.plot(rates, mean, label=f"{name}, area {np.mean(areas):.3f}", **look)
+        right_answer = (given.argmax(2) == labels).ravel()
+        binned = calibration_curve(right_answer, given.max(2).ravel(), n_bins=10, strategy=BINS)
+        right.plot(binned[1], binned[0], marker="o", ms=5, **look)
+    for panel in (left, right):
+        panel.plot([0, 1], [0, 1], color="0.5", lw=1, ls=":")
+        panel.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    left.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+    right.set(xlabel="mean confidence", ylabel="share right", title="Calibration")
+    figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), fontsize=11)
     figure.tight_layout()
     return figure
 

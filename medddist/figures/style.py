@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -40,6 +41,20 @@ class Shown:
         return f'<img alt="{html.escape(self.alt)}" style="max-width:100%"{width} {source}>'
 
 
+class Html:
+    """Markup of pictures that a page shows as it is, and a text for where it is not shown."""
+
+    def __init__(self, markup: str, alt: str):
+        self.markup, self.alt = markup, alt
+
+    def __repr__(self) -> str:
+        """Text for where pictures are not shown; the same in every run."""
+        return f"[pictures: {self.alt}]"
+
+    def _repr_html_(self) -> str:
+        return self.markup
+
+
 def show(figure: Figure, alt: str) -> Shown:
     """Return the figure as a PNG with alternative text, and close it, so that it is drawn once."""
     drawn = io.BytesIO()
@@ -64,5 +79,6 @@ def horizontal_interval(axes: Axes, place: float, row: Mapping, value: str, colo
 
 
 def name_rows(axes: Axes, names: list[str]) -> None:
-    """Label heights 0, 1, ... from top to bottom."""
-    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.6))
+    """Label heights 0, 1, ... from top to bottom; long names take two lines."""
+    wrapped = ["\n".join(textwrap.wrap(name, 26)) for name in names]
+    axes.set(yticks=range(len(names)), yticklabels=wrapped, ylim=(len(names) - 0.5, -0.6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -23,9 +24,9 @@ class Table:
 
     def _repr_html_(self) -> str:
         table = self.frame.to_html(border=0, classes="table lesson", na_rep="")
-        caption = f"<caption>{self.caption}</caption>" if self.caption else ""
+        name = html.escape(self.caption or "Table")
+        caption = f"<caption>{name}</caption>" if self.caption else ""
         table = table.replace("<thead>", f"{caption}<thead>", 1)
-        name = self.caption or "Table"
         focus = f'role="region" aria-label="{name}" tabindex="0"'
         return f'<div class="lesson-table" style="overflow-x:auto" {focus}>{table}</div>'
 
