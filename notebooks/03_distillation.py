@@ -22,7 +22,7 @@
 # was selected on *validation*.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # size of the study: smoke, demo, real or paper
+profile: str = "demo"  # size of the study: smoke, demo, full, real, paper
 data: str = "phantom"  # phantom, a folder of images, or an .npz file
 out: str = ""  # folder for cached results; empty: build/artifacts
 overrides: str = ""  # settings to change, as in --set, with spaces between

@@ -56,7 +56,7 @@
 # :::
 
 # %% tags=["parameters"]
-profile: str = "demo"  # size of the study: smoke, demo, real or paper
+profile: str = "demo"  # size of the study: smoke, demo, full, real, paper
 data: str = "phantom"  # phantom, a folder of images, or an .npz file
 out: str = ""  # folder for cached results; empty: build/artifacts
 overrides: str = ""  # settings to change, as in --set, with spaces between

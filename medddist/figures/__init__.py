@@ -26,7 +26,6 @@ from medddist.figures.scores import (
     probed,
     roc_and_calibration,
     score_table,
-    unnamed_bars,
 )
 from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, Html, Shown, plt, set_style, show
 from medddist.figures.tables import (

@@ -200,14 +200,3 @@ def probed(rows: Sequence[Mapping]) -> Figure:
         panel.margins(x=0.2)
     figure.tight_layout()
     return figure
-
-
-def unnamed_bars(percent: Sequence[float], title: str) -> Figure:
-    """Draw accuracies in percent whose methods are not known."""
-    figure, axes = plt.subplots(figsize=(5, 1.8))
-    names = [f"bar {k + 1}" for k in range(len(percent))]
-    sns.barplot(x=list(percent), y=names, color="0.7", ax=axes)
-    texts = [f"{value} %" for value in percent]
-    axes.bar_label(axes.containers[0], texts, label_type="center", fontsize=9)
-    axes.set(xlim=(0, 100), xlabel="accuracy as read, %", ylabel="", title=title)
-    return figure
