@@ -67,8 +67,8 @@ figures.conclusion(closest, "The finding that matters most")
 # %%
 result = study.distillation()
 near = nearest(study, result, seed)["pixels"]
-classes = result.distilled.classes.tolist()
-shown = [classes.index(k) for k in range(study.data.classes)]
+per_class = study.profile.distill.images_per_class
+shown = [k * per_class for k in range(study.data.classes)]
 train, test = study.data.train.images, study.data.test.images
 images = result.distilled.images[shown].cpu()
 rows = {

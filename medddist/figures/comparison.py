@@ -108,7 +108,7 @@ def _dots(groups: Mapping[str, Sequence[Point]], colours: Mapping[str, object], 
                 apart = 0.7 * ((k + 0.5) / len(own) - 0.5)
                 places.append((len(labels) + apart, series, score))
             labels.append(textwrap.fill(name, 24))
-    figure, axes = plt.subplots(figsize=(5.4, 0.32 * len(labels) + 1.4))
+    figure, axes = plt.subplots(figsize=(5.4, 0.4 * len(labels) + 1.2))
     for number, (series, colour) in enumerate(colours.items()):
         own = [(place, score) for place, name, score in places if name == series]
         at, scores = zip(*own) if own else ((), ())

@@ -150,7 +150,7 @@ def sharing_sentences(rows: Sequence[Mapping], metric: str) -> list[str]:
     for row in others:
         score = row["all"][metric]
         sides["Lower" if score["mean"] < mean else "Not lower"].append(
-            f"{row['way']} ({interval_text(score)})"
+            f"{row['way']} ({interval_text(score)}, {row['sent_bytes'] / 1000:,.0f} kB)"
         )
     told += [f"{side}: {', '.join(names)}." for side, names in sides.items() if names]
     apart = [row["way"] for row in others if _apart(ours["all"][metric], row["all"][metric])]

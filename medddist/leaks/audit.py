@@ -137,15 +137,18 @@ def nearest(study: Study, result: Distillation, seed: int) -> dict[str, Neighbou
     teacher, network = study.teachers(seed)[0], study.network()
     theta = teacher.rows(teacher.snapshots - 1)[0].to(study.device)
     (train, train_labels), (test, test_labels) = study.tensors("train"), study.tensors("test")
-    images, classes = result.distilled.images, result.distilled.classes
+    released, start = result.distilled, result.initial_indices
+    images, classes = released.images, released.classes
+    if len(start):  # learned labels may name another class than the image started from
+        classes = train_labels[start.reshape(len(start), -1)[:, 0].to(train_labels.device)]
     sizes = [len(images), len(train), len(test)]
     features = standardised_features(network, theta, torch.cat([images, train, test]))
     spaces = {"pixels": (images, train, test), "features": features.split(sizes)}
     found = {}
-    for space, (released, training, unseen) in spaces.items():
-        sets = (released, classes), (training, train_labels), (unseen, test_labels)
+    for space, (own, training, unseen) in spaces.items():
+        sets = (own, classes), (training, train_labels), (unseen, test_labels)
         random = generator(study.profile.audit.seed, "neighbours", space)
-        found[space] = neighbours(*sets, result.initial_indices, random)
+        found[space] = neighbours(*sets, start, random)
     return found
 
 

@@ -5,6 +5,7 @@ says that it is broken.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -260,6 +261,16 @@ def test_of_an_average_the_nearest_of_its_images_is_its_start():
     assert found.training[0] > 0.1, (
         "images behind any average are not among those that none started from"
     )
+
+
+def test_an_image_whose_learned_label_names_another_class_keeps_its_start(out):
+    one = study(out)
+    result, seed = one.distillation(), one.profile.seeds[0]
+    other = torch.nn.functional.one_hot((result.distilled.classes + 1) % CLASSES, CLASSES)
+    relabelled = dataclasses.replace(result.distilled, labels=9.0 * other)
+    learned = dataclasses.replace(result, distilled=relabelled)
+    hard, soft = (audit.nearest(one, each, seed)["pixels"] for each in (result, learned))
+    assert torch.equal(soft.start, hard.start) and soft.start_is_nearest.all()
 
 
 # ---- nearest in pixels ---------------------------------------------------------------------------
