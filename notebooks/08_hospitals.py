@@ -110,13 +110,15 @@ figures.show(figures.sharing(ways, metric), " ".join(told))
 # wide where the few networks of a way differ much.
 #
 # Which hospital's patients does it help? A hospital's own network may work
-# worse on the images of others.
+# worse on the images of others: read along the rows.
 
 # %%
-figures.table(
-    findings.way_rows(ways, metric),
-    "Score on the test images of each hospital",
-    index="way",
+means = findings.way_rows(ways, metric)
+scores = [f"{row['way']} {row['all hospitals']:.2f}" for row in means]
+figures.show(
+    figures.by_hospital(ways, metric),
+    "Score of each way on the test images of each hospital, as a heat map;"
+    f" on all images: {', '.join(scores)}",
 )
 
 # %% [markdown]

@@ -8,7 +8,14 @@ from medddist.figures.course import (
     teacher_curves,
     teacher_moves,
 )
-from medddist.figures.leaks import guarantee, leakage, leakage_name, membership, sharing
+from medddist.figures.leaks import (
+    by_hospital,
+    guarantee,
+    leakage,
+    leakage_name,
+    membership,
+    sharing,
+)
 from medddist.figures.pictures import (
     embedding,
     labelled_sheet,

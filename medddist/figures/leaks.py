@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from medddist.figures import style
-from medddist.figures.findings import groups_of, way_label
+from medddist.figures.findings import groups_of, way_label, way_rows
 from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, plt
 from medddist.figures.tables import words
 
@@ -132,5 +135,22 @@ def sharing(rows: Sequence[Mapping], metric: str) -> Figure:
     style.name_rows(axes, [way_label(row) for row in rows])
     axes.grid(axis="y", visible=False)
     axes.set(xlabel=f"{words(metric)} on test, 95 % interval")
+    figure.tight_layout()
+    return figure
+
+
+def by_hospital(rows: Sequence[Mapping], metric: str) -> Figure:
+    """Draw each way's mean score on the test part of each hospital, as a heat map: ways by rows.
+
+    `rows` are those of `sharing.ways.compare`.
+    """
+    scores = pd.DataFrame(way_rows(rows, metric)).set_index("way").astype(float)
+    figure, axes = plt.subplots(figsize=(5.4, 0.5 * len(rows) + 1.2))
+    look = {"annot": True, "fmt": ".2f", "cmap": "viridis", "linewidths": 1, "cbar": False}
+    sns.heatmap(scores, ax=axes, **look)
+    names = ["\n".join(textwrap.wrap(way, 26)) for way in scores.index]
+    axes.set_yticklabels(names, rotation=0)
+    axes.set(xlabel=f"{words(metric)} on test images of", ylabel="")
+    axes.tick_params(axis="x", rotation=0)
     figure.tight_layout()
     return figure
