@@ -284,7 +284,7 @@ def test_a_profiles_path_and_your_own_images_make_the_same_book(tmp_path):
         pages = {page.stem: page for page in (built / "html" / "notebooks").glob("*.html")}
         assert pages.keys() == {script.stem for script in (ROOT / "notebooks").glob("[0-9]*.py")}
         of_hospitals = pages["08_hospitals"].read_text(encoding="utf-8")
-        assert "Left out for these data" in of_hospitals and "name each image" in of_hospitals
+        assert "Not applicable to these data" in of_hospitals and "name each image" in of_hospitals
     finally:
         shutil.rmtree(built, ignore_errors=True)
 
