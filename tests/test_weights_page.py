@@ -48,7 +48,9 @@ def leak(received: str, **groups) -> dict:
 
 def record(*rows: dict) -> dict:
     settings = {"evaluate": {"networks": 5}, "audit": {"false_positives": 0.01}}
-    settings["data"] = {"image_size_px": 32}
+    settings |= {"data": {"image_size_px": 32}, "seeds": [0]}
+    settings["distill"] = {"iterations": 3, "method": "real_loss", "labels": "learned"}
+    settings["distill"] |= {"window_steps": 2, "horizon_steps": 4}
     shared = {"source": "cxr64.npz", "settings": settings, "interval": "i"}
     own = {"own_images_per_class": 20, "draws": 5, "about": {"commit": "c"}}
     return {**shared, **own, "rows": list(rows)}

@@ -7,7 +7,15 @@ excludes zero.
 from __future__ import annotations
 
 from medddist import figures
-from workflow.words import data_of, difference, mark, markdown_table, records_named, with_interval
+from workflow.words import (
+    data_of,
+    difference,
+    made_by,
+    mark,
+    markdown_table,
+    records_named,
+    with_interval,
+)
 
 COMMAND = "`.venv/bin/python -m workflow.confounding --data {} --save results --part {}`"
 MISSING = (
@@ -53,7 +61,8 @@ def text(records: dict[str, dict]) -> str:
     """Write each record's sentences and tables, in MyST."""
     lines = [] if records else [MISSING, ""]
     for record in records.values():
-        lines += [f"### Shortcuts on {data_of(record)}", "", *mark(record)]
+        lines += [f"### Shortcuts on {data_of(record)}", "", made_by(record["settings"]), ""]
+        lines += mark(record)
         for (part, version), title in TITLES.items():
             rows = _of(record["rows"], part, version)
             if rows:

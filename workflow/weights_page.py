@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from medddist import figures
 from medddist.baselines.architectures import ARCHITECTURES
-from workflow.words import data_of, difference, mark, markdown_table, records_named, with_interval
+from workflow.words import (
+    data_of,
+    difference,
+    made_by,
+    mark,
+    markdown_table,
+    records_named,
+    with_interval,
+)
 
 METRIC = "balanced_accuracy"
 COMMAND = "`.venv/bin/python -m workflow.weights --data my_images --save results --part {}`"
@@ -46,7 +54,8 @@ def text(records: dict[str, dict]) -> str:
     """Write each record's sentences and tables, in MyST."""
     lines = [] if records else [MISSING, ""]
     for record in records.values():
-        lines += [f"### On {data_of(record)}", "", *mark(record)]
+        lines += [f"### On {data_of(record)}", "", made_by(record["settings"]), ""]
+        lines += mark(record)
         for part, name in PARTS.items():
             rows = [row for row in record["rows"] if row["part"] == part]
             written = {"uses": _uses, "leaks": _leaks, "storage": _storage}[part]

@@ -70,6 +70,20 @@ def method_of(settings: dict) -> str:
     return f"trajectory matching on {settings['teachers']['teachers']} teachers"
 
 
+def made_by(settings: dict) -> str:
+    """Say in a sentence how a record's distilled sets were made."""
+    distill, seeds = settings["distill"], settings["seeds"]
+    steps = ""
+    if distill.get("method") == "real_loss":
+        window, horizon = distill["window_steps"], distill["horizon_steps"]
+        steps = f", the last {window} of up to {horizon} student steps"
+    return (
+        f"The distilled images were made by {method_of(settings)}: {distill['iterations']} "
+        f"iterations{steps}; {'seed' if len(seeds) == 1 else 'seeds'} "
+        f"{', '.join(map(str, seeds))}."
+    )
+
+
 def variant_of(name: str) -> str:
     """Name a profile's variant, for a heading or a caption."""
     return VARIANTS.get(name, f"variant {name}")
