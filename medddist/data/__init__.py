@@ -181,8 +181,10 @@ def _split(name: str, collection: Collection, settings: DataSettings, simulated:
         training = rows[TRAIN]
         chosen = splits.stratified_subset(labels[training], settings.images, settings.seed)
         rows[TRAIN] = training[chosen]
-        used = f"{len(chosen)} of {len(training)} training images are used"
-        notes.append(f"{used}; {settings.images} were asked for")
+        if len(chosen) < len(training):
+            used = f"{len(chosen)} of {len(training)} training images are used"
+            asked = settings.images != len(chosen)
+            notes.append(f"{used}; {settings.images} were asked for" if asked else used)
     parts = {part: _part(collection, groups, at) for part, at in zip(PART_NAMES, rows)}
     scaling = Scaling.measured(parts["train"].images)
     reason = "all pixels of the training images are equal"
