@@ -46,7 +46,8 @@ class DataSettings(Settings):
 
     image_size_px: int = Field(32, ge=8, le=1024)  # each image is resized to a square of this side
     channels: Literal[1, 3] = 1  # 1 is grey
-    images: int | None = Field(None, ge=1)  # of the phantom; of other sources' training part
+    # how many; of the phantom, or of another source's training part; null: all
+    images: int | None = Field(None, ge=1)
     test_fraction: float = Field(0.2, gt=0, lt=1)  # per class, rounded down, if none is given
     validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training part, if none is given
     minimum_images_per_class: int = Field(3, ge=3)  # fewer are refused; 3 is one for each part
