@@ -10,7 +10,7 @@ import pytest
 
 from medddist import figures
 from workflow import beyond_page, overview, tried_page
-from workflow.words import method_of
+from workflow.words import corrected, method_of
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("COVID", "Lung_Opacity")
@@ -137,8 +137,8 @@ def test_other_classes_have_no_sentence_of_their_own():
 
 
 def test_shares_are_plain_and_corrected_for_chance():
-    assert beyond_page.corrected(0.7, 0.9, 2) == pytest.approx(0.5)
-    assert beyond_page.corrected(0.25, 0.8, 4) == 0
+    assert corrected(0.7, 0.9, 0.5) == pytest.approx(0.5)
+    assert corrected(0.25, 0.8, 0.25) == 0
     text = page(record())
     assert (
         "| distilled by the loss on real images | soft, learned | 0.500 | 0.778 | 0.783 |" in text

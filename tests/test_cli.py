@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from test_mistakes import pictures
 from medddist import cli
 from medddist.base.errors import NotWritable
 from medddist.base.progress import COMPILING
+from medddist.cli.commands import same_study
+from medddist.cli.program import program as program_words
 from medddist.study.profile import load_profile
 
 TINY = [
@@ -222,6 +225,49 @@ def test_a_fault_of_ours_is_one_line_and_exit_code_one(capsys, monkeypatch):
     monkeypatch.setattr("medddist.study.profile.load_profile", lambda *_: 1 / 0)
     code, out, err = run(capsys, "prepare", "--profile", "smoke")
     assert (code, out) == (1, "") and "ZeroDivisionError" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "called, words",
+    [
+        ("{here}/env/bin/medddist", ["env/bin/medddist"]),
+        ("env/bin/medddist", ["env/bin/medddist"]),
+        ("{here}/medddist", ["./medddist"]),
+        ("/opt/elsewhere/bin/medddist", ["/opt/elsewhere/bin/medddist"]),
+        ("{here}/on_path/medddist", ["medddist"]),
+        ("{here}/lib/medddist/__main__.py", ["env/bin/python", "-m", "medddist"]),
+        ("/opt/elsewhere/bin/pytest", ["medddist"]),
+    ],
+)
+def test_the_program_is_named_as_it_was_called(capsys, tmp_path, monkeypatch, called, words):
+    """In commands to run next, in help texts and in remedies: not every user has it on the path."""
+    on_path = tmp_path / "on_path" / "medddist"
+    on_path.parent.mkdir()
+    on_path.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(on_path.parent))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "env/bin/python"))
+    monkeypatch.setattr(sys, "argv", [called.format(here=tmp_path), "--help"])
+    program, name = program_words(), " ".join(program_words())
+    assert program == words
+    given = {"profile": "smoke", "data": "d", "artifacts": "o", "changes": ()}
+    assert same_study(given, "evaluate").startswith(f"{name} evaluate --profile smoke ")
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and f"\n    {name} evaluate --profile smoke\n" in out
+    assert out.startswith(f"Usage: {name} ") and f"_MEDDDIST_COMPLETE=bash_source {name})" in out
+    code, out, _ = run(capsys, "package", "--help")
+    assert code == 0 and f"`{name}package-key`" in re.sub(r"\s*\n\s*", "", out)
+    (tmp_path / "x.zip").write_bytes(b"x")
+    code, _, err = run(capsys, "verify", "x.zip")
+    assert code == 2 and f"as `{name} package` writes it" in err
+    assert err.startswith("medddist: error: ")
+
+
+def test_completion_is_for_the_name_whatever_the_program_was_called(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["env/bin/medddist"])
+    monkeypatch.setenv("_MEDDDIST_COMPLETE", "bash_source")
+    _, out, _ = run(capsys)
+    assert "complete -o nosort -F _medddist_completion medddist\n" in out
 
 
 @pytest.mark.parametrize(

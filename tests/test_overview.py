@@ -9,9 +9,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import medddist
 from medddist import figures
 from medddist.measure import metrics
-from workflow import api_page, comparison_page, leakage_page, overview, reliability_page
+from medddist.study.profile import Profile
+from workflow import (
+    api_page,
+    comparison_page,
+    leakage_page,
+    overview,
+    reliability_page,
+    settings_page,
+)
 from workflow.record_figures import growth
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -21,6 +30,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def root(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(overview, "ROOT", tmp_path)
+    monkeypatch.setattr(overview, "RESULTS", tmp_path / "results")
     return tmp_path
 
 
@@ -185,6 +195,63 @@ def test_pages_mark_intervals_on_record_that_are_of_the_former_kind(root, record
     assert ["former method" in page for page in pages] == [marked] * len(pages)
 
 
+def compared(table: str, method: str, network: str = "convnet", **more) -> dict:
+    score = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    row = {"table": table, "method": method, "network": network, "label": method}
+    row |= {"status": "measured", "reason": "", "seconds": 1, "per_class": {"a": {}, "b": {}}}
+    row |= {"accuracy": score, "balanced_accuracy": score, "real_images_leave": False}
+    return row | {"released": "images", "bytes_released": 2 * 10 * (64 + 1)} | more
+
+
+def comparison(source: str, rows: list[dict]) -> dict:
+    pretrain = {"released_steps": 1, "inside_steps": 1, "batch_size": 1}
+    compare = {"pretrain": pretrain, "evaluation_seeds": 2, "epochs": 1, "batch_size": 1}
+    compare |= {"learning_rates": [], "grid": [], "architectures": {"width": 8}}
+    settings = {"distill": {"images_per_class": 10, "labels": "hard"}, "compare": compare}
+    settings["data"] = {"image_size_px": 8, "channels": 1}
+    origins = {"class_from_origin": None, "probes": [], "by_origin": {}, "confounding": []}
+    about = {"source": source, "interval": metrics.INTERVAL, "origins": origins}
+    return about | {"rows": rows, "settings": settings}
+
+
+def test_the_comparison_says_each_thing_once_and_what_is_sent_today():
+    better, worse = ({"mean": mean, "low": mean, "high": mean} for mean in (0.9, 0.8))
+    network = {"released": "network", "bytes_released": 4 * 1234}
+    rows = [
+        compared("released", "distilled"),
+        compared("released", "random_real"),
+        compared("released", "scratch"),
+        compared("released", "scratch", "vit"),
+        compared("inside", "scratch", **network),
+        compared("inside", "byol", "resnet18", **network),
+        compared("inside", "full_teacher", **network, balanced_accuracy=better),
+        compared("inside", "full_good", **network, balanced_accuracy=worse),
+    ]
+    page = comparison_page.text({"compare-x": comparison("x.npz", rows)})
+    scratch = "| random real images, from scratch |"
+    assert page.count(f"{scratch} ConvNet") == 1 and page.count(f"{scratch} small ViT") == 1
+    assert "8 channels in its first block instead of 64, and 1,234 parameters instead of" in page
+    assert "A set of 20 images is sent as 1,300 bytes: one byte per pixel" in page
+    assert "before packages held pixels of 8 bits" not in page
+    assert "accuracy of 0.800 [0.800,\N{NO-BREAK SPACE}0.800], less than teacher training" in page
+    rows[0]["bytes_released"], rows[-1]["balanced_accuracy"] = 2 * 10 * (4 * 64 + 1), better
+    page = comparison_page.text({"compare-x": comparison("x.npz", rows)})
+    assert "is sent as 1,300 bytes" in page and "a set took 5,140 bytes" in page
+    assert "less than teacher training" not in page
+
+
+def test_the_phantoms_comparison_is_folded_and_last_and_has_no_figures():
+    records = {
+        "compare-a": comparison("phantom", [compared("released", "distilled")]),
+        "compare-b": comparison("b.npz", [compared("released", "distilled")]),
+    }
+    page = comparison_page.text(records)
+    assert page.index("## On real radiographs") < page.index("## On the phantom")
+    assert "assets/compare-b-released.png" in page and "compare-a" not in page
+    folded = page.split("````{dropdown}")[1]
+    assert "| distilled | ConvNet |" in folded and "#" not in folded
+
+
 def test_growth_is_drawn_as_ratios():
     row = {
         "what": "peak MiB",
@@ -235,6 +302,32 @@ def test_captions_of_the_overview_have_the_numbers_of_the_default_study(page):
 
 
 def test_the_librarys_page_lists_every_room_and_is_written_from_the_tree():
-    assert (REPOSITORY / "book" / "api.md").read_text("utf-8") == api_page.text()
+    pages, book = api_page.pages(), REPOSITORY / "book"
+    assert {path: (book / path).read_text("utf-8") for path in pages} == pages
+    rooms = {f"api/{path.name}" for path in (book / "api").glob("*.md")}
+    assert rooms == {path for path in pages if path.startswith("api/")}
+    contents = (REPOSITORY / "_toc.yml").read_text("utf-8")
+    assert all(f"file: {path.removesuffix('.md')}\n" in contents for path in pages)
     top = {path.stem for path in (REPOSITORY / "medddist").glob("[a-z]*") if path.is_dir()}
     assert top - {"cli", "profiles", "template"} <= set(api_page.ROOMS)
+
+
+def test_every_public_name_is_in_the_table_that_begins_the_librarys_page():
+    table = (REPOSITORY / "book" / "api.md").read_text("utf-8").split("## All modules")[0]
+    for name in set(medddist.__all__) - {"__version__"}:
+        assert re.search(rf"\.{name}` \| \w.* \|\n", table), name
+
+
+def test_every_setting_is_on_the_page_of_settings_and_explained():
+    """A new setting needs a comment behind it, or a line in its model's docstring."""
+    uses = settings_page._uses(Profile)
+    for kind in (Profile, *uses):
+        said = settings_page.explained(kind)
+        own = {name: settings_page._model(field) for name, field in kind.model_fields.items()}
+        unexplained = [name for name, model in own.items() if not model and not said[name]]
+        assert not unexplained, f"{kind.__name__}: {unexplained}"
+    page = settings_page.text()
+    row = "| `distill.iterations` | integer, at least 0 | `5000` | updates of the images |"
+    assert row in page and "| `teachers.privacy` | [DP-SGD](#settings-privacysettings) or" in page
+    assert "list of integers, above 0, not empty | `[5, 20]`" in page
+    assert "`epochs: 1000`, `momentum: 0.9`" in page, "a recipe's defaults that are not the usual"

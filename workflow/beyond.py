@@ -28,6 +28,7 @@ from medddist.comparison.shared import compare_recipe, network_of
 from medddist.measure.metrics import paired_difference
 from medddist.method.evaluate import probabilities, trained_networks, tuned_learning_rate
 from medddist.study.profile import changes_from, load_profile
+from medddist.study.results import source_name
 from medddist.study.scores import Scored, scores_path, sets_of
 from medddist.study.study import Study
 
@@ -229,7 +230,7 @@ def main(profile, data, out, save, part, methods, sizes, changes) -> None:
             "sizes": lambda: of_sizes(study, sizes),
             "full": lambda: of_all_images(study),
         }[part]()
-    write_rows(study, Path(save) / f"beyond-{Path(data).stem}.json", rows, SETTING)
+    write_rows(study, Path(save) / f"beyond-{Path(source_name(data)).stem}.json", rows, SETTING)
     for row in rows:
         score = row["balanced_accuracy"]
         click.echo(f"{row['method']}, {row['labels']}: {score['mean']:.3f}")

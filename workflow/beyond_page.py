@@ -12,7 +12,15 @@ from medddist import figures
 from medddist.baselines.architectures import ARCHITECTURES
 from workflow.beyond import AGAINST, CONVNET, METHODS, SETS, SMALL
 from workflow.beyond import BOTH as METRICS
-from workflow.words import data_of, difference, mark, markdown_table, records_named, with_interval
+from workflow.words import (
+    corrected,
+    data_of,
+    difference,
+    mark,
+    markdown_table,
+    records_named,
+    with_interval,
+)
 
 MEASURES = (
     "`.venv/bin/python -m workflow.beyond --data my_images --save results --part {part}` measures "
@@ -329,12 +337,6 @@ def _shown(name: str) -> str:
     return name.replace("_", " ")
 
 
-def corrected(score: float, full: float, classes: int) -> float:
-    """Return the share of all images' balanced accuracy that is above chance."""
-    chance = 1 / classes
-    return (score - chance) / (full - chance)
-
-
 def _shares(sets: list[dict], full: dict) -> list[str]:
     whole, classes = full["balanced_accuracy"]["mean"], len(full["per_class"])
     chance = 1 / classes
@@ -352,7 +354,7 @@ def _shares(sets: list[dict], full: dict) -> list[str]:
     cells = [
         [
             *_begin(row),
-            f"{corrected(row['balanced_accuracy']['mean'], whole, classes):.3f}",
+            f"{corrected(row['balanced_accuracy']['mean'], whole, chance):.3f}",
             f"{row['balanced_accuracy']['mean'] / whole:.3f}",
             f"{row['accuracy']['mean'] / full['accuracy']['mean']:.3f}",
         ]

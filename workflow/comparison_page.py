@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from medddist import figures
-from medddist.baselines.architectures import ARCHITECTURES
+from medddist.baselines.architectures import ARCHITECTURES, ArchitectureSettings, architecture
+from medddist.comparison.contenders import SELF_SUPERVISED
+from medddist.comparison.shared import LABELS
 from medddist.comparison.tables import FORMER_VERDICTS, TABLES, verdict_lines
+from medddist.method.networks import NetworkSettings
 from workflow.words import (
     data_of,
     difference,
@@ -21,16 +24,16 @@ TITLES = {
     "unseen": "Networks that never saw the distillation",
 }
 NETWORKS = ARCHITECTURES | {"imagenet_resnet18": "ResNet-18"}
-HEAD = (
-    "method",
-    "network",
-    "accuracy",
-    "balanced accuracy",
-    "distilled minus method, balanced accuracy",
-    "bytes",
-    "real images leave",
-    "seconds",
-)
+COLUMNS = {  # beside method and network; which of them differ from row to row in a table
+    "accuracy": lambda row: with_interval(row["accuracy"]),
+    "balanced accuracy": lambda row: with_interval(row["balanced_accuracy"]),
+    "distilled minus method, balanced accuracy": lambda row: _lead(row),
+    "real images leave": lambda row: "yes" if row["real_images_leave"] else "no",
+    "bytes": lambda row: f"{row['bytes_released']:,}" if row["released"] == "network" else "",
+    "seconds": lambda row: "" if row["seconds"] is None else f"{row['seconds']:,.0f}",
+}
+LEFT_OUT = {"released": {"bytes"}, "inside": {"real images leave"}}
+LEFT_OUT["unseen"] = {"bytes", "real images leave", "seconds"}
 PROBES_HEAD = ("features", "network", "balanced accuracy", "minus random features", "collapsed")
 ON_THE_PHANTOM = "On the phantom, trained on sites that are {} and tested on sites that are {}"
 SITES = {"balanced": "balanced over classes", "confounded": "confounded with classes"}
@@ -40,20 +43,134 @@ records = records_named("compare-*")
 
 
 def text(records: dict[str, dict]) -> str:
-    """Write each record's protocol, verdicts and tables, in MyST."""
+    """Write each record's protocol, verdicts and tables, in MyST.
+
+    Those on real radiographs come first. The phantom's tables are folded and have no figures, since
+    the notebook has them.
+    """
     lines = []
-    for name, record in records.items():
-        rows = relabelled(record["rows"])
-        lines += [f"## On {data_of(record)}", "", _protocol(record["settings"]), ""]
+    for name, record in sorted(records.items(), key=lambda named: _on_phantom(named[1])):
+        rows, settings = told_once(record["rows"]), record["settings"]
+        lines += [f"## On {data_of(record)}", "", _protocol(settings), ""]
         lines += [*(f"- {line}." for line in verdict_lines(rows)), "", *mark(record)]
-        for table, title in TITLES.items():
-            shown = [row for row in rows if row["table"] == table]
-            lines += [f"### {title}", "", *_picture(f"{name}-{table}", title, shown)]
-            lines += [*_scores(shown), ""]
-        probes = [row for row in rows if row["table"] == "probe"]
-        lines += ["### Linear probes on self-supervised features", "", *_probes(probes), ""]
-        lines += _sources(record["origins"])
+        lines += [*_sizes(rows, settings), *_bytes(rows, settings), *_trainings(rows)]
+        if not _on_phantom(record):
+            lines += _tables(name, record, rows, "### {}")
+            continue
+        folded = _tables(name, record, rows, "**{}**", drawn=False)
+        lines += ["````{dropdown} All rows on the phantom", *folded, "````", ""]
     return "\n".join(lines)
+
+
+def _on_phantom(record: dict) -> bool:
+    return record.get("source") == "phantom"
+
+
+def _tables(name: str, record: dict, rows: list[dict], heading: str, drawn=True) -> list[str]:
+    lines = []
+    for table, title in TITLES.items():
+        shown = [row for row in rows if row["table"] == table]
+        lines += [heading.format(title), ""]
+        lines += _picture(f"{name}-{table}", title, shown) if drawn else []
+        if table == "inside":
+            lines += [
+                "Nothing leaves but a network. Methods that use no unlabelled image score as in "
+                "(a) and are not repeated.",
+                "",
+            ]
+            shown = [row for row in shown if _uses_more(row)]
+        lines += [*_scores(shown, table), ""]
+    probes = [row for row in rows if row["table"] == "probe"]
+    lines += [heading.format("Linear probes on self-supervised features"), "", *_probes(probes), ""]
+    lines += [heading.format("Does the source of an image predict its class?"), ""]
+    return lines + _sources(record["origins"])
+
+
+def told_once(rows: list[dict]) -> list[dict]:
+    """Return rows in today's words. Random real images from scratch, which records of 0.1.0 list
+    under two names, are there once.
+    """
+    places: dict[tuple, dict] = {}
+    for row in relabelled(rows):
+        if row["method"] in ("scratch", "random_real"):
+            row = row | {"method": "random_real", "label": LABELS["random_real"]}
+        places.setdefault((row["table"], row["method"], row["network"]), row)
+    return list(places.values())
+
+
+def _uses_more(row: dict) -> bool:
+    """Whether a row of table (b) uses what (a) has not, or is what others are compared with."""
+    method = row["method"]
+    return method == "distilled" or method in SELF_SUPERVISED or method.startswith("full_")
+
+
+def _measured(rows: list[dict], method: str) -> list[dict]:
+    return [row for row in rows if row["method"] == method and row["status"] == "measured"]
+
+
+def _sizes(rows: list[dict], settings: dict) -> list[str]:
+    """Say how large the ResNet-18 is, beside the usual one."""
+    sizes = {row["bytes_released"] // 4 for row in rows if _is_sent_network(row, "resnet18")}
+    if not sizes:
+        return []
+    data, width = settings["data"], settings["compare"]["architectures"]["width"]
+    shape = data["channels"], _classes(rows), data["image_size_px"]
+    usual = ArchitectureSettings()
+    whole = architecture("resnet18", NetworkSettings(), usual, shape).parameter_count
+    return [
+        f"ResNet-18 is a narrow one here: {width} channels in its first block instead of "
+        f"{usual.width}, and {max(sizes):,} parameters instead of {whole:,}.",
+        "",
+    ]
+
+
+def _is_sent_network(row: dict, network: str) -> bool:
+    return row.get("released") == "network" and row["network"] == network
+
+
+def _classes(rows: list[dict]) -> int:
+    return next(len(row["per_class"]) for row in rows if "per_class" in row)
+
+
+def _bytes(rows: list[dict], settings: dict) -> list[str]:
+    """Say how many bytes a set takes, as it is sent today and as it was measured."""
+    distilled = _measured(rows, "distilled")
+    if not distilled:
+        return []
+    data, distill, classes = settings["data"], settings["distill"], _classes(rows)
+    images = classes * distill["images_per_class"]
+    label = 1 if distill["labels"] == "hard" else 4 * classes
+    sent = images * (data["channels"] * data["image_size_px"] ** 2 + label)
+    text = (
+        f"A set of {images} images is sent as {sent:,} bytes: one byte per pixel, whether the "
+        f"image is real or distilled, and {label if label > 1 else 'one'} per label."
+    )
+    measured = distilled[0]["bytes_released"]
+    if measured != sent:
+        text += (
+            " This record was measured before packages held pixels of 8 bits: its distilled "
+            f"images were scored without rounding, and a set took {measured:,} bytes. "
+            "[](beyond.md) compares rounded and unrounded images."
+        )
+    return [text, ""]
+
+
+def _trainings(rows: list[dict]) -> list[str]:
+    """Say so where tuned training on all images is below teacher training."""
+    (tuned, *_), (teachers, *_) = (
+        _measured(rows, name) or [None] for name in ("full_good", "full_teacher")
+    )
+    if not tuned or not teachers:
+        return []
+    tuned, teachers = tuned["balanced_accuracy"], teachers["balanced_accuracy"]
+    if tuned["mean"] >= teachers["mean"]:
+        return []
+    return [
+        f"On all training images, tuned training reaches a balanced accuracy of "
+        f"{with_interval(tuned)}, less than teacher training, {with_interval(teachers)}. So the "
+        "row of tuned training is not the best that all images give here.",
+        "",
+    ]
 
 
 def _protocol(settings: dict) -> str:
@@ -89,8 +206,8 @@ def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
     """Draw each table of each record, by file name."""
     drawn = {}
     for name, record in records.items():
-        for table in TABLES:
-            rows = [row for row in relabelled(record["rows"]) if row["table"] == table]
+        for table in TABLES if not _on_phantom(record) else ():
+            rows = [row for row in told_once(record["rows"]) if row["table"] == table]
             if table == "unseen":  # here networks are compared, a row for each
                 rows = [
                     row
@@ -103,24 +220,25 @@ def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
     return drawn
 
 
-def _scores(rows: list[dict]) -> list[str]:
-    return markdown_table(HEAD, [_cells(row) for row in rows])
-
-
-def _cells(row: dict) -> list[str]:
-    begin = [row["label"], NETWORKS.get(row["network"], row["network"])]
-    if row["status"] != "measured":
-        return [*begin, f"{row['status']}: {row['reason']}", *[""] * (len(HEAD) - 3)]
-    paired = row.get("distilled_lead", {}).get("balanced_accuracy")
-    return [
-        *begin,
-        with_interval(row["accuracy"]),
-        with_interval(row["balanced_accuracy"]),
-        f"{difference(paired)}, {_verdict(paired)}" if paired else "",
-        f"{row['bytes_released']:,}",
-        "yes" if row["real_images_leave"] else "no",
-        "" if row["seconds"] is None else f"{row['seconds']:,.0f}",
+def _scores(rows: list[dict], table: str) -> list[str]:
+    shown = {name: cell for name, cell in COLUMNS.items() if name not in LEFT_OUT[table]}
+    cells = [_cells(row, shown) for row in rows if row["status"] == "measured"]
+    lines = markdown_table(("method", "network", *shown), cells)
+    missing = [row for row in rows if row["status"] != "measured"]
+    return lines + [
+        "",
+        *(f"- {row['label']}: {row['status']}, {row['reason']}." for row in missing),
     ]
+
+
+def _cells(row: dict, shown: dict) -> list[str]:
+    network = NETWORKS.get(row["network"], row["network"])
+    return [row["label"], network, *(cell(row) for cell in shown.values())]
+
+
+def _lead(row: dict) -> str:
+    paired = row.get("distilled_lead", {}).get("balanced_accuracy")
+    return f"{difference(paired)}, {_verdict(paired)}" if paired else ""
 
 
 def _verdict(paired: dict) -> str:
@@ -141,7 +259,7 @@ def _probes(rows: list[dict]) -> list[str]:
 
 def _sources(origins: dict) -> list[str]:
     """Write what the source of an image says about its class."""
-    lines = ["### Does the source of an image predict its class?", ""]
+    lines = []
     if origins["class_from_origin"] is not None:
         lines += [
             "A classifier that knows only the source of an image reaches a balanced accuracy of "

@@ -43,6 +43,7 @@ from medddist.measure.resampling import wanted_points as points_of
 from medddist.method.evaluate import probabilities, trained_networks
 from medddist.study import labels
 from medddist.study.profile import changes_from, load_profile
+from medddist.study.results import source_name
 from medddist.study.scores import scores_path, sets_of
 from medddist.study.study import Study
 from workflow.records import options, write_rows
@@ -310,7 +311,7 @@ def main(profile, data, out, save, part, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
-        path = Path(save) / f"confounding-{Path(data).stem}.json"
+        path = Path(save) / f"confounding-{Path(source_name(data)).stem}.json"
         for rows in PARTS[part](study):
             write_rows(study, path, rows, SETTING)
             if "lost" in rows[0]:

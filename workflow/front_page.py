@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from medddist.study.study import Study
-from workflow.words import difference, markdown_table, with_interval
+from workflow.words import difference, markdown_table, share_of_all, with_interval
 
 METRIC, COVID = "balanced_accuracy", "COVID"
 SETS = (  # of the first table: method, labels, storage
@@ -25,7 +25,7 @@ ENGLISH = {
     "worth head": (
         "networks trained on",
         "balanced accuracy",
-        "of all images",
+        "share of all images (corrected for chance)",
         "COVID sensitivity",
     ),
     ("random", "hard"): "80 random real images",
@@ -59,7 +59,12 @@ ENGLISH = {
 }
 JAPANESE = {
     "range": "{}〜{}",
-    "worth head": ("学習に用いたもの", "バランス精度", "全画像に対する比", "COVIDの感度"),
+    "worth head": (
+        "学習に用いたもの",
+        "バランス精度",
+        "全画像に対する比（偶然を補正）",
+        "COVIDの感度",
+    ),
     ("random", "hard"): "無作為な実画像80枚",
     ("random", "teachers"): "同じ画像にソフトラベル",
     ("herding", "hard"): "ハーディングで選んだ実画像80枚",
@@ -109,7 +114,7 @@ def worth(folder: Path, words: dict = ENGLISH) -> str:
         (
             words[one[:2]].format(**numbers),
             with_interval(found[one][METRIC]),
-            f"{found[one][METRIC]['mean'] / full[METRIC]['mean']:.2f}",
+            share_of_all(found[one][METRIC], full[METRIC], len(full["per_class"])),
             with_interval(sensitivity(found[one])),
         )
         for one in SETS

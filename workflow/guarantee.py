@@ -36,6 +36,7 @@ from medddist.method.private.release import Release, clipped_sums, means_of, rel
 from medddist.method.training import Recipe
 from medddist.study.private import public_networks, public_phantom_of, public_set
 from medddist.study.profile import changes_from, load_profile
+from medddist.study.results import source_name
 from medddist.study.study import Study
 from workflow.records import options, write_rows
 
@@ -253,7 +254,7 @@ def main(profile, data, out, save, part, epsilons, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
-        path = Path(save) / f"private-{Path(data).stem}.json"
+        path = Path(save) / f"private-{Path(source_name(data)).stem}.json"
         given = (study, epsilons) if part == "draws" else (study,)
         for rows in PARTS[part](*given):
             write_rows(study, path, rows, SETTING, **of_private_data(study))

@@ -41,6 +41,7 @@ from workflow import (
 )
 from workflow.record_figures import growth, overview
 from workflow.words import (
+    corrected,
     data_of,
     difference,
     mark,
@@ -150,12 +151,17 @@ def _results_of_variant(measured: dict, rows: list[dict]) -> list[str]:
         cells = [row["label"], *scores, difference(paired) if paired else ""]
         lines.append(f"| {' | '.join(cells)} |")
     share = measured["summary"]["share_of_full_good"]
+    score = {row["method"]: row[metric]["mean"] for row in rows}
+    guess = score["majority"]
+    above = corrected(score["distilled"], score["full_good"], guess)
     minutes = [sum(seed["seconds"].values()) / 60 for seed in measured["by_seed"].values()]
     by_seed = ", ".join(f"{seed[metric]:.3f}" for seed in measured["by_seed"].values())
     return [
         *lines,
         "",
-        f"The distilled images reach {share:.3f} of the {name} of all images with tuned training.",
+        f"The distilled images reach {share:.3f} of the {name} of all images with tuned training. "
+        f"Corrected for chance, counted from the {guess:.3f} of a classifier that always predicts "
+        f"the majority class, the share is {above:.3f}.",
         "",
         f"Distilled images by seed: {by_seed}. The distillation of one seed, with the teachers or "
         f"networks that it needs, took {min(minutes):.0f} to {max(minutes):.0f} minutes.",

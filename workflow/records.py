@@ -15,6 +15,7 @@ import click
 from medddist.base.files import read_json, write_json
 from medddist.base.version import about
 from medddist.measure.intervals import INTERVAL
+from medddist.study.results import source_name
 from medddist.study.study import Study
 
 
@@ -40,7 +41,7 @@ def write_rows(
     before = read_json(path) if path.exists() else {"rows": []}
     record = {
         "profile": study.profile.name,
-        "source": Path(study.source).name,
+        "source": source_name(study.source),
         "fingerprint": study.data.fingerprint,
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         **more,

@@ -41,6 +41,7 @@ from medddist.sharing.ways import FLOAT_BYTES
 from medddist.sharing.writing import write_package
 from medddist.study.labels import well_trained
 from medddist.study.profile import changes_from, load_profile
+from medddist.study.results import source_name
 from medddist.study.scores import scores_path, sets_of
 from medddist.study.study import Study
 from workflow.beyond import on_network
@@ -286,7 +287,7 @@ def main(profile, data, out, save, part, changes) -> None:
     """Measure one part, and add its rows to the record."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, progress=progress)
-        path = Path(save) / f"weights-{Path(data).stem}.json"
+        path = Path(save) / f"weights-{Path(source_name(data)).stem}.json"
         for rows in PARTS[part](study):
             write_rows(study, path, rows, SETTING, own_images_per_class=OWN, draws=DRAWS)
 

@@ -102,6 +102,17 @@ def with_interval(score: dict) -> str:
     return f"{score['mean']:.3f} [{score['low']:.3f},\N{NO-BREAK SPACE}{score['high']:.3f}]"
 
 
+def corrected(score: float, full: float, chance: float) -> float:
+    """Return the share of all images' score that is above chance."""
+    return (score - chance) / (full - chance)
+
+
+def share_of_all(score: dict, full: dict, classes: int) -> str:
+    """Write a balanced accuracy as a share of all images', with the corrected share in brackets."""
+    plain = score["mean"] / full["mean"]
+    return f"{plain:.2f} ({corrected(score['mean'], full['mean'], 1 / classes):.2f})"
+
+
 def difference(paired: dict) -> str:
     """Write a paired difference with its interval."""
     low, high = f"{paired['low']:+.3f}", f"{paired['high']:+.3f}"

@@ -41,11 +41,11 @@ class ArchitectureSettings(Settings):
 
     width: int = Field(64, ge=4)  # channels of the first block of ResNet-18, VGG-11 and AlexNet
     vit_width: int = Field(192, ge=4)  # of a token; a multiple of 4 and of the heads
-    vit_depth: int = Field(6, ge=1)
-    vit_heads: int = Field(4, ge=1)
+    vit_depth: int = Field(6, ge=1)  # transformer blocks
+    vit_heads: int = Field(4, ge=1)  # of attention in each block
     # The patch grows with the image: 4 px at 32 px, 14 px at 112 px.
     vit_patches_per_side: int = Field(8, ge=1)
-    mlp_width: int = Field(128, ge=1)
+    mlp_width: int = Field(128, ge=1)  # of a hidden layer
 
 
 def architecture(

@@ -27,7 +27,7 @@ class CondenseSettings(Settings):
     real_images_per_class: int = Field(64, ge=1)  # drawn anew for each class and iteration
     learning_rate_gradient_matching: float = Field(0.1, gt=0)  # of the images, DC's
     learning_rate_distribution_matching: float = Field(1.0, gt=0)  # DM's
-    momentum: float = Field(0.5, ge=0, lt=1)
+    momentum: float = Field(0.5, ge=0, lt=1)  # of the images' updates
     network_every: int = Field(10, ge=1)  # gradient matching: iterations before a fresh network
     # gradient matching: of the network's step on the images between iterations
     network_learning_rate: float = Field(0.01, gt=0)

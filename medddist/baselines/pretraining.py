@@ -41,12 +41,12 @@ class PretrainSettings(Settings):
     released_steps: int = Field(600, ge=1)  # where the released ones alone may
     batch_size: int = Field(128, ge=2)
     learning_rate: float = Field(2e-3, gt=0)  # AdamW's; see `warm_cosine`
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(1e-2, ge=0)  # AdamW's
     hidden_width: int = Field(256, ge=1)  # of projector and predictor
     output_width: int = Field(64, ge=2)  # of a projection
     momentum: float = Field(0.99, ge=0, lt=1)  # of target networks at the start
     mask_ratio: float = Field(0.75, gt=0, lt=1)  # of MAE: patches removed
-    decoder_width: int = Field(64, ge=4)
+    decoder_width: int = Field(64, ge=4)  # of MAE's decoder
     views: AugmentSettings = AugmentSettings(
         shift=0.15, scale=0.3, rotation_degrees=10, brightness=0.2, contrast=0.2, cutout=0
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 
 import click
@@ -11,7 +12,9 @@ from medddist.base import processes
 from medddist.base.errors import InputError
 from medddist.cli import measuring, sending, start
 from medddist.cli.output import error
+from medddist.cli.program import NAME, as_called, program
 
+COMPLETE = "_MEDDDIST_COMPLETE"  # the variable with which a shell asks for completions
 INTERRUPTED = 130  # as in shells: 128 and the number of SIGINT
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 SECTIONS = {  # headings of `medddist --help`
@@ -24,6 +27,9 @@ SECTIONS = {  # headings of `medddist --help`
 
 class _InSections(click.Group):
     """Commands under headings, in the order in which they are used."""
+
+    def get_help(self, context: click.Context) -> str:
+        return as_called(super().get_help(context))
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in SECTIONS.items():
@@ -84,7 +90,9 @@ def exit_code(arguments: list[str]) -> int:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        return app(arguments, standalone_mode=False, prog_name="medddist") or 0
+        # A completion is for the name alone: shells use it for every path that ends with it.
+        name = NAME if COMPLETE in os.environ else shlex.join(program())
+        return app(arguments, standalone_mode=False, prog_name=name, complete_var=COMPLETE) or 0
     except click.exceptions.NoArgsIsHelpError as asked:
         print(asked.ctx.get_help())
         return 0

@@ -18,6 +18,7 @@ from medddist.base import processes
 from medddist.base.errors import InputError, NotWritable
 from medddist.base.progress import Bar
 from medddist.cli.output import Output, error, note, show
+from medddist.cli.program import as_called, program
 
 if TYPE_CHECKING:
     from medddist.study.study import Study
@@ -37,6 +38,13 @@ DEVICE = click.option("--device", default="auto", help="auto, cpu or cuda.")
 SEED = click.option("--seed", type=int, help=SEED_HELP)
 KEY = click.option("--key", metavar="FILE", help=KEY_HELP)
 EXPECT = click.option("--expect", metavar="ID", help="Refuse a package with another ID.")
+
+
+class _Command(click.Command):
+    """A command whose help names the program as it was called."""
+
+    def get_help(self, context: click.Context) -> str:
+        return as_called(super().get_help(context))
 
 
 def settings_option(text: str) -> Callable:
@@ -69,7 +77,7 @@ def command(*options: Callable) -> Callable[[Callable[..., Output]], click.Comma
 
         for option in (DEBUG, JSON, *reversed(options)):
             run = option(run)
-        return click.command()(run)
+        return click.command(cls=_Command)(run)
 
     return decorate
 
@@ -183,7 +191,7 @@ def same_study(given: Mapping[str, Any], name: str, *more: str, artifacts: str =
         more: words at its end.
         artifacts: the name of its option for cached results.
     """
-    words = ["medddist", name, "--profile", given["profile"], "--data", given["data"]]
+    words = [*program(), name, "--profile", given["profile"], "--data", given["data"]]
     words += [artifacts, given["artifacts"]]
     for change in given["changes"]:
         words += ["--set", change]

@@ -12,6 +12,7 @@ from medddist.base.progress import Bar
 from medddist.cli import commands
 from medddist.cli.commands import SEED, command, same_study, save_option, step, study_options
 from medddist.cli.output import Output, audit_lines, comparison_lines, score_lines
+from medddist.cli.program import program
 
 if TYPE_CHECKING:
     from medddist.study.study import Study
@@ -80,7 +81,7 @@ def _distil_longer(name: str, study: Study) -> str:
     line = f"next: distil longer: {longer(name, given, study.profile.distill.iterations)}"
     if given["data"] == "phantom":
         return line
-    fit = ["medddist", "init", given["data"], "--minutes", "120", "--write", "longer.yaml"]
+    fit = [*program(), "init", given["data"], "--minutes", "120", "--write", "longer.yaml"]
     return f"{line}; or with more time for teachers too: {shlex.join(fit)}"
 
 

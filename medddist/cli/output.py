@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from medddist.base import processes
+from medddist.cli.program import as_called
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")  # no import: see `commands`
 
@@ -39,7 +40,7 @@ def show(output: Output, as_json: bool) -> None:
 def note(message: str) -> None:
     """Print a line on standard error."""
     if not processes.rank():
-        print(f"medddist: {message}", file=sys.stderr)
+        print(f"medddist: {as_called(message)}", file=sys.stderr)
 
 
 def error(message: str, code: int, debug: bool = False, kind: str = "error: ") -> int:
@@ -48,7 +49,7 @@ def error(message: str, code: int, debug: bool = False, kind: str = "error: ") -
     """
     if debug:
         traceback.print_exc()
-    print(f"medddist: {kind}{' '.join(message.split())}", file=sys.stderr)
+    print(f"medddist: {kind}{' '.join(as_called(message).split())}", file=sys.stderr)
     return code
 
 

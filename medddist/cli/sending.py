@@ -98,8 +98,8 @@ def _verified(path: str, key: str | None = None, expect: str | None = None) -> O
 def export(package, folder, key, expect) -> Output:
     """Write a package's images as PNG files, for any other tool.
 
-    FOLDER, a new one, gets a folder for each class, and labels.csv with each image's class and, of
-    soft labels, the probabilities.
+    FOLDER, a new one, gets a folder for each class, and metadata.csv with each image's class and,
+    of soft labels, the probabilities.
     """
     from medddist.sharing.exporting import LABELS
     from medddist.sharing.reading import open_package

@@ -10,6 +10,7 @@ import click
 from medddist.base.progress import Bar
 from medddist.cli.commands import DEVICE, command, step
 from medddist.cli.output import Output, data_lines, estimate_lines
+from medddist.cli.program import program
 
 WRITE_HELP = "The profile to write; by default FOLDER's name.yaml, here."
 MINUTES_HELP = "How long teachers, distillation and evaluation may take together."
@@ -47,7 +48,7 @@ def init(data, write, minutes, report, device) -> Output:
     time = told(Estimate("evaluate", about["seconds"], about["memory_bytes"], 0))
     memory = told_bytes(about["memory_bytes"])
     takes = f"up to evaluate, a run takes {time}, and {memory} of memory here"
-    following = shlex.join(["medddist", "evaluate", "--profile", str(path), "--data", data])
+    following = shlex.join([*program(), "evaluate", "--profile", str(path), "--data", data])
     lines = [*survey_lines(survey), *about["chosen"], f"written to {path}: {takes}"]
     lines.append(f"next: {following}")
     if report:

@@ -46,7 +46,8 @@ class DataSettings(Settings):
 
     image_size_px: int = Field(32, ge=8, le=1024)  # each image is resized to a square of this side
     channels: Literal[1, 3] = 1  # 1 is grey
-    images: int | None = Field(None, ge=1)  # of the phantom; of other sources' training part
+    # how many; of the phantom, or of another source's training part; null: all
+    images: int | None = Field(None, ge=1)
     test_fraction: float = Field(0.2, gt=0, lt=1)  # per class, rounded down, if none is given
     validation_fraction: float = Field(0.1, gt=0, lt=1)  # of the training part, if none is given
     minimum_images_per_class: int = Field(3, ge=3)  # fewer are refused; 3 is one for each part
@@ -181,8 +182,10 @@ def _split(name: str, collection: Collection, settings: DataSettings, simulated:
         training = rows[TRAIN]
         chosen = splits.stratified_subset(labels[training], settings.images, settings.seed)
         rows[TRAIN] = training[chosen]
-        used = f"{len(chosen)} of {len(training)} training images are used"
-        notes.append(f"{used}; {settings.images} were asked for")
+        if len(chosen) < len(training):
+            used = f"{len(chosen)} of {len(training)} training images are used"
+            asked = settings.images != len(chosen)
+            notes.append(f"{used}; {settings.images} were asked for" if asked else used)
     parts = {part: _part(collection, groups, at) for part, at in zip(PART_NAMES, rows)}
     scaling = Scaling.measured(parts["train"].images)
     reason = "all pixels of the training images are equal"

@@ -24,6 +24,7 @@ Image.init()
 UNSAFE = {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"}
 FORMATS = tuple(sorted(set(Image.OPEN) - UNSAFE))
 DICOM_SUFFIXES = {".dcm", ".dicom"}
+DICOM_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 SUFFIXES = {end for end, kind in Image.EXTENSION.items() if kind in FORMATS} | DICOM_SUFFIXES
 LEAVE_OUT = "set data.skip_unreadable=true"
 
@@ -130,6 +131,10 @@ def _decoded_dicom(path: Path) -> np.ndarray:
     remedy = f"export it again or name it as what it is, or {LEAVE_OUT} to leave it out"
     require(_has_dicom_mark(path), shown(path), reason, remedy)
     dataset = pydicom.dcmread(path)
+    has_pixels = any(name in dataset for name in DICOM_PIXELS)
+    has_image = has_pixels and "Rows" in dataset and "Columns" in dataset
+    reason = "is a DICOM file without an image (a report, an index, or incomplete)"
+    require(has_image, shown(path), reason, f"remove it, or {LEAVE_OUT} to leave it out")
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     _require_one(path, int(dataset.Columns), int(dataset.Rows), frames)
     kind = dataset.PhotometricInterpretation

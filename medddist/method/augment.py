@@ -28,7 +28,7 @@ class AugmentSettings(Settings):
 
     shift: float = Field(0.06, ge=0, le=0.5)  # in image sides, in each direction
     scale: float = Field(0.08, ge=0, lt=1)  # 0.08: between 0.92 and 1.08 of the size
-    rotation_degrees: float = Field(5.0, ge=0, le=180)
+    rotation_degrees: float = Field(5.0, ge=0, le=180)  # in each direction
     brightness: float = Field(0.2, ge=0)  # added, in standard deviations of the training pixels
     contrast: float = Field(0.2, ge=0, lt=1)  # factor 1 +- this around the image's mean
     cutout: float = Field(0.2, ge=0, le=1)  # side, in image sides, of a square set to the mean

@@ -26,7 +26,7 @@ class EvaluateSettings(Settings):
     recipe: its learning rate is replaced by the set's own, learned or tuned on validation.
     """
 
-    networks: int = Field(5, ge=1)
+    networks: int = Field(5, ge=1)  # trained on each set
     recipe: Recipe = Recipe(
         epochs=1000,
         batch_size=256,
@@ -36,7 +36,7 @@ class EvaluateSettings(Settings):
         schedule="halfway",
         sampling="natural",
     )
-    seed: int = 0
+    seed: int = 0  # of initial parameters and of mini-batches
 
 
 def trained_networks(

@@ -48,10 +48,10 @@ class DistillSettings(Settings):
     """
 
     method: Literal["trajectory", "real_loss", "private"] = "trajectory"
-    images_per_class: int = Field(20, ge=1)
-    iterations: int = Field(5000, ge=0)
-    student_steps: int = Field(20, ge=1)  # N
-    expert_epochs: int = Field(2, ge=1)  # M
+    images_per_class: int = Field(20, ge=1)  # distilled images
+    iterations: int = Field(5000, ge=0)  # updates of the images
+    student_steps: int = Field(20, ge=1)  # N, of a student along a segment
+    expert_epochs: int = Field(2, ge=1)  # M, of the teacher along the same segment
     max_start_epoch: int = Field(10, ge=1)  # T+: a student starts after fewer epochs, 0 or more
     window_steps: int = Field(40, ge=1)  # W, the last steps, which the derivative goes through
     horizon_steps: int = Field(160, ge=1)  # the most steps of a student; each has W or more
@@ -62,13 +62,14 @@ class DistillSettings(Settings):
     epsilon: float = Field(1.0, gt=0)  # of `private`, like the four that follow
     delta: float = Field(1e-5, gt=0, le=1e-3)  # well below 1 / (public number of patients)
     extractors: Literal["phantom", "random"] = "phantom"  # what public networks are trained on
-    extractor_networks: int = Field(8, ge=1)
+    extractor_networks: int = Field(8, ge=1)  # public networks
     extractor_numbers: int = Field(64, ge=1)  # of each network's features
     batch_size: int = Field(40, ge=1)  # distilled images per student step
     step_size: float = Field(0.01, gt=0)  # alpha at the start; its logarithm is learned
     outer_optimiser: Literal["sgd", "adam"] = "sgd"
     outer_schedule: Literal["constant", "cosine"] = "constant"
-    learning_rate_images: float = Field(1000.0, ge=0, le=1e38)
+    learning_rate_images: float = Field(1000.0, ge=0, le=1e38)  # of the pixels
+    # of the step size's logarithm
     learning_rate_log_step_size: float = Field(0.01, ge=0, le=1e38)
     learning_rate_labels: float = Field(1.0, ge=0, le=1e38)  # of the label logits
     momentum: float = Field(0.5, ge=0, lt=1)  # of `sgd`
@@ -79,10 +80,11 @@ class DistillSettings(Settings):
     labels: Literal["hard", "teachers", "learned"] = "hard"
     augmentation: AugmentSettings = AugmentSettings()
     select_every: int = Field(100, ge=1)  # iterations between candidates
-    selection_networks: int = Field(2, ge=1)
+    selection_networks: int = Field(2, ge=1)  # trained on each candidate
+    # by which candidates are compared on validation
     selection_metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy"
     selection: Literal["validation", "last"] = "validation"
-    seed: int = 0
+    seed: int = 0  # of initial images, students and mini-batches
 
     @model_validator(mode="after")
     def _students_are_possible(self):

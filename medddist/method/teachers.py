@@ -34,12 +34,12 @@ class TeacherSettings(Settings):
         teacher cannot be reproduced bit by bit.
     """
 
-    teachers: int = Field(100, ge=1)
+    teachers: int = Field(100, ge=1)  # networks, for each seed
     recipe: Recipe = Recipe(epochs=50, batch_size=256, learning_rate=0.01)  # MTT's
     kept_epochs: int = Field(50, ge=1)
     snapshots: Literal["last", "mean"] = "last"
     privacy: PrivacySettings | None = Field(None)
-    seed: int = 0
+    seed: int = 0  # of initial parameters and of mini-batches
 
     @model_validator(mode="after")
     def _trained_as_long_as_kept(self):

@@ -36,11 +36,11 @@ class Recipe(Settings):
         each class equally often (`balanced`).
     """
 
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(256, ge=1)
-    learning_rate: float = Field(0.01, ge=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(50, ge=1)  # passes over the images
+    batch_size: int = Field(256, ge=1)  # images per step
+    learning_rate: float = Field(0.01, ge=0)  # at the start; see `schedule`
+    momentum: float = Field(0.0, ge=0, lt=1)  # 0 for none
+    weight_decay: float = Field(0.0, ge=0)  # of all parameters, as L2 regularisation
     schedule: Literal["constant", "halfway", "cosine"] = "constant"
     sampling: Literal["natural", "balanced"] = "natural"
     augmentation: AugmentSettings = AugmentSettings()

@@ -1,10 +1,11 @@
 """Export a package's images as files that any other tool reads.
 
     FOLDER/COVID/0000.png ...   one folder per class, pixels as they were sent
-    FOLDER/labels.csv           file, label, and for soft labels each class's probability
+    FOLDER/metadata.csv         file_name, label, and for soft labels each class's probability
     FOLDER/about.json           the package's ID, licence and intended use
 
-A soft label's class is its most probable one. `load_data` reads the folder too, by its labels.csv.
+A soft label's class is its most probable one. metadata.csv is named as Hugging Face's `imagefolder`
+expects. `load_data` reads the folder too, by its class folders.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from medddist.base.files import file_names, write_json
 if TYPE_CHECKING:
     from medddist.sharing.reading import Package
 
-LABELS, ABOUT = "labels.csv", "about.json"
+LABELS, ABOUT = "metadata.csv", "about.json"
 STATED = ("description", "creator", "licence", "intended_use")  # of the manifest
 FORMULA = ("=", "+", "-", "@")  # a spreadsheet would compute a cell that begins so
 
@@ -41,7 +42,7 @@ def export(package: Package, folder: str | Path) -> list[Path]:
         folder: a new one.
 
     Returns:
-        The files: images in the package's order, labels.csv and about.json.
+        The files: images in the package's order, metadata.csv and about.json.
 
     Raises:
         InputError: the folder already exists, or cannot be written.
@@ -87,7 +88,7 @@ def _table(package: Package, files: list[str]) -> str:
     names = [f"'{name}" if name.startswith(FORMULA) else name for name in package.class_names]
     text, soft = io.StringIO(newline=""), package.targets.is_floating_point()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "label", *(f"probability of {name}" for name in names if soft)])
+    writer.writerow(["file_name", "label", *(f"probability of {name}" for name in names if soft)])
     targets = package.targets.tolist()
     for file, k, target in zip(files, package.classes.tolist(), targets, strict=True):
         writer.writerow([file, names[k], *(f"{p:.6g}" for p in (target if soft else ()))])

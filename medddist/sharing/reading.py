@@ -69,7 +69,7 @@ class Package(Dataset):
         return self.manifest.pixels.scaling.levels(self.images).numpy()
 
     def export(self, folder: str | Path) -> list[Path]:
-        """Write the images as PNG in a folder per class, with labels.csv; see `exporting`.
+        """Write the images as PNG in a folder per class, with metadata.csv; see `exporting`.
 
         Raises:
             InputError: the folder already exists, or cannot be written.

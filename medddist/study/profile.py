@@ -29,7 +29,7 @@ class Profile(Settings):
     method is enough: {"trajectory": {"distill.outer_optimiser": "sgd"}}.
     """
 
-    name: str
+    name: str  # in the names of records
     data: DataSettings = DataSettings()
     network: NetworkSettings = NetworkSettings()
     teachers: TeacherSettings = TeacherSettings()

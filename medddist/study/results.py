@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from medddist.base.files import write_json
 from medddist.base.progress import Progress, silent
 from medddist.base.version import about
+from medddist.data import PHANTOM, is_phantom
 from medddist.measure.intervals import INTERVAL
 from medddist.measure.metrics import METRICS, excludes_zero
 from medddist.method.private.dp_sgd import LOCAL
@@ -42,9 +44,10 @@ def measure(
     variants, given = (base.variants or {"": {}}).items(), (source, out, device, progress)
     profiles = {variant: load_profile(name, own | changes) for variant, own in variants}
     measured = {k: _measured(Study(profile, *given)) for k, profile in profiles.items()}
-    record = {"profile": base.name, "source": Path(source).name, "interval": INTERVAL}
+    named = source_name(source)
+    record = {"profile": base.name, "source": named, "interval": INTERVAL}
     record |= {"variants": measured, "about": about(device)}
-    path = Path(folder) / f"{base.name}-{Path(source).stem}.json"
+    path = Path(folder) / f"{base.name}-{Path(named).stem}.json"
     write_json(path, record)
     return record, path
 
@@ -62,9 +65,10 @@ def write_record(
         suffix: of the file's name.
         measured: the results by name.
     """
+    source = source_name(study.source)
     record = {
         "profile": study.profile.name,
-        "source": Path(study.source).name,
+        "source": source,
         "settings": study.profile.model_dump(mode="json", exclude={"variants"}),
         "fingerprint": study.data.fingerprint,
         **local_note(study),
@@ -72,9 +76,17 @@ def write_record(
         **measured,
         "about": about(device),
     }
-    name = f"{step}-{study.profile.name}-{Path(study.source).stem}{suffix}.json"
+    name = f"{step}-{study.profile.name}-{Path(source).stem}{suffix}.json"
     write_json(Path(folder) / name, record)
     return Path(folder) / name
+
+
+def source_name(source: str | Path) -> str:
+    """Name a source in a record: by its file or folder, and only the phantom as the phantom."""
+    if is_phantom(source):
+        return PHANTOM
+    name = Path(os.path.abspath(source)).name
+    return f"own_{name}" if Path(name).stem.lower() == PHANTOM else name
 
 
 def local_note(study: Study) -> dict[str, str]:

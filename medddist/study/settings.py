@@ -44,13 +44,14 @@ class AuditSettings(Settings):
     networks: int = Field(8, ge=1)  # on the released set, and as many on the positive control
     references: int = Field(8, ge=1)  # networks, each on other real images
     recipe: AttackRecipe = AttackRecipe()
+    # the share of unseen images that an attack may take for members
     false_positives: float = Field(0.01, gt=0, lt=1)
     others: int = Field(400, ge=1)  # at most; training images that the set did not start from
     shadows: int = Field(0, ge=0, multiple_of=2)
     variance: Literal["moderated", "one"] = "moderated"
     shadow_networks: int = Field(4, ge=1)  # on each shadow's set, and as many on real images
     shadow_changes: dict[str, Any] = {}
-    seed: int = 0
+    seed: int = 0  # of draws and networks
 
 
 class HospitalSettings(Settings):
@@ -62,20 +63,21 @@ class HospitalSettings(Settings):
 
     networks: int = Field(3, ge=1)  # for each way of sharing; runs of federated averaging
     rounds: int = Field(40, ge=1)  # of federated averaging, at most
-    patience: int = Field(5, ge=1)  # rounds
+    patience: int = Field(5, ge=1)
     federated_rates: tuple[PositiveFloat, ...] = Field((1.0, 3.0), min_length=1)
     local_epochs: int = Field(1, ge=1)  # of a hospital's training between two rounds
     changes: dict[str, Any] = {}
-    seed: int = 0
+    seed: int = 0  # of draws and networks
 
 
 class LeakageSettings(Settings):
     """The points of accuracy against leakage; `changes` of the profile are for all points."""
 
-    starts: tuple[Start, ...] = Field(("real", "average", "noise"), min_length=1)
+    starts: tuple[Start, ...] = Field(("real", "average", "noise"), min_length=1)  # initial images
+    # for each kind of initial images
     images_per_class: tuple[PositiveInt, ...] = Field((5, 20), min_length=1)
     changes: dict[str, Any] = {}
-    noise_multipliers: tuple[PositiveFloat, ...] = (1.0,)  # of DP-SGD, from noise; () for none
+    noise_multipliers: tuple[PositiveFloat, ...] = (1.0,)  # of DP-SGD, from noise; [] for none
     privacy_changes: dict[str, Any] = {}  # for the points under DP-SGD
 
 
@@ -88,10 +90,10 @@ class ReferenceSettings(Settings):
     """
 
     draws: int = Field(5, ge=1)  # of random real images, balanced and in natural proportions
-    networks_per_draw: int = Field(1, ge=1)
+    networks_per_draw: int = Field(1, ge=1)  # trained on each draw
     learning_rates: tuple[PositiveFloat, ...] = Field((0.003, 0.01, 0.03, 0.1), min_length=1)
-    tuning_networks: int = Field(2, ge=1)
-    full_networks: int = Field(3, ge=1)
+    tuning_networks: int = Field(2, ge=1)  # for each learning rate
+    full_networks: int = Field(3, ge=1)  # trained on all images, by each recipe
     good_recipe: Recipe = GOOD
     label_temperatures: tuple[PositiveFloat, ...] = Field((1.0, 2.0, 4.0), min_length=1)
 
@@ -110,11 +112,12 @@ class CompareSettings(Settings):
     learning_rates: tuple[PositiveFloat, ...] = Field((0.01, 0.03, 0.1), min_length=1)
     grid: tuple[PositiveFloat, ...] = Field((0.3, 1.0), min_length=1)
     tuning_networks: int = Field(1, ge=1)  # per point of the grid
+    # networks that BYOL, SimSiam and SKD train
     contrastive_networks: tuple[Contrastive, ...] = ("convnet", "resnet18", "vit")
-    unseen_networks: tuple[Architecture, ...] = UNSEEN
+    unseen_networks: tuple[Architecture, ...] = UNSEEN  # in the table of other networks
     architectures: ArchitectureSettings = ArchitectureSettings()
     pretrain: PretrainSettings = PretrainSettings()
     condense: CondenseSettings = CondenseSettings()
-    imagenet_weights: str | None = None  # file of torchvision's ResNet-18; None: its cache
+    imagenet_weights: str | None = None  # file of torchvision's ResNet-18; null: its cache
     resamples: int = Field(2000, ge=100)  # of the test groups, for each paired difference
     phantom_images: int = Field(5000, ge=100)  # for transfer from the phantom to other data

@@ -214,6 +214,20 @@ def test_damaged_dicom_is_named(tmp_path):
         decoded(path)
 
 
+@pytest.mark.parametrize("missing", ["PixelData", "Columns"])
+def test_dicom_without_an_image_is_called_so(tmp_path, missing):
+    path = dicom(tmp_path / "report.dcm", noise(24, 24))
+    dataset = pytest.importorskip("pydicom").dcmread(path)
+    del dataset[missing]
+    dataset.save_as(path)
+    with pytest.raises(InputError) as refused:
+        decoded(path)
+    assert str(refused.value) == (
+        f"{path}: is a DICOM file without an image (a report, an index, or incomplete); "
+        "remove it, or set data.skip_unreadable=true to leave it out"
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["1.2.840.113619.2.5.1762583153", "scan.ima", "named otherwise.png"]
 )

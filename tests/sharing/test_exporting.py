@@ -29,7 +29,7 @@ def opened(folder, files):
 
 
 def rows(folder) -> list[dict]:
-    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
+    with open(folder / "metadata.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -40,8 +40,8 @@ def test_images_are_png_in_a_folder_per_class_with_the_pixels_that_were_sent(pac
     for row, image, k in zip(
         rows(tmp_path / "out"), package.pixels(), package.classes, strict=True
     ):
-        assert row["label"] == package.class_names[k] == row["file"].split("/")[0]
-        with Image.open(tmp_path / "out" / row["file"]) as picture:
+        assert row["label"] == package.class_names[k] == row["file_name"].split("/")[0]
+        with Image.open(tmp_path / "out" / row["file_name"]) as picture:
             assert picture.format == "PNG" and picture.mode == "L"
             assert np.array_equal(np.asarray(picture), image[0])
 
@@ -51,7 +51,7 @@ def test_labels_are_those_of_the_package_with_the_probabilities_of_soft_ones(pac
     names = [f"probability of {name}" for name in package.class_names]
     soft = package.targets.is_floating_point()
     for row, target in zip(rows(tmp_path / "out"), package.targets, strict=True):
-        assert row.keys() == {"file", "label", *(names if soft else ())}
+        assert row.keys() == {"file_name", "label", *(names if soft else ())}
         if soft:
             assert [float(row[name]) for name in names] == pytest.approx(target.tolist(), abs=1e-5)
     about = json.loads((tmp_path / "out" / "about.json").read_text())

@@ -89,6 +89,29 @@ def test_records_of_two_profiles_on_the_same_data_do_not_overwrite_one_another(k
     assert len(paths) == 2 and all(path.exists() for path in paths)
 
 
+@pytest.mark.parametrize(
+    "given, name",
+    [
+        ("phantom", "phantom"),
+        ("./phantom", "own_phantom"),
+        (Path("phantom"), "own_phantom"),
+        ("images/phantom.npz", "own_phantom.npz"),
+        ("Phantom/", "own_Phantom"),
+        ("images/cxr64.npz", "cxr64.npz"),
+        (".", "here"),
+    ],
+)
+def test_only_the_built_in_phantom_gives_a_record_its_name(tmp_path, monkeypatch, given, name):
+    """A folder of that name holds someone's images: its record must not replace the phantom's."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    study = Study(load_profile("smoke"), given, tmp_path, "cpu")
+    study.data = SimpleNamespace(fingerprint="f")
+    path = results.write_record("compare", study, "cpu", tmp_path, rows=[], origins={})
+    assert read_json(path)["source"] == name
+    assert path.name == f"compare-smoke-{Path(name).stem}.json"
+
+
 def test_the_committed_records_are_named_as_they_would_be_today(root):
     for path in (root / "results").glob("leakage-*.json"):
         record = read_json(path)
