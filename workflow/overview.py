@@ -88,12 +88,18 @@ def picture(study: Study) -> figures.Shown:
 
 
 def summary(study: Study) -> str:
-    """Write a paragraph about the default study; every number is the study's own."""
+    """Write the overview's picture and a paragraph; every number is the default study's own."""
     rows = {row["method"]: row for row in study.table()}
     paired = rows["random_balanced"]["distilled_lead"]["balanced_accuracy"]
     value = lambda method: f"{rows[method]['balanced_accuracy']['mean']:.3f}"
     images = study.data.classes * study.profile.distill.images_per_class
+    alt = (
+        "Training images of the phantom, the distilled images learned from them, and the balanced "
+        f"accuracy of networks trained on each: {value('distilled')} on {images} distilled images, "
+        f"{value('random_balanced')} on {images} random real images, {value('full_good')} on all."
+    )
     return (
+        f"```{{image}} assets/overview.png\n:alt: {alt}\n:width: 100%\n```\n\n"
         f"On the phantom (profile `demo`), networks trained on {images} distilled images reach a "
         f"balanced accuracy of {value('distilled')} on test. Networks trained on an equal number "
         f"of random real images reach {value('random_balanced')}, and networks trained on all "
