@@ -155,3 +155,17 @@ def test_the_committed_text_is_that_of_the_committed_results(name):
     assert committed == module.text(module.records(ROOT / "results"))
     assert module.text({}).startswith("Not measured yet. `.venv/bin/python -m workflow.")
     assert module.pictures({}) == {}
+
+
+@pytest.mark.parametrize(
+    "count, low, says",
+    [
+        (11, 0.6, "more than chance"),
+        (10, 0.4, "no more than chance"),
+        (11, 0.4, "more than chance at the threshold (but not over the whole curve)"),
+        (10, 0.6, "no more than chance at the threshold (but more over the whole curve)"),
+    ],
+)
+def test_what_is_found_at_the_threshold_is_not_hidden_by_the_whole_curve(count, low, says):
+    group = {"true_positives": {"count": count}, "by_chance": [0, 10], "auc": {"low": low}}
+    assert weights_page.beyond_chance(group) == says

@@ -168,6 +168,16 @@ def is_recognised(group: dict) -> bool:
     return above and group["auc"]["low"] > 0.5
 
 
+def beyond_chance(group: dict) -> str:
+    """Say what of a group is found beyond chance: at the threshold, over the whole curve, both."""
+    above = group["true_positives"]["count"] > group["by_chance"][1]
+    if above == (group["auc"]["low"] > 0.5):
+        return "more than chance" if above else "no more than chance"
+    if above:
+        return "more than chance at the threshold (but not over the whole curve)"
+    return "no more than chance at the threshold (but more over the whole curve)"
+
+
 def _leaks(rows: list[dict], record: dict) -> list[str]:
     head = ["sent", "reference networks", "images", "found", "by chance at most", "area (AUC)"]
     cells = [
@@ -216,10 +226,7 @@ def _recognised(rows: list[dict]) -> list[str]:
                 for name in ("weights", "set")
                 if group in by_place.get((name, calibrated), {})
             }
-            says = [
-                f"{'more' if is_recognised(each) else 'no more'} than chance from {RECEIVED[name]}"
-                for name, each in found.items()
-            ]
+            says = [f"{beyond_chance(each)} from {RECEIVED[name]}" for name, each in found.items()]
             if says:
                 lines.append(f"{attack} finds, of {GROUPS[group]}, {' and '.join(says)}")
                 lines[-1] += f"{_apart(found)}."
