@@ -1,6 +1,6 @@
 """Writes what the page "Train in your browser" is made of, from a study on the phantom.
 
-    python -m workflow.browser_data                                # the study of the book
+    python -m workflow.browser_data                                # of `full`: hard labels
     python -m workflow.browser_data --set distill.iterations=20    # a quick trial, marked as such
 
 Three files in book/assets/train/. `about.json` says how the images were made, and what networks of
@@ -118,7 +118,7 @@ def about(study: Study, sets: Sets, changes: dict[str, Any], networks: int) -> d
     """State how the sets were made, and what the library's networks score."""
     profile, recipe = study.profile, study.profile.evaluate.recipe
     if recipe.schedule != "halfway" or recipe.augmentation.flip:
-        raise InputError("evaluate.recipe", "the page knows no other schedule", "as in demo")
+        raise InputError("evaluate.recipe", "the page knows no other schedule", "as in full")
     return {
         "made_by": "python -m workflow.browser_data",
         "profile": profile.name,
@@ -164,7 +164,7 @@ def script(stated: dict[str, Any], sets: Sets) -> str:
 
 
 @click.command()
-@click.option("--profile", default="demo", show_default=True)
+@click.option("--profile", default="full", show_default=True)
 @click.option("--artifacts", default="build/artifacts", show_default=True, help="Cached results.")
 @click.option("--out", default=str(FOLDER), help="Folder for the page's files.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
