@@ -16,7 +16,7 @@
 #
 # **Question.** With the same few labels, do networks learn more from the
 # distilled images than with other methods? **Costs** the most time of all
-# notebooks: about a quarter of an hour in the `demo` profile on two cores.
+# notebooks: about ten minutes in the `demo` profile on two cores.
 # **Expect**, in `demo` on the phantom, the distilled images ahead of most
 # methods, and behind a network that has all images and labels.
 #

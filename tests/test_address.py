@@ -36,6 +36,7 @@ def small_book(folder: Path, address: str) -> Path:
     for path in [*(ROOT / "book").glob("*.txt"), *(ROOT / "book").glob("intro*.md")]:
         shutil.copy(path, source)
     shutil.copy(ROOT / "book" / "references.bib", source)
+    shutil.copy(ROOT / "CITATION.cff", source.parent)
     config = (ROOT / "_config.yml").read_text(encoding="utf-8")
     assert config.count(STATED) == 1
     (source / "_config.yml").write_text(config.replace(STATED, address), encoding="utf-8")

@@ -80,5 +80,8 @@ def horizontal_interval(axes: Axes, place: float, row: Mapping, value: str, colo
 
 def name_rows(axes: Axes, names: list[str]) -> None:
     """Label heights 0, 1, ... from top to bottom; long names take two lines."""
-    wrapped = ["\n".join(textwrap.wrap(name, 26)) for name in names]
+    wrapped = [
+        "\n".join(part for line in name.splitlines() for part in textwrap.wrap(line, 26))
+        for name in names
+    ]
     axes.set(yticks=range(len(names)), yticklabels=wrapped, ylim=(len(names) - 0.5, -0.6))
