@@ -17,8 +17,9 @@
 # **Question.** With the same few labels, do networks learn more from the
 # distilled images than with other methods? **Costs** the most time of all
 # notebooks: about ten minutes in the `demo` profile on two cores.
-# **Expect**, in `demo` on the phantom, the distilled images ahead of most
-# methods, and behind a network that has all images and labels.
+# **Expect**, in `demo` on the phantom, the distilled images ahead of some
+# methods and close to most, and behind a network that has all images and
+# labels.
 #
 # The other methods are self-supervision, transfer, coresets, other ways to
 # distil, and random images. Every method has the same labels, the same
