@@ -41,6 +41,19 @@ def test_notes_of_one_notebook_keep_the_others(tmp_path):
     assert pace.read(tmp_path / "none.json") == {}
 
 
+@pytest.mark.parametrize("missing", ["01_data", "book", None])
+def test_a_book_of_which_a_part_was_there_already_does_not_replace_the_seconds_on_record(missing):
+    noted = {"book": 7.0, "02_teachers": 3.0, "01_data": 2.0}
+    noted.pop(missing, None)
+    kept = {"demo": {"01_data": 30.0}, "smoke": {"01_data": 1.0}}
+    new = pace.taken_over(kept, "demo", noted, ["01_data", "02_teachers"])
+    if missing:
+        assert new == kept
+    else:
+        assert list(new["demo"].items()) == [("01_data", 2.0), ("02_teachers", 3.0), ("book", 7.0)]
+        assert new["smoke"] == kept["smoke"]
+
+
 def test_the_seconds_on_record_are_of_the_books_notebooks_in_their_order():
     scripts = sorted(path.stem for path in (pace.ROOT / "notebooks").glob("[0-9]*.py"))
     for profile, seconds in pace.read(pace.KEPT).items():

@@ -58,12 +58,24 @@ def told(seconds: float | None) -> str:
     return f"; the book is finished in about {round(seconds / 60)} min"
 
 
+def taken_over(kept: dict, profile: str, noted: dict[str, float], names: list[str]) -> dict:
+    """Take over the seconds of a book of which every notebook was made, pages last.
+
+    Where some were there already, nothing is taken over: their results were kept, and so are the
+    former seconds.
+    """
+    if set(noted) != {*names, PAGES}:
+        return kept
+    return kept | {profile: {name: noted[name] for name in (*names, PAGES)}}
+
+
 def main() -> None:
     """Keep the seconds of the books that were last made."""
     kept = read(KEPT)
+    names = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
     for profile in sys.argv[1:]:
         noted = read(ROOT / "build" / profile / "notebooks" / NOTED)
-        kept[profile] = dict(sorted(noted.items(), key=lambda item: (item[0] == PAGES, item[0])))
+        kept = taken_over(kept, profile, noted, names)
     KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
