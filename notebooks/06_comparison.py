@@ -15,8 +15,8 @@
 # # The comparison
 #
 # **Question.** With the same few labels, do networks learn more from the
-# distilled images than with other methods? **Costs** the most time of all
-# notebooks: about ten minutes in the `demo` profile on two cores.
+# distilled images than with other methods? **Costs** about ten minutes in the
+# `demo` profile on two cores.
 # **Expect**, in `demo` on the phantom, the distilled images ahead of some
 # methods and close to most, and behind a network that has all images and
 # labels.

@@ -53,19 +53,25 @@ def test_a_guarantee_is_stated_with_its_epsilon_and_its_price(words):
 
 
 def test_hospitals_have_a_row_for_each_way_with_what_was_sent():
-    score = {"mean": 0.7, "low": 0.6, "high": 0.8}
-    ways = [("all packages", 200_000, 1), ("all data", 0, 0), ("averaging", 3_000_000, 7)]
+    ways = {  # sent bytes, rounds, mean
+        "north alone": (0, 0, 0.75),
+        "the package of north alone": (100_000, 1, 0.6),
+        "all packages": (200_000, 1, 0.7),
+        "federated averaging": (3_000_000, 7, 0.65),
+        "pooled real data": (9_000_000, 1, 0.9),
+    }
     rows = [
         {
             "way": way,
             "sent_bytes": sent,
             "rounds": rounds,
-            "all": {"balanced_accuracy": score},
+            "all": {"balanced_accuracy": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}},
             "hospitals": {"north": {}, "south": {}},
         }
-        for way, sent, rounds in ways
+        for way, (sent, rounds, mean) in ways.items()
     ]
     study = SimpleNamespace(profile=SimpleNamespace(name="demo"))
     text = front_page.hospitals(study, rows)
     assert "| all packages | 200 kB | 1 | 0.700 [0.600,\N{NO-BREAK SPACE}0.800] |" in text
-    assert "| averaging | 3,000 kB | 7 |" in text and "2 sites" in text
+    assert "| federated averaging | 3,000 kB | 7 |" in text and "2 sites" in text
+    assert "Not lower: north alone (0.750" in text, "it says where packages gain nothing"

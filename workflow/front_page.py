@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from medddist.figures.findings import sharing_sentences
 from medddist.study.study import Study
 from workflow.words import difference, markdown_table, share_of_all, with_interval
 
@@ -44,7 +45,7 @@ ENGLISH = {
     "hospitals head": ("a receiver trains on", "sent", "rounds", "balanced accuracy"),
     "hospitals": (
         "*On the phantom (profile `{profile}`), whose {count} sites play hospitals. "
-        "[More](notebooks/08_hospitals).*"
+        "[More](notebooks/08_hospitals).* {sentences}"
     ),
     "private head": ("80 images", "balanced accuracy", "minus random real images"),
     "random real images": "random real images: no protection",
@@ -189,7 +190,8 @@ def hospitals(study: Study, rows: list[dict], words: dict = ENGLISH) -> str:
         for row in rows
     ]
     count = len({name for row in rows for name in row["hospitals"]})
-    said = words["hospitals"].format(profile=study.profile.name, count=count)
+    sentences = " ".join(sharing_sentences(rows, METRIC))
+    said = words["hospitals"].format(profile=study.profile.name, count=count, sentences=sentences)
     return "\n".join([*markdown_table(words["hospitals head"], cells), "", said, ""])
 
 

@@ -112,7 +112,7 @@ def summary(study: Study) -> str:
 def real_records() -> list[tuple[Path, dict]]:
     return [
         (path, json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((RESULTS).glob("real-*.json"))
+        for path in sorted(RESULTS.glob("real-*.json"))
     ]
 
 
@@ -220,7 +220,7 @@ def record_pictures() -> dict[str, figures.Shown]:
 def sweeps() -> dict[str, pd.DataFrame]:
     """Read the rows of each sweep in results/sweep-*.csv, by file name and data source."""
     by_name = {}
-    for path in sorted((RESULTS).glob("sweep-*.csv")):
+    for path in sorted(RESULTS.glob("sweep-*.csv")):
         table = pd.read_csv(path, dtype={"seeds": str})
         table["label"] = table["label"].map(today)
         sources = table.groupby("data")
@@ -235,7 +235,7 @@ def sweep_pages(sweeps: dict[str, pd.DataFrame]) -> str:
     """Write each sweep's picture and table, in MyST."""
     records = {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in (RESULTS).glob("sweep-*.json")
+        for path in RESULTS.glob("sweep-*.json")
     }
     lines = []
     for name, rows in sweeps.items():
@@ -358,7 +358,7 @@ def gradients() -> str:
     ]
     records = [
         json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((RESULTS).glob("gradients-*.json"))
+        for path in sorted(RESULTS.glob("gradients-*.json"))
     ]
     for record in records:
         lines += [f"| {data_of(record)} | {_of_worth(row)} |" for row in record["rows"]]
