@@ -223,7 +223,7 @@ def _flat(row: Mapping) -> dict:
 
 
 def comparison_sentences(rows: Sequence[Mapping], metric: str) -> list[str]:
-    """Say what the distilled images are better than, worse than, or not significantly different from."""
+    """Say which rows the distilled images are better than, worse than, or neither of the two."""
     groups, told = once(rows), []
     (ours,) = (row for row in groups["released"] if row["method"] == "distilled")
     told.append(f"Networks on the distilled images reach {interval_text(ours[metric])}.")
