@@ -173,7 +173,7 @@ def test_whole_distillations_by_differences_are_compared_with_exact_ones(tmp_pat
     assert difference["ours"] > 0.999 and difference["ours"] > tesla["ours"]
     assert len(list((tmp_path / "out" / "distill").glob("*/result.safetensors"))) == 2
     assert len(list((tmp_path / "out" / "teacher").iterdir())) == 1
-    monkeypatch.setattr(overview, "ROOT", tmp_path)
+    monkeypatch.setattr(overview, "RESULTS", tmp_path / "results")
     page = overview.gradients()
     assert page.count(" | finite differences | ") == 3 and "| balanced accuracy | " in page
 
