@@ -270,7 +270,8 @@ def test_the_tabulator_reaches_every_page_and_shows_where_it_is(browser, pages):
     browser.get(pages["intro"].as_uri())
     browser.execute_script(AT_ONCE)
     wanted = browser.execute_script(
-        "return [...document.querySelectorAll('.bd-links a')].map(a => a.innerText)"
+        "return [...document.querySelectorAll('.bd-links a')]"
+        ".filter(a => a.getClientRects().length).map(a => a.innerText)"  # unfolded ones
     )
     reached, unmarked = [], []
     while "" not in reached and len(reached) < 200:
@@ -279,7 +280,8 @@ def test_the_tabulator_reaches_every_page_and_shows_where_it_is(browser, pages):
         reached.append(where)
         unmarked += [] if marked or not where else [where]
     assert reached[0] == "Skip to main content" and len(wanted) > 15
-    assert not set(wanted) - set(reached) and not unmarked
+    assert not set(wanted) - set(reached)
+    assert not unmarked
 
 
 def test_the_slider_of_iterations_works_by_keyboard_and_has_a_name(browser, tmp_path):
