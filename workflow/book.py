@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,12 +69,13 @@ def build(source: Path, output: Path) -> int:
 
 def main() -> int:
     notebooks, output = (Path(argument).resolve() for argument in sys.argv[1:])
-    source, started = output.parent / "book-src", time.monotonic()
+    source = output.parent / "book-src"
     print("the pages: building", file=sys.stderr, flush=True)
+    pace.note(notebooks, pace.PAGES)
     copy_of_the_sources(source, notebooks)
     code = build(source, output)
     if not code:
-        pace.note(notebooks, pace.PAGES, time.monotonic() - started)
+        pace.note(notebooks, pace.FINISHED)
     return code
 
 

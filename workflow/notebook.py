@@ -190,8 +190,9 @@ def sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
 def _execute_and_tell(script: Path, output: Path, given: dict[str, str], place: str) -> int:
     """Execute a notebook; `place` is "3 of 9" in a book, or ""."""
     started, folder = time.monotonic(), output.parent
-    kept = pace.read(pace.KEPT).get(given.get("profile"), {}) if place else {}
-    left = pace.seconds_left(kept, pace.read(folder / pace.NOTED), script.stem)
+    kept = pace.read(pace.KEPT).get(given.get("profile"), {})
+    noted = pace.note(folder, script.stem) if place else {}
+    left = pace.seconds_left(kept, noted, script.stem)
     before = f"notebook {place}, " if place else ""
     print(f"{before}{script.name}: running{pace.told(left)}", file=sys.stderr, flush=True)
     try:
@@ -200,10 +201,7 @@ def _execute_and_tell(script: Path, output: Path, given: dict[str, str], place: 
         message = failed.evalue if failed.ename == "InputError" else failed
         print(f"{script.name}: {message}", file=sys.stderr)
         return REFUSED if failed.ename == "InputError" else 1
-    took = time.monotonic() - started
-    if place:
-        pace.note(folder, script.stem, took)
-    minutes, seconds = divmod(round(took), 60)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"{script.name}: done in {minutes} min {seconds:02d} s", file=sys.stderr)
     return 0
 

@@ -1,7 +1,8 @@
 """Says which notebook of the book is running, and about how much longer the book takes.
 
-The seconds of each notebook are those of an earlier book (`seconds.json`), times how much slower or
-faster this book has been so far.
+An earlier book says when each notebook began and when all was finished (`seconds.json`). How late
+this book is at the same place, against that one, scales what is left; so it does not matter how
+many notebooks run at a time.
 
     python -m workflow.pace demo smoke     keep the seconds of the books last made, in build/
 """
@@ -10,13 +11,16 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT = ROOT / "workflow" / "seconds.json"  # {profile: {notebook: seconds}}; a "book" of all pages
-NOTED = ".seconds.json"  # beside the notebooks of a book in the making
+KEPT = ROOT / "workflow" / "seconds.json"  # {profile: {notebook: seconds after the book's start}}
+NOTED = ".seconds.json"  # the same beside the notebooks of a book in the making, and STARTED
+STARTED = "started"  # the time of day at which this book was started, in seconds
 PAGES = "book"  # what follows the notebooks
-LEAST = 1.0  # seconds that a notebook has to have taken before its pace means anything
+FINISHED = "finished"
+LEAST = 5.0  # seconds after the start from which on a book's pace means anything
 
 
 def read(path: Path) -> dict:
@@ -24,29 +28,37 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def note(folder: Path, name: str, seconds: float) -> None:
-    """Note what a notebook took, beside the notebooks of this book."""
-    noted = read(folder / NOTED) | {name: round(seconds, 1)}
-    (folder / NOTED).write_text(json.dumps(noted), encoding="utf-8")
+def start(folder: Path) -> None:
+    """Begin the notes of a book; those of the book before say nothing about this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NOTED).write_text(json.dumps({STARTED: time.time()}), encoding="utf-8")
+
+
+def note(folder: Path, name: str) -> dict[str, float]:
+    """Note that a notebook, or what follows, begins now; return all notes of this book."""
+    noted = read(folder / NOTED)
+    if STARTED in noted:
+        noted[name] = round(time.time() - noted[STARTED], 1)
+        (folder / NOTED).write_text(json.dumps(noted), encoding="utf-8")
+    return noted
 
 
 def seconds_left(kept: dict[str, float], noted: dict[str, float], name: str) -> float | None:
     """Estimate the seconds from the start of a notebook to the end of the book.
 
     Args:
-        kept: seconds of each notebook of an earlier book, in their order.
-        noted: seconds of this book's notebooks so far.
+        kept: of an earlier book, when each notebook began and when all was finished.
+        noted: when the notebooks of this book began, `name` among them.
         name: of the notebook that starts.
 
     Returns:
-        None where the earlier book has no such notebook.
+        None where one of the books has no such notebook.
     """
-    if name not in kept:
+    if name not in kept or name not in noted:
         return None
-    names = list(kept)
-    known = [other for other in noted if kept.get(other, 0) >= LEAST]
-    pace = sum(noted[k] for k in known) / sum(kept[k] for k in known) if known else 1.0
-    return pace * sum(kept[other] for other in names[names.index(name) :])
+    measured = kept[name] >= LEAST
+    pace = noted[name] / kept[name] if measured else 1.0
+    return pace * (kept[FINISHED] - kept[name])
 
 
 def told(seconds: float | None) -> str:
@@ -59,14 +71,15 @@ def told(seconds: float | None) -> str:
 
 
 def taken_over(kept: dict, profile: str, noted: dict[str, float], names: list[str]) -> dict:
-    """Take over the seconds of a book of which every notebook was made, pages last.
+    """Take over the seconds of a book of which every notebook was made.
 
     Where some were there already, nothing is taken over: their results were kept, and so are the
     former seconds.
     """
-    if set(noted) != {*names, PAGES}:
+    wanted = [*names, PAGES, FINISHED]
+    if set(noted) != {STARTED, *wanted}:
         return kept
-    return kept | {profile: {name: noted[name] for name in (*names, PAGES)}}
+    return kept | {profile: {name: noted[name] for name in wanted}}
 
 
 def main() -> None:
