@@ -217,6 +217,23 @@ def test_the_picture_has_a_line_for_the_images_and_a_colour_for_the_labels(tmp_p
     figures.plt.close("all")
 
 
+def test_published_scores_stand_beside_those_of_the_same_database_alone():
+    given = record()
+    given["rows"] += [row("random", "teachers", 0.5, images_per_class=1)]
+    given["rows"] += [row("real_loss", "learned", 0.4, images_per_class=50)]
+    for other in (False, True):
+        if other:
+            for one in given["rows"]:
+                one["per_class"] = {"benign": one["per_class"]["COVID"]}
+        text, drawn = page(given), beyond_page.pictures({"beyond-x": given})
+        assert "assets/beyond-x-sizes.png" in text
+        assert "in the end: random real images 0.670 at 20; distilled by" in text
+        assert ("not comparable" in text) == (not other)
+        assert drawn["beyond-x-sizes"].content
+    assert "-sizes.png" not in page(record())
+    figures.plt.close("all")
+
+
 def test_results_say_how_images_were_distilled():
     settings = {"distill": {}, "teachers": {"teachers": 2}}
     assert method_of(settings) == "trajectory matching on 2 teachers"  # as records of 0.1.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from medddist import figures
 from medddist.baselines.architectures import ARCHITECTURES
 from workflow.beyond import AGAINST, CONVNET, METHODS, SETS, SMALL
@@ -45,6 +47,10 @@ SAME_LABELS = (
     "Each set is compared with other images that have the same kind of labels: hard labels with "
     "hard labels, soft or learned labels with soft labels by networks."
 )
+PUBLISHED = {  # accuracy on the radiography database, by images per class; see book/related.md
+    "published (HoP-TM): 112 px, deeper network": {1: 0.697, 5: 0.808, 10: 0.844, 50: 0.877}
+}
+PUBLISHED_CLASS = "COVID"  # of the data that these scores belong to
 PARTS = {  # of a record: what is missing where it has no such rows
     "sets": "which images with which labels",
     "networks": "networks that the images were not made with",
@@ -79,6 +85,7 @@ def text(records: dict[str, dict]) -> str:
             lines += [title, "", *_networks(networks), ""]
         if _others(rows, size):
             lines += ["### More or fewer images per class", "", *_sizes(rows, size), ""]
+            lines += _course(name, record)
     return "\n".join(lines)
 
 
@@ -424,12 +431,17 @@ def _with_labels(method: str) -> str:
     return f"{IMAGES[method]} ({LABELS[SOFT.get(method, 'teachers')]})"
 
 
-def _sizes(rows: list[dict], size: int) -> list[str]:
-    own = [
+def _with_soft_labels(rows: list[dict], size: int) -> list[dict]:
+    """Small sets of all sizes, on the study's own network."""
+    return [
         row
         for row in [*_others(rows, size), *_sets(rows, size)]
         if row["labels"] == SOFT.get(row["method"], "teachers")
     ]
+
+
+def _sizes(rows: list[dict], size: int) -> list[str]:
+    own = _with_soft_labels(rows, size)
     methods = [
         method for method in IMAGES if any(row["method"] == method for row in _others(own, size))
     ]
@@ -477,8 +489,53 @@ def _picture(name: str, sets: list[dict]) -> list[str]:
     ]
 
 
+def _published(record: dict) -> dict:
+    named = any(PUBLISHED_CLASS in row["per_class"] for row in record["rows"])
+    return PUBLISHED if named else {}
+
+
+def _by_size(record: dict, metric: str) -> pd.DataFrame:
+    """Scores by images per class, as `figures.images_per_class` takes them."""
+    size = _size(record)
+    own, others = _with_soft_labels(record["rows"], size), _others(record["rows"], size)
+    methods = {row["method"] for row in others}
+    chosen = {(row["method"], row["images_per_class"]): row for row in own}
+    return pd.DataFrame(
+        {"label": IMAGES[method], "metric": metric, "seeds": "0 1", "images_per_class": count}
+        | {name: chosen[method, count][metric][name] for name in ("mean", "low", "high")}
+        for method, count in sorted(chosen, key=lambda at: (list(IMAGES).index(at[0]), at[1]))
+        if method in methods
+    )
+
+
+def _course(name: str, record: dict) -> list[str]:
+    """The picture of the accuracy by images per class, and what was published."""
+    table = _by_size(record, "accuracy")
+    last = table.groupby("label", sort=False).last()
+    told = "{} {:.3f} at {:.0f}".format
+    means = [told(label, row["mean"], row["images_per_class"]) for label, row in last.iterrows()]
+    lines = [
+        f"```{{image}} assets/{name}-sizes.png",
+        f":alt: Accuracy by images per class, in the end: {'; '.join(means)}.",
+        ":width: 100%",
+        "```",
+        "",
+    ]
+    if _published(record):
+        lines += [
+            "Squares are accuracies that others published on the same database, at a higher "
+            "resolution, with a deeper network and another share of the images. They are not "
+            "comparable with the lines; [](related.md) says more.",
+            "",
+        ]
+    return lines
+
+
 def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
-    """Draw the sets of each record, a line for the images and a colour for the labels."""
+    """Draw the sets of each record, and the scores by images per class.
+
+    Sets have a line for the images and a colour for the labels.
+    """
     drawn = {}
     for name, record in records.items():
         sets = _sets(record["rows"], _size(record))
@@ -489,4 +546,7 @@ def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
         if rows:
             figure = figures.compared(rows, tuple(reversed(METRICS)))
             drawn[f"{name}-sets"] = figures.show(figure, "")
+        if _others(record["rows"], _size(record)):
+            given = _by_size(record, "accuracy"), "accuracy", _published(record)
+            drawn[f"{name}-sizes"] = figures.show(figures.images_per_class(*given), "")
     return drawn

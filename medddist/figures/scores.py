@@ -120,11 +120,14 @@ def roc_and_calibration(answers: Mapping[str, np.ndarray], labels: np.ndarray) -
     return figure
 
 
-def images_per_class(table: pd.DataFrame, metric: str) -> Figure:
+def images_per_class(
+    table: pd.DataFrame, metric: str, published: Mapping[str, Mapping[int, float]] | None = None
+) -> Figure:
     """Draw each method's score by images per class, all seeds together, with 95 % intervals.
 
     Small points are single seeds; a method without a number of images is a horizontal line.
-    `table` is `study.sweep.table` of one data source.
+    `table` is `study.sweep.table` of one data source. Squares are scores that others published, by
+    a text and the number of images per class.
     """
     rows = table[table["metric"] == metric]
     together = rows[rows["seeds"] == max(rows["seeds"], key=len)]
@@ -143,7 +146,11 @@ def images_per_class(table: pd.DataFrame, metric: str) -> Figure:
         score = method.iloc[0]
         axes.axhline(score["mean"], color="0.3", ls=("--", ":", "-.")[place % 3], label=label)
         axes.axhspan(score["low"], score["high"], color="0.3", alpha=0.12, lw=0)
-    ticks = sorted(set(sized["images_per_class"].astype(int)))
+    ticks = set(sized["images_per_class"].astype(int))
+    for label, scores in (published or {}).items():
+        axes.plot(*zip(*scores.items()), "s", color="0.35", mfc="none", label=label)
+        ticks |= set(scores)
+    ticks = sorted(ticks)
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.minorticks_off()
