@@ -147,7 +147,8 @@ figures.show(
 # ## Shortcuts: what predicts the class too easily
 #
 # If mean brightness differs between classes, a network can score well without
-# looking at the lungs. The wider apart the boxes, the easier this shortcut.
+# looking at the lungs. The further apart the boxes are, the better this
+# shortcut works.
 
 # %%
 means = dataset.train.images.mean((1, 2, 3)) / 255
@@ -159,13 +160,13 @@ figures.show(
 )
 
 # %% [markdown]
-# How much is such a shortcut worth? A rule that sees one number per image
-# answers: a small decision tree, made on training images and scored on
-# validation. Where the source of each image is known, a second rule sees only
-# that. If classes come from different sources, distinguishing the sources
-# looks like distinguishing diseases: the class is confounded with its source,
-# as in the COVID-19 Radiography Database. By default the phantom's sites are
-# spread evenly over the classes.
+# How much is such a shortcut worth? A simple rule gives the answer: a small
+# decision tree that sees one number per image, built on training images and
+# scored on validation. Where the source of each image is known, a second rule
+# sees only the source. If classes come from different sources, distinguishing
+# the sources looks like distinguishing diseases: the class is confounded with
+# its source, as in the COVID-19 Radiography Database. By default the
+# phantom's sites are spread evenly over the classes.
 
 
 # %%

@@ -18,8 +18,8 @@
 # epoch, and how far do their parameters move? These trajectories are what
 # trajectory matching follows. **Costs** under a minute in the `demo` profile
 # on two cores. **Expect** validation scores that rise over the epochs that
-# matching reads: a student that only imitates teachers can hardly learn more
-# than they knew there.
+# are used for matching. A student that only imitates teachers can hardly
+# learn more than the teachers know in these epochs.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, full, real, paper
@@ -69,7 +69,8 @@ figures.table(pd.DataFrame({"value": recipe}), "Teacher training")
 # equally often. On unbalanced data a distilled set otherwise learns the class
 # proportions along with the appearance. With `snapshots` set to `mean`, a
 # snapshot is the mean of the parameters over the steps of an epoch. At a
-# constant rate the last mini-batches leave noise that no student can follow.
+# constant learning rate, the last mini-batches of an epoch add noise that no
+# student can follow.
 #
 # ## What they score
 
@@ -85,9 +86,9 @@ figures.show(
 )
 
 # %% [markdown]
-# Where a curve is steep, an epoch teaches much: a student that reaches the
-# teacher's later parameters has learned it from a few images. Where the curve
-# is flat, matching an epoch gains little.
+# Where a curve is steep, the teacher learns much in one epoch. A student that
+# reaches the teacher's later parameters has learned the same from a few
+# images. Where the curve is flat, matching an epoch gains little.
 #
 # ## How far they move
 #
@@ -121,8 +122,8 @@ figures.show(
 #
 # ## What is kept
 #
-# Each teacher is one file with one float32 row per snapshot. Reading a start
-# and a target reads only those two rows.
+# Each teacher is one file with one float32 row per snapshot. To load a start
+# and a target, only those two rows are read.
 
 # %%
 figures.table(

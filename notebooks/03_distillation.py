@@ -71,10 +71,11 @@ lessons.of_method(settings)
 # %% [markdown]
 # ## Trajectory matching in fifteen lines
 #
-# A teacher trains on real images. Its parameters $\theta^*_t$ and, later,
-# $\theta^*_{t+M}$ are kept. A student starts at $\theta^*_t$ and takes $N$
-# steps of gradient descent on a few learnable images. The loss is how far it
-# ends from the teacher, relative to how far the teacher went:
+# A teacher trains on real images. Its parameters after epoch $t$,
+# $\theta^*_t$, and $M$ epochs later, $\theta^*_{t+M}$, are kept. A student
+# starts at $\theta^*_t$ and takes $N$ steps of gradient descent on a few
+# learnable images. The loss is how far it ends from the teacher, relative to
+# how far the teacher went:
 #
 # $$L = \frac{\lVert \theta_N - \theta^*_{t+M} \rVert^2}
 # {\lVert \theta^*_t - \theta^*_{t+M} \rVert^2}$$
@@ -132,9 +133,9 @@ figures.table(agreement, "The same loss and gradient", digits=6)
 # %% [markdown]
 # ## The loss on real images
 #
-# `distill.method=real_loss` {cite:p}`feng2024` changes the question that is
-# asked of the student's end: not how far it is from a teacher, but what its
-# loss on real images is. No teacher limits what the images can teach, and
+# `distill.method=real_loss` {cite:p}`feng2024` judges the student by another
+# measure when it has taken its steps: not by its distance from a teacher, but
+# by its loss on real images. No teacher limits what the images can teach, and
 # the gradient goes back through the last steps only, which is cheaper.
 
 # %%
@@ -152,7 +153,8 @@ questions = pd.DataFrame(
 figures.table(questions, "Two questions, asked of the same student")
 
 # %% [markdown]
-# A cosine near 1 would mean that both questions change the images alike.
+# A cosine near 1 would mean that both losses change the images in the same
+# direction.
 
 # %% [markdown]
 # ## The course of the distillation
@@ -189,9 +191,10 @@ figures.table(result.candidates, "Candidates", index="iteration")
 # ## Which part of a trajectory is matched
 #
 # One student per start epoch trains on the initial and on the released
-# images; how near does it come to the first teacher? Below 1 the images
-# lead towards the teacher. Images that were learned by the loss on real
-# images were never asked this question, so they may well stay above.
+# images; how near does it come to the first teacher? Where the matching loss
+# is below 1, the images lead the student towards the teacher. Images that
+# were learned by the loss on real images were not optimised for this, so
+# their matching loss may well stay above 1.
 
 # %%
 teacher, full = study.teachers()[0], study.network()

@@ -18,9 +18,9 @@
 # images and scored on the test part. Are they better than networks trained on
 # an equal number of random real images, and how far do they fall short of
 # networks trained on all? **Costs** a few minutes in the `demo` profile.
-# **Expect**, in `demo` on the phantom, the distilled images above random real
-# ones by little, after so few iterations, and below all images. `full` shows
-# a clear difference; `smoke` learns nothing.
+# **Expect**, in `demo` on the phantom, the distilled images to score slightly
+# above random real ones, since there are few iterations, and below all
+# images. `full` shows a clear difference; `smoke` learns nothing.
 #
 # One recipe trains every small set; all training images have two recipes of
 # their own, teacher training and tuned training. The distilled set brings its
@@ -153,14 +153,15 @@ figures.table(
 )
 
 # %% [markdown]
-# A mean over classes hides which disease is missed. Read the diagonal first,
-# then where the rest of its row goes.
+# A mean over classes hides which disease is missed. In each row, read the
+# diagonal first, then see which other classes the rest of the row goes to.
 #
 # ## Ranking and confidence
 #
-# A receiver operating characteristic asks whether images are ranked well. A
-# reliability diagram asks whether a confidence of 0.8 is right in 80 % of the
-# cases: below the dotted diagonal, networks are overconfident.
+# A receiver operating characteristic shows how well the predicted probability
+# of a class separates its images from the others. A reliability diagram shows
+# whether predictions with a confidence of 0.8 are right in 80 % of the cases:
+# below the dotted diagonal, networks are overconfident.
 
 # %%
 answers = {
@@ -184,8 +185,8 @@ lessons.of_confidence(answers, labels)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Compute the balanced accuracy of each network that was trained on the
-#    distilled images with scikit-learn, and compare the mean with the table.
+# 1. With scikit-learn, compute the balanced accuracy of each network that was
+#    trained on the distilled images, and compare the mean with the table.
 # 2. How do the scores change with fewer images? Run the notebooks again with
 #    `overrides` set to `distill.images_per_class=5`.
 #

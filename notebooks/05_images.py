@@ -173,9 +173,9 @@ figures.show(
 )
 
 # %% [markdown]
-# Lines lead from an image's start to its end. Where distilled images leave
-# the region of real ones, they show a network more of a class than any real
-# image does.
+# Each line leads from an initial image to the distilled image made from it.
+# Where distilled images leave the region of real ones, they show a network
+# more of a class than any real image does.
 #
 # ## Where networks look
 #
@@ -225,8 +225,9 @@ figures.show(
 # %% [markdown]
 # ## Exercise
 #
-# Pixels are one way to find an image's start. Is each distilled image also
-# nearest to its own initial image in the teacher's features?
+# Comparing pixels is one way to find the initial image of a distilled image.
+# Is each distilled image also nearest to its own initial image in the
+# teacher's features?
 #
 # ```{admonition} Solution
 # :class: dropdown

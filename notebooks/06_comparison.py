@@ -102,7 +102,7 @@ sentences = compared.comparison_sentences(rows, metric)
 figures.show(compared.methods(rows, metric), " ".join(sentences))
 
 # %% [markdown]
-# Left of the dotted line, a method reaches less than the distilled images.
+# A method left of the dotted line scores lower than the distilled images.
 # Compare methods within one colour: networks other than the ConvNet learn
 # little in so few training steps, whatever the method.
 
@@ -131,14 +131,14 @@ told = compared.networks_sentence(rows, metric)
 figures.show(compared.other_networks(rows, metric), told)
 
 # %% [markdown]
-# Where the gap between the two colours closes, the images serve the network
-# that they were made for, more than they show the disease.
+# Where the gap between the two colours closes, the advantage of the distilled
+# images is limited to the network that they were made for.
 #
 # ## Does the source of an image predict its class?
 #
 # In the real radiographs the class is confounded with its source: a network
-# may learn the hospital's scanner instead of the disease. No method of this
-# page protects from that. On the phantom the damage can be measured, since
+# may learn the hospital's scanner instead of the disease. No method on this
+# page protects against that. On the phantom the damage can be measured, since
 # its sites can be balanced over the classes or confounded with them.
 
 # %%

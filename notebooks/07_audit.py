@@ -107,8 +107,8 @@ figures.table(
 #
 # - **Positive**: networks trained on real images. The attack must find these
 #   images, or it is too weak to be informative.
-# - **Negative**: unseen images that did not set the threshold. The attack
-#   must find them only as often as chance.
+# - **Negative**: unseen images other than those that set the threshold. The
+#   attack must find them no more often than by chance.
 
 # %%
 attacks, rate = found["membership"], settings.false_positives
@@ -156,8 +156,8 @@ figures.table(
 # :::
 #
 # **2.** Start from noise instead of real images:
-# `overrides="distill.initial_images=noise"`. What is left to find, and what
-# does it cost?
+# `overrides="distill.initial_images=noise"`. What can the attack still find,
+# and how does the accuracy change?
 #
 # :::{admonition} Solution
 # :class: dropdown

@@ -21,9 +21,9 @@
 #
 # Each hospital distils its own data and sends a package; a receiver trains on
 # all packages. (Hospitals are the sources of the data; on the phantom, its
-# sites.) The alternatives are to stay alone, to share networks instead of
-# images, federated averaging {cite:p}`mcmahan2017`, and all real data in one
-# place, which is usually forbidden.
+# sites.) The alternatives are to use only its own data, to share networks
+# instead of images, to use federated averaging {cite:p}`mcmahan2017`, and to
+# pool all real data in one place, which is usually forbidden.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, full, real, paper
@@ -109,8 +109,8 @@ figures.show(figures.sharing(ways, metric), " ".join(told))
 # from sharing. The distance to the pooled data is its price. An interval is
 # wide where the few networks of a way differ much.
 #
-# Which hospital's patients does it help? A hospital's own network may work
-# worse on the images of others: read along the rows.
+# Which hospital's patients benefit from sharing? A hospital's own network may
+# work worse on the images of others: read along the rows.
 
 # %%
 means = findings.way_rows(ways, metric)

@@ -100,7 +100,7 @@ public = public_networks(private)
 # can be checked exactly. The next cell adds up the first hundred images, with
 # and without the first, whose features are replaced by extreme values. Even
 # then the sums differ by at most the sensitivity. The standard deviation of
-# the noise is proportional to it.
+# the noise is proportional to the sensitivity.
 
 # %%
 from medddist.method.private.release import (
@@ -213,10 +213,11 @@ figures.table(rows, "The guarantee of the set", index="stated")
 #
 # **What this does not mean.** What is learned about the *group* is not
 # protected: the set is meant to show what opacities look like. What is
-# published beside the set, such as scores, is not covered, and the epsilon of
-# a second set adds to that of the first. The set is not promised to be good
-# enough for a purpose. And the images of one patient are protected together
-# only where the data say which images belong to one patient.
+# published along with the set, such as scores, is not covered, and the
+# epsilon of a second set adds to that of the first. Nothing promises that the
+# set is good enough for a particular purpose. And the images of one patient
+# are protected together only where the data say which images belong to one
+# patient.
 #
 # ## Exercises
 #

@@ -24,8 +24,8 @@ HEAD = """\
 # When something is wrong
 
 A mistake ends a command with exit code 2 and one line on standard error: what is wrong, and what to
-do. These are the likeliest ones with their messages; a test makes each of them and compares.
-Anything else that goes wrong ends with exit code 1, and `--debug` shows where.
+do. The table lists the most likely mistakes with their messages; a test makes each mistake and
+compares the message. Any other failure ends with exit code 1; `--debug` then shows where it happened.
 
 | mistake | command | message, after `medddist: error:` |
 |---|---|---|
