@@ -32,7 +32,7 @@ from medddist.method.training import Recipe, predict, train
 from medddist.study import labels
 from medddist.study import work as counted
 from medddist.study.profile import Profile
-from medddist.study.scores import METHODS
+from medddist.study.scores import methods_of
 from medddist.study.study import Study
 from medddist.study.work import Shape, Unit, Work, shape_of
 
@@ -199,7 +199,7 @@ def missing_results(study: Study, step: str, with_full_data: bool = False) -> Se
         return [path for path in labels.paths(study)[:1] if not path.exists()]
     if step == "distill":
         return [seed for seed in seeds if not study.distillation_path(seed).exists()]
-    unscored = [method for method in METHODS if not study.is_scored(method)]
+    unscored = [each for each in methods_of(study.profile) if not study.is_scored(each)]
     if step == "evaluate":
         return unscored
     full = [Entry("inside", method) for method in OF_THE_STUDY if method in unscored]

@@ -18,9 +18,8 @@
 # images and scored on the test part. Are they better than networks trained on
 # an equal number of random real images, and how far do they fall short of
 # networks trained on all? **Costs** a few minutes in the `demo` profile.
-# **Expect**, in `demo` on the phantom, the distilled images to score slightly
-# above random real ones, since there are few iterations, and below all
-# images. `full` shows a clear difference; `smoke` learns nothing.
+# **Expect**, in `demo` on the phantom, the distilled images to score clearly
+# above random real ones and below all images; `smoke` learns nothing.
 #
 # One recipe trains every small set; all training images have two recipes of
 # their own, teacher training and tuned training. The distilled set brings its
@@ -92,8 +91,9 @@ figures.show(
 )
 
 # %% [markdown]
-# Rows with soft labels are the fairest comparison where distilled images have
-# soft labels too: they show what labels alone are worth. The majority class
+# Images by herding were chosen, not learned. Their labels are of the same kind
+# as those of the distilled images, so the difference between the two rows is
+# what learning the images is worth. The majority class
 # shows why accuracy is not enough where classes are not equally frequent.
 #
 # ## Paired differences

@@ -19,7 +19,8 @@ from medddist.cli.output import estimate_lines
 from medddist.estimates import STEPS, announcement, memory_bytes, missing_results, work
 from medddist.method.matching import matching_gradient
 from medddist.study.profile import load_profile
-from medddist.study.study import METHODS, Study
+from medddist.study.scores import methods_of
+from medddist.study.study import Study
 from medddist.study.work import Shape, Unit, Work, shape_of
 
 SHAPE = Shape(train=400, validation=50, test=100, channels=1, classes=4, image_size_px=32)
@@ -60,13 +61,15 @@ def counted(profile, **missing) -> dict:
 
 def test_the_smoke_profiles_work_by_hand():
     profile = load_profile("smoke")
-    found = counted(profile, teachers=[0, 1], networks=[0], distill=[0], evaluate=METHODS)
+    found = counted(
+        profile, teachers=[0, 1], networks=[0], distill=[0], evaluate=methods_of(profile)
+    )
     assert found["teachers"] == {("train", 64): 2 * 3 * 400}
     networks = 3  # of the candidates at iterations 0, 4 and 8
     assert found["distill"] == {("student", 16): 8 * 4, ("train", 16): networks * 20 * 16}
     assert found["networks"] == {("train", 64): 2 * 4 * 400}
-    # distilled and initial; rates and draws of three kinds; rates and networks of herding
-    small = 2 * 2 + 3 * (2 + 2) + (2 + 2)
+    # distilled and initial; rates and draws of two kinds; rates and networks of herding
+    small = 2 * 2 + 2 * (2 + 2) + (2 + 2)
     assert found["evaluate"] == {("train", 16): small * 20 * 16, ("train", 64): 2 * 4 * 400}
 
 

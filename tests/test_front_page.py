@@ -33,7 +33,7 @@ def test_the_table_of_worth_has_each_sets_score_and_the_limits_beside_it(words):
 
 
 def test_both_languages_give_the_same_numbers():
-    for write in (front_page.worth, front_page.guaranteed):
+    for write in (front_page.worth, front_page.guaranteed, front_page.short):
         english, japanese = (write(RESULTS, words) for words in WORDS.values())
         assert sorted(numbers(english)) == sorted(numbers(japanese))
 
@@ -74,4 +74,5 @@ def test_hospitals_have_a_row_for_each_way_with_what_was_sent():
     text = front_page.hospitals(study, rows)
     assert "| all packages | 200 kB | 1 | 0.700 [0.600,\N{NO-BREAK SPACE}0.800] |" in text
     assert "| federated averaging | 3,000 kB | 7 |" in text and "2 sites" in text
-    assert "Not lower: north alone (0.750" in text, "it says where packages gain nothing"
+    assert "the best hospital by itself, 0.750" in text, "it says where packages gain nothing"
+    assert "the package of north alone" not in text

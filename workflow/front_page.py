@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from medddist.figures.findings import sharing_sentences
+from medddist.figures.findings import PACKAGE_OF, sharing_sentences
 from medddist.study.study import Study
 from workflow.words import difference, markdown_table, share_of_all, with_interval
 
@@ -21,8 +21,10 @@ SETS = (  # of the first table: method, labels, storage
     ("full", "hard", "uint8"),
 )
 BEST, SAME_LABELS = SETS[4], SETS[1]
+QUOTED = (4.0, 1.0)  # epsilons in sentences
 ENGLISH = {
     "range": "{} to {}",
+    "and": " and ",
     "worth head": (
         "networks trained on",
         "balanced accuracy",
@@ -36,30 +38,48 @@ ENGLISH = {
     ("real_loss", "learned"): "**80 images distilled by the loss on real images**",
     ("full", "hard"): "all {images:,} training images",
     "worth": (
-        "*Real radiographs of four classes at 32 px, {test:,} of them for the test, with 95 % "
-        "intervals. Chance is 0.25. [More](beyond.md).* The images with learned soft labels score "
-        "{paired} more than random real images with soft labels. **Limits:** knowing only the "
-        "*source* of an image already gives {source:.3f}, so no row shows that a disease is "
-        "detected; and the COVID sensitivity, {covid}, is below that of all images, {covid_full}."
+        "*Real chest radiographs of four classes at 32 × 32 pixels ([the data](results.md)), "
+        "{test:,} of them for the test. Balanced accuracy is the mean of the sensitivities of all "
+        "classes; chance is 0.25. Brackets are 95 % intervals over test images and networks. "
+        "[More](beyond.md).* The images in bold have soft labels (probabilities). Their balanced "
+        "accuracy is higher by {paired} than that of random real images with soft labels. "
+        "**Limits:** a classifier that knows only which collection an image comes from, its "
+        "*source*, already has a balanced accuracy of {source:.3f}, so no row shows that a disease "
+        "is detected. The COVID sensitivity of the images in bold, {covid}, is below that of all "
+        "images, {covid_full}."
     ),
     "hospitals head": ("a receiver trains on", "sent", "rounds", "balanced accuracy"),
     "hospitals": (
         "*On the phantom (profile `{profile}`), whose {count} sites play hospitals. "
-        "[More](notebooks/08_hospitals).* {sentences}"
+        "[More](notebooks/08_hospitals).* These figures cannot be compared with those above. "
+        "{sentences}"
     ),
     "private head": ("80 images", "balanced accuracy", "minus random real images"),
     "random real images": "random real images: no protection",
-    "distilled": "made from one noisy release, epsilon {epsilon:g}",
+    "distilled": "made from noisy sums over the real images, epsilon {epsilon:g}",
     "private": (
-        "*The same radiographs; {draws} releases at each epsilon. [More](guarantee.md).* The "
-        "guarantee holds whatever an attacker knows. Other distilled sets have none. On the "
-        "phantom, {nearest} of {of} distilled images are nearest to the training image that they "
-        "started from, and [an attack](notebooks/07_audit) finds {found} of those images, with "
-        "{chance} expected by chance."
+        "*The same radiographs, with pixels scaled by public constants; {draws} releases at each "
+        "epsilon. [More](guarantee.md).* The guarantee is differential privacy: epsilon limits how "
+        "much any one image changes what is released, whatever an attacker knows, and a smaller "
+        "epsilon protects better. It costs balanced accuracy: {price}, against {best:.3f} of the "
+        "images in bold above. Images distilled in any other way have no guarantee. On the "
+        "phantom, {nearest} of {of} such images are nearest to the training image that they "
+        "started from, and [an attack](notebooks/07_audit) finds {found} of these training "
+        "images, where chance would give {chance}."
+    ),
+    "price": "{mean:.3f} at epsilon {epsilon:g}",
+    "short": (
+        "**In short.** *May I send such images?* This book cannot permit it. Images distilled in "
+        "the usual way have no guarantee: on the phantom, an attack finds {found} of the {of} "
+        "training images that they started from. *What does a guarantee cost?* Balanced accuracy "
+        "falls from {best:.3f} to {price}, about that of as many random real images "
+        "({random:.3f}). *Is a disease detected?* Not shown: the source of an image alone gives "
+        "{source:.3f}."
     ),
 }
 JAPANESE = {
     "range": "{}〜{}",
+    "and": "、",
     "worth head": (
         "学習に用いたもの",
         "バランス精度",
@@ -84,15 +104,27 @@ JAPANESE = {
     ),
     "private head": ("画像80枚", "バランス精度", "無作為な実画像との差"),
     "random real images": "無作為な実画像（保護なし）",
-    "distilled": "雑音を加えた一度の公開から作成、ε = {epsilon:g}",
+    "distilled": "実画像についての雑音を加えた和から作成、ε = {epsilon:g}",
     "private": (
-        "*同じX線画像。εごとに{draws}回の公開。"
+        "*同じX線画像（画素は公開の定数で正規化）。εごとに{draws}回の公開。"
         "[詳細](guarantee.md)（英語）。* "
-        "この保証は、攻撃者が何を知っていても成り立ちます。"
-        "ほかの蒸留画像に保証はありません。"
-        "ファントムでは、蒸留画像{of}枚のうち{nearest}枚が、"
+        "この保証は差分プライバシーです。εは、任意の1枚の画像が公開物に及ぼす影響を制限し、"
+        "攻撃者が何を知っていても成り立ちます。εが小さいほど強く保護します。"
+        "代償はバランス精度で、上の太字の画像の{best:.3f}に対して{price}です。"
+        "ほかの方法で作った蒸留画像に保証はありません。"
+        "ファントムでは、そうした蒸留画像{of}枚のうち{nearest}枚が、"
         "出発点となった学習画像に最も近く、[攻撃](notebooks/07_audit)は"
-        "その画像を{found}枚見つけます（偶然なら{chance}枚）。"
+        "その学習画像を{found}枚見つけます（偶然なら{chance}枚）。"
+    ),
+    "price": "ε = {epsilon:g} で{mean:.3f}",
+    "short": (
+        "**要点。** *送ってもよいか。* 本書が許可することはできません。"
+        "通常の方法で作った蒸留画像に保証はなく、ファントムでは、攻撃が出発点となった"
+        "学習画像{of}枚のうち{found}枚を見つけます。"
+        "*保証の代償は。* バランス精度は{best:.3f}から{price}に下がり、"
+        "同じ枚数の無作為な実画像（{random:.3f}）と同程度になります。"
+        "*疾患は検出できるか。* 示されていません。"
+        "画像の収集元を知るだけで{source:.3f}に達します。"
     ),
 }
 
@@ -104,14 +136,7 @@ def worth(folder: Path, words: dict = ENGLISH) -> str:
         folder: of the records.
         words: of a language.
     """
-    record, source = _read(folder / "beyond-cxr64.json"), _source(folder)
-    place = lambda row: (row["method"], row["labels"], row["storage"])
-    size = record["settings"]["distill"]["images_per_class"]
-    found = {
-        place(row): row
-        for row in record["rows"]
-        if row["network"] == "convnet" and row["images_per_class"] == size
-    }
+    found, source = _sets(folder), _source(folder)
     full = found[SETS[-1]]
     counts = _read(folder / "real-cxr64.json")["variants"]["balanced"]["data"]["counts"]
     numbers = {"images": sum(counts["train"]), "test": sum(counts["test"])}
@@ -141,6 +166,19 @@ def worth(folder: Path, words: dict = ENGLISH) -> str:
     return "\n".join([*markdown_table(words["worth head"], rows), "", said, ""])
 
 
+def short(folder: Path, words: dict = ENGLISH) -> str:
+    """Answer what a physician asks first: may I send them, what does protection cost.
+
+    Args:
+        folder: of the records.
+        words: of a language.
+    """
+    random = next(row for row in _released(folder) if row["what"] == "random real images")
+    numbers = _attacked(folder, words) | {"price": _price(folder, words)}
+    numbers |= {"best": _sets(folder)[BEST][METRIC]["mean"], "random": random[METRIC]["mean"]}
+    return words["short"].format(source=_source(folder), **numbers) + "\n"
+
+
 def guaranteed(folder: Path, words: dict = ENGLISH) -> str:
     """Say what sets with a guarantee are worth.
 
@@ -148,8 +186,7 @@ def guaranteed(folder: Path, words: dict = ENGLISH) -> str:
         folder: of the records.
         words: of a language.
     """
-    wanted = ("random real images", "distilled")
-    rows = [row for row in _read(folder / "private-cxr64.json")["rows"] if row["what"] in wanted]
+    rows = _released(folder)
     cells = [
         (
             words[row["what"]].format(epsilon=row.get("epsilon") or 0),
@@ -159,15 +196,11 @@ def guaranteed(folder: Path, words: dict = ENGLISH) -> str:
         for row in sorted(rows, key=lambda row: -(row.get("epsilon") or 1e9))
     ]
     draws = min(row["draws"] for row in rows if "draws" in row)
-    audit = _read(folder / "audit-lira-phantom-0.01.json")["audit"]
-    nearest = audit["neighbours"]["pixels"]["start_is_nearest"]
-    attack = audit["membership"]["lira"]["released"]["starting"]
     said = words["private"].format(
         draws=draws,
-        nearest=nearest["count"],
-        of=nearest["of"],
-        found=attack["true_positives"]["count"],
-        chance=words["range"].format(*attack["by_chance"]),
+        price=_price(folder, words),
+        best=_sets(folder)[BEST][METRIC]["mean"],
+        **_attacked(folder, words),
     )
     return "\n".join([*markdown_table(words["private head"], cells), "", said, ""])
 
@@ -180,6 +213,7 @@ def hospitals(study: Study, rows: list[dict], words: dict = ENGLISH) -> str:
         rows: as `sharing.ways.compare` returns them.
         words: of a language.
     """
+    shown = [row for row in rows if not row["way"].startswith(PACKAGE_OF)]
     cells = [
         (
             row["way"],
@@ -187,12 +221,51 @@ def hospitals(study: Study, rows: list[dict], words: dict = ENGLISH) -> str:
             str(row["rounds"] or ""),
             with_interval(row["all"][METRIC]) if row["all"][METRIC]["low"] is not None else "",
         )
-        for row in rows
+        for row in shown
     ]
     count = len({name for row in rows for name in row["hospitals"]})
     sentences = " ".join(sharing_sentences(rows, METRIC))
     said = words["hospitals"].format(profile=study.profile.name, count=count, sentences=sentences)
     return "\n".join([*markdown_table(words["hospitals head"], cells), "", said, ""])
+
+
+def _sets(folder: Path) -> dict[tuple, dict]:
+    """The rows of the study's own network and size, by method, labels and storage."""
+    record = _read(folder / "beyond-cxr64.json")
+    place = lambda row: (row["method"], row["labels"], row["storage"])
+    size = record["settings"]["distill"]["images_per_class"]
+    return {
+        place(row): row
+        for row in record["rows"]
+        if row["network"] == "convnet" and row["images_per_class"] == size
+    }
+
+
+def _released(folder: Path) -> list[dict]:
+    """Random real images, and the sets with a guarantee."""
+    wanted = ("random real images", "distilled")
+    return [row for row in _read(folder / "private-cxr64.json")["rows"] if row["what"] in wanted]
+
+
+def _price(folder: Path, words: dict) -> str:
+    """The scores at each epsilon, the weakest protection first."""
+    sets = [row for row in _released(folder) if row.get("epsilon") in QUOTED]
+    sets.sort(key=lambda row: -row["epsilon"])
+    told = lambda row: words["price"].format(mean=row[METRIC]["mean"], epsilon=row["epsilon"])
+    return words["and"].join(map(told, sets))
+
+
+def _attacked(folder: Path, words: dict) -> dict:
+    """What an attack finds on the phantom."""
+    audit = _read(folder / "audit-lira-phantom-0.01.json")["audit"]
+    nearest = audit["neighbours"]["pixels"]["start_is_nearest"]
+    attack = audit["membership"]["lira"]["released"]["starting"]
+    return {
+        "nearest": nearest["count"],
+        "of": nearest["of"],
+        "found": attack["true_positives"]["count"],
+        "chance": words["range"].format(*attack["by_chance"]),
+    }
 
 
 def _source(folder: Path) -> float:

@@ -401,6 +401,8 @@ def write_records() -> None:
         "results_measured": real_results(),
         "front_worth": front_page.worth(RESULTS),
         "front_worth_ja": front_page.worth(RESULTS, front_page.JAPANESE),
+        "front_short": front_page.short(RESULTS),
+        "front_short_ja": front_page.short(RESULTS, front_page.JAPANESE),
         "front_guarantee": front_page.guaranteed(RESULTS),
         "front_guarantee_ja": front_page.guaranteed(RESULTS, front_page.JAPANESE),
         "sweeps_measured": sweep_pages(sweeps()),

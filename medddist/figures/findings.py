@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from medddist.figures.tables import difference_text, interval_text, verdict, words
 
+PACKAGE_OF = "the package of "  # how the name of a single package's way begins
 GROUPS = {  # of images that an attack on membership asks about
     "control": "trained on: must be found",
     "starting": "initial images",
@@ -136,31 +137,40 @@ def sharing_sentences(rows: Sequence[Mapping], metric: str) -> list[str]:
     """Compare all packages with the best hospital, the best package and other ways to share."""
     by_way = {row["way"]: row for row in rows}
     ours = by_way["all packages"]
-    alone = [row for row in rows if not row["sent_bytes"]]
-    single = [row for row in rows if row["way"].startswith("the package of ")]
-    others = [max(same, key=lambda row: row["all"][metric]["mean"]) for same in (alone, single)]
-    others += [row for row in rows if row["way"].startswith(("weights", "federated"))]
-    others += [by_way["pooled real data"]]
-    mean = ours["all"][metric]["mean"]
+    best = lambda chosen: max(chosen, key=lambda row: row["all"][metric]["mean"])
+    others = {
+        "the best hospital by itself": best([row for row in rows if not row["sent_bytes"]]),
+        "the best package alone": best([row for row in rows if row["way"].startswith(PACKAGE_OF)]),
+    }
+    others |= {way: by_way[way] for way in by_way if way.startswith(("weights", "federated"))}
+    others["pooled real data"] = by_way["pooled real data"]
+    each = [f"{name}, {_reached(row, metric)}" for name, row in others.items()]
     told = [
-        f"Networks on all packages reach a {words(metric)} of {interval_text(ours['all'][metric])}"
-        f" for {ours['sent_bytes'] / 1000:,.0f} kB."
+        f"Networks on all packages reach a {words(metric)} of {_reached(ours, metric)}.",
+        f"In comparison: {'; '.join(each)}.",
     ]
-    sides = {"Lower": [], "Not lower": []}
-    for row in others:
-        score = row["all"][metric]
-        sides["Lower" if score["mean"] < mean else "Not lower"].append(
-            f"{row['way']} ({interval_text(score)}, {row['sent_bytes'] / 1000:,.0f} kB)"
+    sides = {"higher": [], "lower": []}
+    for name, row in others.items():
+        if _apart(ours["all"][metric], row["all"][metric]):
+            above = row["all"][metric]["mean"] > ours["all"][metric]["mean"]
+            sides["higher" if above else "lower"].append(name)
+    told += [
+        f"Clearly {side}, with an interval that does not overlap: {', '.join(names)}."
+        for side, names in sides.items()
+        if names
+    ]
+    if sum(map(len, sides.values())) < len(others):
+        rest = "The other" if any(sides.values()) else "All these"
+        told.append(
+            f"{rest} intervals overlap with that of all packages, so their order is not certain."
         )
-    told += [f"{side}: {', '.join(names)}." for side, names in sides.items() if names]
-    apart = [row["way"] for row in others if _apart(ours["all"][metric], row["all"][metric])]
-    told.append(
-        f"Intervals that do not overlap with that of all packages: {', '.join(apart)}."
-        if apart
-        else "All these intervals overlap with that of all packages: with so few networks the "
-        "order is not certain."
-    )
     return told
+
+
+def _reached(row: Mapping, metric: str) -> str:
+    """A way's score, and what was sent for it."""
+    sent = f" for {row['sent_bytes'] / 1000:,.0f} kB" if row["sent_bytes"] else ""
+    return f"{interval_text(row['all'][metric])}{sent}"
 
 
 def _apart(one: Mapping, other: Mapping) -> bool:

@@ -18,7 +18,7 @@ from medddist.data import is_phantom
 from medddist.estimates import memory_bytes, seconds, speeds, work
 from medddist.init.survey import Survey
 from medddist.study.profile import Profile, load_profile
-from medddist.study.scores import METHODS
+from medddist.study.scores import methods_of
 from medddist.study.work import Shape, Unit, Work
 
 Speed = Callable[[Unit], float]
@@ -163,7 +163,8 @@ def _work(profile: Profile, shape: Shape) -> list[Work]:
     """Count the work of teachers, distillation and evaluation."""
     seeds = profile.seeds
     teachers = seeds * profile.teachers.teachers
-    missing = {"teachers": teachers, "networks": (0,), "distill": seeds, "evaluate": METHODS}
+    missing = {"teachers": teachers, "networks": (0,), "distill": seeds}
+    missing |= {"evaluate": methods_of(profile)}
     return [work(profile, shape, step, results) for step, results in missing.items()]
 
 

@@ -31,6 +31,7 @@ from medddist.study.store import seconds_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from medddist.study.profile import Profile
     from medddist.study.study import Study
 
 METHODS = {
@@ -38,6 +39,7 @@ METHODS = {
     "initial": "initial images",
     "random_balanced": "random real images, balanced",
     "random_natural": "random real images, natural proportions",
+    "herding": "real images by herding",
     "random_teachers": "random real images, soft labels",
     "herding_teachers": "real images by herding, soft labels",
     "full_teacher": "all training images, teacher training",
@@ -45,7 +47,6 @@ METHODS = {
     "majority": "majority class",
 }
 FURTHER = {  # which images with which labels, for those who ask what each brings
-    "herding": "real images by herding",
     "kmeans": "real images by k-means",
     "kmeans_teachers": "real images by k-means, soft labels",
     "distilled_hard": "distilled images, their classes as labels",
@@ -286,8 +287,19 @@ def difference(study: Study, a: Scored, b: Scored, metric: str) -> dict:
     return metrics.paired_difference(*given, resamples=resamples, sets=(a.sets, b.sets))
 
 
-def table(study: Study, methods: Sequence[str] = tuple(METHODS)) -> list[dict]:
+def methods_of(profile: Profile) -> tuple[str, ...]:
+    """List the METHODS of a profile's table: where distilled images have hard labels, so do others.
+
+    Random real images with hard labels are always there: they are what a receiver would have.
+    """
+    hard = profile.distill.labels == "hard"
+    others = ("random_teachers", "herding_teachers") if hard else ("herding",)
+    return tuple(method for method in METHODS if method not in others)
+
+
+def table(study: Study, methods: Sequence[str] | None = None) -> list[dict]:
     """Return a row per method: its scores, its learning rate, and the paired difference to it."""
+    methods = methods or methods_of(study.profile)
     results, rows = {method: scored(study, method) for method in methods}, []
     for method, result in results.items():
         row = {"method": method, "label": METHODS[method], **result.about, **result.scores}

@@ -30,7 +30,7 @@ from medddist.method.training import Labelled
 from medddist.method.trajectories import Trajectory, open_trajectory
 from medddist.study import labels, private, scores
 from medddist.study.profile import Profile
-from medddist.study.scores import METHODS, Scored
+from medddist.study.scores import Scored
 from medddist.study.store import VERSIONS, Store, seconds_of
 
 DISTILLED_PARTS = ("images", "labels", "log_step_size")
@@ -309,8 +309,11 @@ class Study:
         first = self.profile.seeds.index(seed) * networks
         return self.score(pooled[first : first + networks])
 
-    def table(self, methods: tuple[str, ...] = tuple(METHODS)) -> list[dict]:
-        """Return a row per method: its scores, and the distilled images' difference to it."""
+    def table(self, methods: tuple[str, ...] | None = None) -> list[dict]:
+        """Return a row per method: its scores, and the distilled images' difference to it.
+
+        `methods` are keys of METHODS; None takes those of the profile, see `scores.methods_of`.
+        """
         return scores.table(self, methods)
 
 

@@ -41,8 +41,8 @@ from medddist.method.evaluate import random_real, trained_networks
 from medddist.method.networks import NetworkSettings
 from medddist.method.training import predict
 from medddist.study import labels, scores, store, study
-from medddist.study.profile import Profile
-from medddist.study.scores import METHODS
+from medddist.study.profile import Profile, load_profile
+from medddist.study.scores import METHODS, methods_of
 from medddist.study.settings import ReferenceSettings
 from medddist.study.store import VERSIONS
 from medddist.study.study import Study
@@ -604,10 +604,20 @@ def test_a_refusal_begins_with_the_settings_full_name(tmp_path, change, named):
     assert str(refused.value).startswith(named), "as --set takes it"
 
 
+@pytest.mark.parametrize("labels", ["hard", "teachers", "learned"])
+def test_chosen_images_in_the_table_have_labels_of_the_distilled_images_kind(labels):
+    profile = load_profile("smoke", {"distill.labels": labels})
+    soft = {"random_teachers", "herding_teachers"}
+    left_out = soft if labels == "hard" else {"herding"}
+    assert set(methods_of(profile)) == set(METHODS) - left_out
+    assert {"random_balanced", "distilled", "full_good"} <= set(methods_of(profile))
+
+
 def test_the_table_compares_with_the_distilled_images(out):
-    rows = {row["method"]: row for row in tiny_study(out).table()}
-    assert list(rows) == list(METHODS) and "distilled_lead" not in rows["distilled"]
-    for method in set(METHODS) - {"distilled"}:
+    study = tiny_study(out)
+    rows = {row["method"]: row for row in study.table()}
+    assert tuple(rows) == methods_of(study.profile) and "distilled_lead" not in rows["distilled"]
+    for method in set(rows) - {"distilled"}:
         lead = rows[method]["distilled_lead"]["accuracy"]
         expected = rows["distilled"]["accuracy"]["mean"] - rows[method]["accuracy"]["mean"]
         assert lead["difference"] == pytest.approx(expected) and lead["low"] <= lead["high"]

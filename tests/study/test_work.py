@@ -9,7 +9,8 @@ from test_study import tiny_study
 
 from medddist.method import iterations, training
 from medddist.study import labels
-from medddist.study.study import METHODS, Study
+from medddist.study.scores import METHODS
+from medddist.study.study import Study
 from medddist.study.work import (
     Work,
     distillation_work,
