@@ -24,6 +24,7 @@ from medddist.comparison.contenders import CONDENSED, SELF_SUPERVISED
 from medddist.comparison.shared import Entry, network_named
 from medddist.comparison.tables import OF_THE_STUDY, missing
 from medddist.comparison.work import row_work
+from medddist.leaks.audit import is_audited
 from medddist.method.distill import candidate_iterations
 from medddist.method.distilled import Distilled
 from medddist.method.matching import matching_gradient, segment
@@ -36,7 +37,8 @@ from medddist.study.scores import methods_of
 from medddist.study.study import Study
 from medddist.study.work import Shape, Unit, Work, shape_of
 
-STEPS = ("teachers", "networks", "distill", "evaluate", "compare")
+STEPS = ("teachers", "networks", "distill", "evaluate", "compare")  # of a study
+ANNOUNCED = (*STEPS, "audit")
 
 # Peak memory in units of the first block's output, the largest array: 1.8 to 2.3 (training), 5.1
 # to 7.0 (sweep) and 1.0 (prediction) were measured for widths 32 to 128 at 32 to 112 px.
@@ -75,6 +77,8 @@ def work(profile: Profile, shape: Shape, step: str, missing: Sequence) -> Work:
         parts = [counted.label_work(profile, shape)] * len(missing)
     elif step == "distill":
         parts = [counted.distillation_work(profile, shape)] * len(missing)
+    elif step == "audit":
+        parts = [counted.audit_work(profile, shape)] * len(missing)
     else:
         count = counted.method_work if step == "evaluate" else row_work
         parts = [count(profile, shape, each) for each in missing]
@@ -199,6 +203,8 @@ def missing_results(study: Study, step: str, with_full_data: bool = False) -> Se
         return [path for path in labels.paths(study)[:1] if not path.exists()]
     if step == "distill":
         return [seed for seed in seeds if not study.distillation_path(seed).exists()]
+    if step == "audit":
+        return seeds[:0] if is_audited(study) else seeds[:1]
     unscored = [each for each in methods_of(study.profile) if not study.is_scored(each)]
     if step == "evaluate":
         return unscored
@@ -246,7 +252,7 @@ def announcement(study: Study, command: str) -> str:
         settings = study.profile.distill
         asked = settings.asks_networks or command in ("evaluate", "compare")
         before = {"teachers": settings.follows_teachers, "networks": asked, "distill": True}
-        needed = [step for step in STEPS if before.get(step) or step == command]
+        needed = [step for step in ANNOUNCED if before.get(step) or step == command]
     found = estimates(study, needed)
     _require_room(study, found)
     left = total(found)

@@ -82,6 +82,16 @@ def test_the_work_of_the_loss_on_real_images_by_hand():
     assert found == {("student", 16): 8 * 4, ("train", 16): trained} | real
 
 
+def test_the_work_of_an_audit_by_hand():
+    attack = {("train", 16): (2 * 6 + 8) * 200 * 16}  # released, control; references
+    assert counted(load_profile("smoke"), audit=[0])["audit"] == attack
+    shadows = {"audit.shadows": 2, "audit.shadow_networks": 3}
+    (found,) = counted(load_profile("smoke", shadows), audit=[0]).values()
+    halves = {("train", 64): 2 * 2 * 3 * 200, ("student", 16): 2 * 8 * 4}  # of 400 images
+    ours = 2 * (3 * 20 * 16) + 2 * (2 * 3 * 200 * 16)  # candidates; the shadow's own networks
+    assert found == {("train", 16): attack["train", 16] + ours} | halves
+
+
 def test_temperatures_are_counted_where_there_is_a_choice():
     one, three = (
         counted(load_profile("smoke", {"references.label_temperatures": tried}), networks=[0])
@@ -109,7 +119,7 @@ def test_cached_results_count_nothing_and_trajectories_are_as_large_as_counted(s
     assert counted / 2 < taken < 2 * counted + 20_000  # the file's own header
     assert announcement(study, "teachers") == "" and not missing_results(study, "teachers")
     assert "teachers" not in announcement(study, "distill")
-    assert "audit" not in announcement(study, "audit") and announcement(study, "audit")
+    assert "audit" in announcement(study, "audit")
 
 
 def test_the_comparison_counts_full_data_where_the_evaluation_does_not(study, monkeypatch):

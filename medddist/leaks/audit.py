@@ -54,9 +54,19 @@ def audit(study: Study, seed: int | None = None) -> dict[str, Any]:
         InputError: where there are too few images.
     """
     seed = study.profile.seeds[0] if seed is None else seed
+    compute = lambda: _audited(study, seed)
+    return study.store.values("audit", compute, **_depends_on(study, seed))
+
+
+def is_audited(study: Study) -> bool:
+    """Say whether the audit of the first seed's set is cached."""
+    depends_on = _depends_on(study, study.profile.seeds[0])
+    return study.store.path("audit", "result.json", **depends_on).exists()
+
+
+def _depends_on(study: Study, seed: int) -> dict[str, Any]:
     settings = study.profile.audit.as_json()
-    depends_on = {"audit": settings, "distillation": study.distillation_name(seed)}
-    return study.store.values("audit", lambda: _audited(study, seed), **depends_on)
+    return {"audit": settings, "distillation": study.distillation_name(seed)}
 
 
 def candidates_of(study: Study, result: Distillation) -> Candidates:

@@ -126,6 +126,24 @@ def method_work(profile: Profile, shape: Shape, method: str) -> Work:
     return _labelled(profile, shape.test) if method == "full_good" else Work()
 
 
+def audit_work(profile: Profile, shape: Shape) -> Work:
+    """Count an audit: the networks that the attack trains, and shadows up to their scores."""
+    settings, released = profile.audit, profile.distill.images_per_class * shape.classes
+    asked = 2 * released + settings.others + shape.test  # images whose membership is asked, at most
+    networks = 2 * settings.networks + settings.references
+    work = networks_work(networks, settings.recipe, released, asked)
+    if settings.shadows:
+        one, half = profile.changed(settings.shadow_changes), shape._replace(train=shape.train // 2)
+        each = [distillation_work(one, half)]
+        if one.distill.follows_teachers:
+            each += [teacher_work(one, half)] * one.teachers.teachers
+        if one.distill.asks_networks:
+            each += [label_work(one, half)]
+        each += [networks_work(2 * settings.shadow_networks, one.audit.recipe, released, asked)]
+        work += sum(each * settings.shadows, Work())
+    return work
+
+
 def _labelled(profile: Profile, images: int) -> Work:
     """Count the predictions of the networks that label, trained by then."""
     asked = Unit("predict", PREDICTED_AT_ONCE)
