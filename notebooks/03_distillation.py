@@ -17,7 +17,7 @@
 # **Question.** How can images be learned so that a network trained on them
 # ends where a network trained on all real images ends? This is trajectory
 # matching {cite:p}`cazenavette2022`, the method of the poster
-# {cite:p}`li2022dataset`. **Costs** seven minutes in the `demo` profile,
+# {cite:p}`li2022dataset`. **Costs** a few minutes in the `demo` profile,
 # seconds in `smoke`. **Expect** a loss that falls, and a released set that
 # was selected on *validation*.
 

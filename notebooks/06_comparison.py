@@ -15,7 +15,7 @@
 # # The comparison
 #
 # **Question.** With the same few labels, do networks learn more from the
-# distilled images than with other methods? **Costs** about ten minutes in the
+# distilled images than with other methods? **Costs** a few minutes in the
 # `demo` profile on two cores.
 # **Expect**, in `demo` on the phantom, the distilled images ahead of some
 # methods and close to most, and behind a network that has all images and

@@ -15,7 +15,7 @@
 # # What the distilled images reveal
 #
 # **Question.** Can somebody who has the distilled images tell which real
-# images they were made from? **Costs** a few minutes in the `demo` profile,
+# images they were made from? **Costs** a minute in the `demo` profile,
 # most of them for networks that an attack trains. **Expect** nearly every
 # distilled image to be nearest to the real image that it started from, and an
 # attack that finds some of these real images, but few others.
