@@ -17,8 +17,8 @@
 # **Question.** What do networks trained on all real images learn, epoch by
 # epoch, and how far do their parameters move? These trajectories are what
 # trajectory matching follows. **Costs** one or two minutes in the `demo`
-# profile on two cores. **Expect** validation scores that rise over the epochs that
-# are used for matching. A student that only imitates teachers can hardly
+# profile on two cores. **Expect** validation scores that rise over the epochs
+# that are used for matching. A student that only imitates teachers can hardly
 # learn more than the teachers know in these epochs.
 
 # %% tags=["parameters"]

@@ -91,10 +91,10 @@ figures.show(
 )
 
 # %% [markdown]
-# Images by herding were chosen, not learned. Their labels are of the same kind
-# as those of the distilled images, so the difference between the two rows is
-# what learning the images is worth. The majority class
-# shows why accuracy is not enough where classes are not equally frequent.
+# Images by herding were chosen, not learned. Their labels are of the same
+# kind as those of the distilled images, so the difference between the two
+# rows is what learning the images is worth. The majority class shows why
+# accuracy is not enough where classes are not equally frequent.
 #
 # ## Paired differences
 #
