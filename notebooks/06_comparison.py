@@ -142,7 +142,7 @@ figures.show(compared.other_networks(rows, metric), told)
 # its sites can be balanced over the classes or confounded with them.
 
 # %%
-origins = of_origins(study)
+origins = of_origins(study, workers=workers_for(study))
 shortcut = compared.sites_sentence(origins, study.data.classes)
 figures.table(compared.sites(origins), shortcut)
 

@@ -22,14 +22,21 @@ from medddist.measure import metrics
 from medddist.measure.probes import linear_probe, probe_probabilities
 from medddist.method.evaluate import probabilities, trained_networks
 from medddist.study.study import Study
+from medddist.study.workers import ahead
 
 FEWEST = 10  # test images of an origin in a class, for a figure of its own
 THUMBNAIL_PX = 16
 METHODS = ("distilled", "random_real", "full_good")
+SITES = ("balanced", "confounded")  # versions of the phantom
 
 
-def of_origins(study: Study) -> dict:
-    """Measure it all: {by_origin: {label: rows}, probes, class_from_origin, confounding}."""
+def of_origins(study: Study, workers: int = 1) -> dict:
+    """Measure it all: {by_origin: {label: rows}, probes, class_from_origin, confounding}.
+
+    Args:
+        study: whose images and results are used.
+        workers: see `confounding`.
+    """
     data, resamples, by_origin = study.data, study.profile.resamples, {}
     for method in METHODS:
         result = measured(study, Entry("inside", method))
@@ -40,7 +47,7 @@ def of_origins(study: Study) -> dict:
         "by_origin": by_origin,
         "probes": [probe for probe in probes if probe],
         "class_from_origin": class_from_origin(data),
-        "confounding": confounding(study) if data.is_phantom else [],
+        "confounding": confounding(study, workers) if data.is_phantom else [],
     }
 
 
@@ -135,44 +142,57 @@ def class_from_origin(data: Data) -> float | None:
     return float(balanced_accuracy_score(test.labels, shares.argmax(1)[test.origins]))
 
 
-def confounding(study: Study) -> list[dict]:
+def confounding(study: Study, workers: int = 1) -> list[dict]:
     """Train on the phantom with sites balanced over classes or confounded with them; test on both.
 
     Patients, anatomy and lesions of the two versions are the same. So `lost`, the score on the
     networks' own version minus that on the other, is the effect of the sites alone.
 
+    Args:
+        study: on the phantom.
+        workers: versions that are trained on at once; see `workers.ahead`.
+
     Returns:
         Rows {trained_on, tested_on, balanced_accuracy, accuracy, class_from_site_alone, lost}.
     """
-    profile, references = study.profile, study.profile.references
-    versions = {
-        sites: load_data("phantom", profile.data, study.out / "cache", sites=sites)
-        for sites in ("balanced", "confounded")
-    }
-    depends_on = {
-        "confounding": [data.fingerprint for data in versions.values()],
-        "seed": profile.evaluate.seed,
-        "recipe": references.good_recipe.as_json(),
-        "networks": references.full_networks,
-    }
-    compute = lambda: (_trained_where_confounded(study, versions), {})
-    tensors, _ = study.store.tensors("compare", compute, **depends_on)
-    answers = {name: tensor.numpy() for name, tensor in tensors.items()}
+    ahead(study, trained_where, SITES, workers, "training where sites are balanced, or confounded")
+    answers, versions = {}, _versions(study)
+    for sites in SITES:
+        answers |= trained_where(study, sites)
     return [_version_row(study, versions, answers, pair) for pair in product(versions, versions)]
 
 
-def _trained_where_confounded(study: Study, versions: dict[str, Data]) -> dict[str, Tensor]:
-    """{"trained on/tested on": (R, N, K)}."""
+def _versions(study: Study) -> dict[str, Data]:
+    """The phantom with sites balanced over the classes, and confounded with them."""
+    given = "phantom", study.profile.data, study.out / "cache"
+    return {sites: load_data(*given, sites=sites) for sites in SITES}
+
+
+def trained_where(study: Study, sites: str) -> dict[str, np.ndarray]:
+    """Train on one version of the phantom: {"trained on/tested on": answers (R, N, K)}."""
+    versions, references = _versions(study), study.profile.references
+    depends_on = {
+        "confounding": [data.fingerprint for data in versions.values()],
+        "trained_on": sites,
+        "seed": study.profile.evaluate.seed,
+        "recipe": references.good_recipe.as_json(),
+        "networks": references.full_networks,
+    }
+    compute = lambda: (_trained_where(study, sites, versions), {})
+    tensors, _ = study.store.tensors("compare", compute, **depends_on)
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _trained_where(study: Study, sites: str, versions: dict[str, Data]) -> dict[str, Tensor]:
     references, seed = study.profile.references, (study.profile.evaluate.seed, "confounding")
-    answers, network = {}, study.network()
-    for trained_on, data in versions.items():
-        given = network, *labelled(data, data.train, study.device), references.good_recipe
-        what = f"training where sites are {trained_on}"
-        trained = trained_networks(*given, references.full_networks, seed, study.progress, what)
-        for tested_on, other in versions.items():
-            images, _ = labelled(data, other.test, study.device)  # as its training images are
-            predicted = probabilities(network, trained, images)
-            answers[f"{trained_on}/{tested_on}"] = torch.from_numpy(predicted)
+    answers, network, data = {}, study.network(), versions[sites]
+    given = network, *labelled(data, data.train, study.device), references.good_recipe
+    what = f"training where sites are {sites}"
+    trained = trained_networks(*given, references.full_networks, seed, study.progress, what)
+    for tested_on, other in versions.items():
+        images, _ = labelled(data, other.test, study.device)  # as its training images are
+        predicted = probabilities(network, trained, images)
+        answers[f"{sites}/{tested_on}"] = torch.from_numpy(predicted)
     return answers
 
 

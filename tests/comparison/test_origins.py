@@ -125,3 +125,5 @@ def test_networks_trained_where_sites_are_confounded_are_tested_on_both(tmp_path
         knows_site = row["class_from_site_alone"]
         assert knows_site > 0.5 if row["tested_on"] == "confounded" else knows_site < 0.5
     assert json.dumps(confounding(study)) == json.dumps(rows)
+    at_once = Study(profile, "phantom", tmp_path / "at once", "cpu")
+    assert json.dumps(confounding(at_once, workers=2)) == json.dumps(rows)
