@@ -196,6 +196,13 @@ def test_networks_and_sizes_are_counted_by_their_intervals():
     assert "| images | labels | 1 per class | 20 per class |" in text
 
 
+def test_another_number_of_iterations_is_said_where_it_was_used():
+    given = record()
+    given["rows"] += [row("real_loss", "learned", 0.6, network="vit", iterations=300)]
+    given["rows"] += [row("real_loss", "learned", 0.6, images_per_class=50, iterations=700)]
+    assert page(given).count("for 300 iterations, not 700.") == 1
+
+
 def test_a_record_of_one_part_is_a_page():
     given = record()
     for rows in ([], given["rows"][:1], given["rows"][-1:]):

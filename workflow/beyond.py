@@ -102,6 +102,7 @@ class Measured:
             "labels": labels,
             "storage": storage,
             "seeds": seeds or list(range(scored.about.get("draws", 1))),
+            "iterations": study.profile.distill.iterations if method in METHODS else None,
             "minutes_per_seed": round(float(np.mean(minutes)), 1) if minutes else None,
             "learning_rates": scored.about.get("learning_rates"),
             **{metric: scored.scores[metric] for metric in BOTH},

@@ -82,9 +82,10 @@ def text(records: dict[str, dict]) -> str:
         networks = [row for row in rows if row["network"] != CONVNET]
         if networks:
             title = "### Networks that the images were not made with"
-            lines += [title, "", *_networks(networks), ""]
+            lines += [title, "", *_networks(networks), *_shorter(networks, record), ""]
         if _others(rows, size):
-            lines += ["### More or fewer images per class", "", *_sizes(rows, size), ""]
+            lines += ["### More or fewer images per class", "", *_sizes(rows, size)]
+            lines += [*_shorter(_others(rows, size), record), ""]
             lines += _course(name, record)
     return "\n".join(lines)
 
@@ -425,6 +426,17 @@ def _networks(rows: list[dict]) -> list[str]:
             f"different on {same}.",
         ]
     return lines
+
+
+def _shorter(rows: list[dict], record: dict) -> list[str]:
+    """Say where sets by the loss on real images had another number of iterations than the rest."""
+    usual = record["settings"]["distill"]["iterations"]
+    own = {row.get("iterations") or usual for row in rows if row["method"] == "real_loss"}
+    others = " or ".join(map(str, sorted(own - {usual})))
+    if not others:
+        return []
+    told = f"Here the loss on real images was lowered for {others} iterations, not {usual}."
+    return ["", f"{told} More brought nothing on validation ([](tried.md))."]
 
 
 def _with_labels(method: str) -> str:
