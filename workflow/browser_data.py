@@ -34,7 +34,7 @@ from medddist.study.study import Study
 
 FOLDER = Path(__file__).resolve().parent.parent / "book" / "assets" / "train"
 WIDTH, DEPTH = 16, 3  # of the page's ConvNet: half of the profile's width is a quarter of the time
-TEST_PER_CLASS = 60
+TEST_PER_CLASS = 50
 SEED = ("browser page",)
 # The page takes all images in each step, and so do the library's networks beside it.
 AS_ON_THE_PAGE = {"epochs": 200, "batch_size": 256}
