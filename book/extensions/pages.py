@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import yaml
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 # imported before autodoc writes into annotations that a later class would inherit
@@ -80,6 +81,14 @@ def remove_preloads(app: Sphinx, failed: Exception | None) -> None:
             page.write_text(FONTS.sub("", text), encoding="utf-8")
 
 
+def without_fields(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Leave out the signature of settings, whose fields are listed below it with their defaults."""
+    is_model = isinstance(obj, type) and issubclass(obj, BaseModel)
+    return ("", "") if is_model else None
+
+
 def as_text(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
@@ -89,6 +98,8 @@ def as_text(
     (equations, code), lists, lines `name: what it is`, and sections such as `Args:`. Nothing else
     in it is markup.
     """
+    if lines and lines[0].startswith("Alias for field number"):  # Python's own words
+        lines.clear()
     marked: list[str] = []
     state = "text"  # or "list", "block", "section"
     title, entry = "", 0  # of the section, and the indentation of its entries
@@ -132,6 +143,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", drop_dead_links)
     app.connect("html-page-context", set_context, priority=900)
     app.connect("autodoc-process-docstring", as_text)
+    app.connect("autodoc-process-signature", without_fields)
     app.connect("source-read", name_repository)
     app.connect("build-finished", remove_preloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

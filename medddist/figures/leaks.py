@@ -150,6 +150,7 @@ def by_hospital(rows: Sequence[Mapping], metric: str) -> Figure:
     sns.heatmap(scores, ax=axes, **look)
     names = ["\n".join(textwrap.wrap(way, 26)) for way in scores.index]
     axes.set_yticklabels(names, rotation=0)
+    axes.set_xticklabels(["\n".join(textwrap.wrap(name, 9)) for name in scores.columns])
     axes.set(xlabel=f"{words(metric)} on test images of", ylabel="")
     axes.tick_params(axis="x", rotation=0)
     figure.tight_layout()

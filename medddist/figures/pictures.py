@@ -144,7 +144,7 @@ def slider(
     bar = f'id="{name}" type="range" min="0" max="{last}" step="1" value="{last}"'
     bar += f' aria-valuetext="{html.escape(said[-1])}" style="width:100%;max-width:640px"'
     bar += f' data-texts="{html.escape("|".join(said))}" oninput="{SLIDE}"'
-    label = f'<label for="{name}">Iteration: </label>'
+    label = f'<label for="{name}">Iteration:&nbsp;</label>'
     label += f'<output for="{name}" style="font-weight:bold">{html.escape(said[-1])}</output>'
     return Html(f"<div>{label}<br><input {bar}>{''.join(pictures)}</div>", alt)
 

@@ -58,13 +58,16 @@ def table(
         rows: a frame, or a mapping per row.
         caption: of the table.
         digits: after the decimal point of every number that is not whole.
-        index: the column that names the rows; with "", a frame's own index does.
+        index: the column that names the rows; with "", a frame's own index does, or the first
+            column where that only counts.
 
     Returns:
         What a cell displays: columns in words, numbers rounded, and a score {mean, low, high} or a
         difference {difference, low, high} as its value and 95 % interval.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    if not index and isinstance(frame.index, pd.RangeIndex) and len(frame.columns):
+        index = frame.columns[0]
     frame = frame.set_index(index) if index else frame
     shown = frame.astype(object).map(lambda value: _cell(value, digits))
     named = lambda labels: [words(str(label)) for label in labels]

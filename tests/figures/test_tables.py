@@ -45,3 +45,11 @@ def test_a_table_has_words_numbers_and_a_name_for_its_scrolling():
 def test_a_conclusion_is_one_paragraph():
     shown = figures.conclusion(["First.", "Second."])
     assert shown._repr_markdown_() == "**Conclusion.** First. Second."
+
+
+def test_rows_that_are_only_counted_are_named_by_their_first_column():
+    counted = figures.table([{"site": "north", "images": 3}, {"site": "south", "images": 4}])
+    named = figures.table(
+        [{"site": "north", "images": 3}, {"site": "south", "images": 4}], index="site"
+    )
+    assert repr(counted) == repr(named) and "north" in repr(counted)
