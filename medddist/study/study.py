@@ -310,10 +310,7 @@ class Study:
         return self.score(pooled[first : first + networks])
 
     def table(self, methods: tuple[str, ...] | None = None) -> list[dict]:
-        """Return a row per method: its scores, and the distilled images' difference to it.
-
-        `methods` are keys of METHODS; None takes those of the profile, see `scores.methods_of`.
-        """
+        """Return a row per method (None: `scores.methods_of`): its scores, and the difference."""
         return scores.table(self, methods)
 
 
