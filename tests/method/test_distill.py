@@ -394,7 +394,7 @@ def test_the_profiles_draw_the_start_epochs_of_the_figures_of_record():
         or [load_profile(name).distill.max_start_epoch - 1]
         for name in ("demo", "full", "real", "lira", "smoke")
     }
-    assert last == {"demo": [10], "full": [15], "real": [14, 13], "lira": [8], "smoke": [2]}
+    assert last == {"demo": [15], "full": [15], "real": [14, 13], "lira": [8], "smoke": [2]}
     small = {point.profile.distill.max_start_epoch - 1 for point in points(load_profile("full"))}
     assert small == {8, 18}, "without and with DP-SGD"
     assert load_profile("paper").distill.max_start_epoch == 10, "below 10, as the profile says"

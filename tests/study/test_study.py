@@ -217,7 +217,7 @@ def test_tensors_are_of_the_data_that_a_study_has_now(tmp_path):
 def test_a_second_call_reads(out, nothing_is_computed):
     again = tiny_study(out)
     assert len(again.teachers()) == 2 and isinstance(again.distillation(), Distillation)
-    for method in METHODS:
+    for method in methods_of(again.profile):
         assert again.scored(method).probabilities.shape[1:] == (18, CLASSES)
 
 
