@@ -42,7 +42,8 @@ ENGLISH = {
         "{test:,} of them for the test. Balanced accuracy is the mean of the sensitivities of all "
         "classes; chance is 0.25. Brackets are 95 % intervals over test images and networks. "
         "[More](beyond.md).* The images in bold have soft labels (probabilities). Their balanced "
-        "accuracy is higher by {paired} than that of random real images with soft labels. "
+        "accuracy is higher by {paired} than that of random real images with soft labels. On "
+        "{above} of {others} other networks it is higher too, with an interval above zero. "
         "**Limits:** a classifier that knows only which collection an image comes from, its "
         "*source*, already has a balanced accuracy of {source:.3f}, so no row shows that a disease "
         "is detected. The COVID sensitivity of the images in bold, {covid}, is below that of all "
@@ -98,6 +99,7 @@ JAPANESE = {
         "角括弧内は95%区間、偶然の水準は0.25。[詳細](beyond.md)（英語）。* "
         "学習したソフトラベル付きの蒸留画像は、"
         "ソフトラベル付きの無作為な実画像を{paired}上回ります。"
+        "蒸留に使っていない別のネットワーク{others}種のうち{above}種でも上回ります。"
         "**限界：** 画像の収集元を知るだけで{source:.3f}に達するため、"
         "どの行も疾患の検出を示すものではありません。"
         "また、COVIDの感度は{covid}で、全画像の{covid_full}を下回ります。"
@@ -156,7 +158,16 @@ def worth(folder: Path, words: dict = ENGLISH) -> str:
         for one in best["differences"]
         if (one["against"], one["labels"], one["metric"]) == (*SAME_LABELS[:2], METRIC)
     ]
+    elsewhere = [
+        one["low"] > 0
+        for row in _read(folder / "beyond-cxr64.json")["rows"]
+        if row["network"] != "convnet" and row["method"] == BEST[0]
+        for one in row["differences"]
+        if (one["against"], one["metric"]) == (SAME_LABELS[0], METRIC)
+    ]
     said = words["worth"].format(
+        above=sum(elsewhere),
+        others=len(elsewhere),
         paired=difference(paired),
         source=source,
         covid=f"{sensitivity(best)['mean']:.2f}",
