@@ -95,9 +95,11 @@ return faint;
 # What the keyboard is at, "" once it has left the page's links and buttons, and whether one sees it
 # there.
 FOCUS = """
-const e = document.activeElement, style = getComputedStyle(e);
+const e = document.activeElement;
+// the theme marks the arrow of a list that can be folded, not its line
+const marks = [e, ...(e.tagName === 'SUMMARY' ? e.children : [])].map(part => getComputedStyle(part));
 const name = e === document.body ? '' : e.innerText || e.title || e.ariaLabel || e.querySelector('img')?.alt || e.className || e.tagName;
-return [name, style.outlineStyle != 'none' || style.boxShadow != 'none'];
+return [name, marks.some(style => style.outlineStyle != 'none' || style.boxShadow != 'none')];
 """
 
 
