@@ -97,7 +97,8 @@ return faint;
 FOCUS = """
 const e = document.activeElement;
 // the theme marks the arrow of a list that can be folded, not its line
-const marks = [e, ...(e.tagName === 'SUMMARY' ? e.children : [])].map(part => getComputedStyle(part));
+const parts = [e, ...(e.tagName === 'SUMMARY' ? e.children : [])];
+const marks = parts.map(part => getComputedStyle(part));
 const name = e === document.body ? '' : e.innerText || e.title || e.ariaLabel || e.querySelector('img')?.alt || e.className || e.tagName;
 return [name, marks.some(style => style.outlineStyle != 'none' || style.boxShadow != 'none')];
 """

@@ -25,7 +25,7 @@ HEAD = """\
 
 A mistake ends a command with exit code 2 and one line on standard error: what is wrong, and what to
 do. The table lists the most likely mistakes with their messages; a test makes each mistake and
-compares the message. Any other failure ends with exit code 1; `--debug` then shows where it happened.
+compares the message. Any other failure ends with exit code 1; `--debug` then shows where it was.
 
 | mistake | command | message, after `medddist: error:` |
 |---|---|---|

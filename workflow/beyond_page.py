@@ -435,8 +435,7 @@ def _shorter(rows: list[dict], record: dict) -> list[str]:
     others = " or ".join(map(str, sorted(own - {usual})))
     if not others:
         return []
-    told = f"Here the loss on real images was lowered for {others} iterations, not {usual}."
-    return ["", f"{told} More brought nothing on validation ([](tried.md))."]
+    return ["", f"Here the loss on real images was lowered for {others} iterations, not {usual}."]
 
 
 def _with_labels(method: str) -> str:
