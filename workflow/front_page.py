@@ -34,7 +34,9 @@ ENGLISH = {
     ("random", "hard"): "80 random real images",
     ("random", "teachers"): "the same, with soft labels",
     ("herding", "hard"): "80 real images chosen by herding",
-    ("trajectory", "hard"): "80 images distilled by trajectory matching, as in the paper",
+    ("trajectory", "hard"): (
+        "80 images distilled by trajectory matching, as in the paper; not rounded to 8 bits"
+    ),
     ("real_loss", "learned"): "**80 images distilled by the loss on real images**",
     ("full", "hard"): "all {images:,} training images",
     "worth": (
@@ -91,7 +93,7 @@ JAPANESE = {
     ("random", "hard"): "無作為な実画像80枚",
     ("random", "teachers"): "同じ画像にソフトラベル",
     ("herding", "hard"): "ハーディングで選んだ実画像80枚",
-    ("trajectory", "hard"): "軌跡マッチング（論文の方法）による蒸留画像80枚",
+    ("trajectory", "hard"): ("軌跡マッチング（論文の方法）による蒸留画像80枚、8ビットに丸めない値"),
     ("real_loss", "learned"): "**実画像での損失による蒸留画像80枚**",
     ("full", "hard"): "全学習画像{images:,}枚",
     "worth": (
