@@ -22,7 +22,8 @@
 # labels.
 #
 # The other methods are self-supervision, transfer, coresets, other ways to
-# distil, and random images. Every method has the same labels, the same
+# distil, and random images. (`demo` leaves out k-means and the other ways to
+# distil; `full` has them.) Every method has the same labels, the same
 # training and the same tuning effort. The test part is scored once.
 #
 # :::{admonition} The protocol in detail

@@ -15,7 +15,7 @@
 # # Several hospitals
 #
 # **Question.** Does it help a hospital to receive the distilled images of
-# others? **Costs** seven minutes in the `demo` profile. **Expect** all
+# others? **Costs** six minutes in the `demo` profile. **Expect** all
 # packages together to score below the pooled data, with one round of
 # communication where federated averaging takes several.
 #

@@ -38,7 +38,7 @@ def probe_rows(study: Study, workers: int = 1) -> list[dict]:
     """
     learned = [
         (entry.method, entry.network)
-        for entry in entries(study.profile.compare)
+        for entry in entries(study.profile)
         if entry.table == "inside" and entry.method in SELF_SUPERVISED
     ]
     networks, answers = list(dict.fromkeys(network for _, network in learned)), {}

@@ -42,8 +42,8 @@ from medddist.measure import metrics
 from medddist.method.evaluate import mean_validation_scores, probabilities
 from medddist.method.networks import Network
 from medddist.method.training import Diverged, train
+from medddist.study.profile import Profile
 from medddist.study.scores import Scored, seconds_of_scores
-from medddist.study.settings import CompareSettings
 from medddist.study.study import Study
 from medddist.study.workers import ahead
 
@@ -63,9 +63,9 @@ VERDICTS = {  # of the distilled images, as sentences continue
 FORMER_VERDICTS = dict(zip(("ahead", "behind", "not told apart"), VERDICTS))  # of records of 0.1.0
 
 
-def entries(settings: CompareSettings) -> list[Entry]:
-    """List the rows of all tables."""
-    networks = settings.contrastive_networks
+def entries(profile: Profile) -> list[Entry]:
+    """List the rows of all tables, without what the profile leaves out."""
+    settings, networks = profile.compare, profile.compare.contrastive_networks
     random = [("random_real", name) for name in dict.fromkeys(("convnet", *networks, "vit"))]
     sets = [(method, "convnet") for method in ("random_natural", "herding", "k_means", *CONDENSED)]
     learned = [*product(("byol", "simsiam", "skd"), networks), ("mae", "vit")]
@@ -79,7 +79,8 @@ def entries(settings: CompareSettings) -> list[Entry]:
         "inside": [distilled, *random, *learned, *full, majority],
         "unseen": unseen,
     }
-    return [Entry(table, *row) for table, rows in tables.items() for row in rows]
+    listed = [Entry(table, *row) for table, rows in tables.items() for row in rows]
+    return [entry for entry in listed if entry.method not in profile.left_out]
 
 
 def comparison_rows(
@@ -96,7 +97,7 @@ def comparison_rows(
         A row per entry: scores, or why there are none; what it took; what leaves the hospital; and
         the paired difference of the distilled images to it.
     """
-    wanted = [entry for entry in entries(study.profile.compare) if entry.table in tables]
+    wanted = [entry for entry in entries(study.profile) if entry.table in tables]
     if workers > 1:
         for seed in study.profile.seeds:  # several rows need them
             study.distillation(seed)
@@ -128,7 +129,7 @@ def missing(study: Study, wanted: Sequence[Entry] | None = None) -> list[Entry]:
 
     Rows of the study's own scores are not among them.
     """
-    wanted = entries(study.profile.compare) if wanted is None else wanted
+    wanted = entries(study.profile) if wanted is None else wanted
     without = []
     for entry in dict.fromkeys(shared_row(e) for e in wanted if e.method not in OF_THE_STUDY):
         with contextlib.suppress(NotApplicable):

@@ -290,11 +290,12 @@ def difference(study: Study, a: Scored, b: Scored, metric: str) -> dict:
 def methods_of(profile: Profile) -> tuple[str, ...]:
     """List the METHODS of a profile's table: where distilled images have hard labels, so do others.
 
-    Random real images with hard labels are always there: they are what a receiver would have.
+    Random real images with hard labels are always there: they are what a receiver would have. What
+    the profile leaves out is not there.
     """
     hard = profile.distill.labels == "hard"
     others = ("random_teachers", "herding_teachers") if hard else ("herding",)
-    return tuple(method for method in METHODS if method not in others)
+    return tuple(method for method in METHODS if method not in (*others, *profile.left_out))
 
 
 def table(study: Study, methods: Sequence[str] | None = None) -> list[dict]:

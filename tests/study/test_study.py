@@ -33,6 +33,7 @@ from medddist.base.errors import InputError
 from medddist.base.files import digest, read_json, write_json
 from medddist.base.progress import silent
 from medddist.base.seeds import generator
+from medddist.comparison.tables import entries
 from medddist.data.parts import Data, Part
 from medddist.data.scaling import Scaling
 from medddist.method import evaluate, teachers
@@ -611,6 +612,16 @@ def test_chosen_images_in_the_table_have_labels_of_the_distilled_images_kind(lab
     left_out = soft if labels == "hard" else {"herding"}
     assert set(methods_of(profile)) == set(METHODS) - left_out
     assert {"random_balanced", "distilled", "full_good"} <= set(methods_of(profile))
+
+
+def test_what_a_profile_leaves_out_is_in_no_table():
+    left_out = ["random_natural", "full_teacher", "k_means", "gradient_matching"]
+    whole, short = load_profile("smoke"), load_profile("smoke", {"left_out": left_out})
+    assert set(methods_of(whole)) - set(methods_of(short)) == {"random_natural", "full_teacher"}
+    methods = {entry.method for entry in entries(short)}
+    assert {entry.method for entry in entries(whole)} - methods == set(left_out)
+    with pytest.raises(InputError, match="left_out"):
+        load_profile("smoke", {"left_out": ["distilled"]})
 
 
 def test_the_table_compares_with_the_distilled_images(out):
