@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medddist.figures import COLOURS, DISTILLED, REFERENCE, mosaic, plt
+from medddist.figures.style import WIDTH_IN
 
 
 def overview(pictures: Mapping[str, np.ndarray], rows: Sequence[Mapping], metric: str) -> Figure:
@@ -19,16 +20,14 @@ def overview(pictures: Mapping[str, np.ndarray], rows: Sequence[Mapping], metric
         rows: of `Study.table`.
         metric: which of a row's scores is drawn.
     """
-    size = (2.9 * len(pictures) + 4.6, 3.2)
-    ratios = [1] * len(pictures) + [1.1]
-    figure, axes = plt.subplots(
-        1, len(pictures) + 1, figsize=size, width_ratios=ratios, layout="constrained"
-    )
+    figure = plt.figure(figsize=(WIDTH_IN, 5.6), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[1.6, 1])
+    axes = above.subplots(1, len(pictures), squeeze=False)[0]
     for panel, (name, images) in zip(axes, pictures.items()):
         panel.imshow(mosaic(images, round(len(images) ** 0.5)), cmap="gray", vmin=0, vmax=255)
         panel.set_title(_wrapped(name), fontsize=11)
         panel.axis("off")
-    scores, bars = [row[metric] for row in rows], axes[-1]
+    scores, bars = [row[metric] for row in rows], below.subplots()
     means = [score["mean"] for score in scores]
     colours = [DISTILLED if row["method"] == "distilled" else REFERENCE for row in rows]
     drawn = bars.barh([_wrapped(row["label"]) for row in rows], means, color=colours)
@@ -53,7 +52,7 @@ def growth(rows: Sequence[Mapping], base: Mapping[str, int]) -> Figure:
 
     `rows` come from `python -m benchmarks growth`; both axes are in powers of two.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    figure, panels = plt.subplots(2, 1, figsize=(WIDTH_IN, 7.4), sharex=True)
     for panel, what in zip(panels, ("seconds per iteration", "peak MiB")):
         for colour, (name, start) in zip(COLOURS, base.items()):
             own = [row for row in rows if row["what"] == what and list(row["setting"]) == [name]]
@@ -64,10 +63,10 @@ def growth(rows: Sequence[Mapping], base: Mapping[str, int]) -> Figure:
             panel.vlines(x[1:], low, high, color=colour, lw=2, alpha=0.5)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log", base=2)
-        panel.set(title=what, xlabel="setting, relative to its base")
+        panel.set(title=what, ylabel="cost, relative to its base")
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter("{x:g}")
-    panels[0].set_ylabel("cost, relative to its base")
-    panels[1].legend(fontsize=8)
+    panels[0].legend(fontsize=10)
+    panels[1].set_xlabel("setting, relative to its base")
     figure.tight_layout()
     return figure

@@ -10,12 +10,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, plt
+from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, WIDTH_IN, plt
 
 
 def class_counts(counts: pd.DataFrame) -> Figure:
     """Draw how many images each class has: a row per class, a column per part."""
-    figure, axes = plt.subplots(figsize=(7, 2.8))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 2.8))
     counts.plot.barh(ax=axes, stacked=True, color=COLOURS[: len(counts.columns)], edgecolor="white")
     axes.invert_yaxis()
     totals = counts.sum(axis=1)
@@ -26,7 +26,7 @@ def class_counts(counts: pd.DataFrame) -> Figure:
 
 def brightness(means: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draw mean pixel values (N,) of images by class."""
-    figure, axes = plt.subplots(figsize=(7, 2.8))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 2.8))
     named = [class_names[k] for k in labels]
     order = {"order": class_names, "hue": named, "hue_order": class_names, "legend": False}
     sns.boxplot(x=means, y=named, fliersize=1, ax=axes, **order)
@@ -42,7 +42,7 @@ def teacher_curves(
     epochs = pd.concat([pd.DataFrame(curve) for curve in curves]).rename_axis("epoch").reset_index()
     rows = epochs.melt("epoch", var_name="metric", value_name="score")
     rows["metric"] = rows["metric"].str.replace("_", " ")
-    figure, axes = plt.subplots(figsize=(7, 3.4))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.4))
     axes.axvspan(first_epoch, last_epoch, color="0.9", zorder=0, label="read by matching")
     spread = {"hue": "metric", "style": "metric", "errorbar": ("pi", 100)}
     sns.lineplot(rows, x="epoch", y="score", ax=axes, **spread)
@@ -60,7 +60,7 @@ def teacher_moves(moves: np.ndarray, expert_epochs: int) -> Figure:
         moves: (teachers, start epochs) distances between parameters.
         expert_epochs: M, the epochs between start and target.
     """
-    figure, axes = plt.subplots(figsize=(7, 2.8))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 2.8))
     frame = pd.DataFrame(moves).melt(var_name="start epoch", value_name="distance")
     sns.lineplot(frame, x="start epoch", y="distance", errorbar=("pi", 100), marker="o", ax=axes)
     distance = f"|θ(t) − θ(t+{expert_epochs})|"
@@ -87,7 +87,7 @@ def distillation_course(
         metric: that `score` is.
         method: of the distillation.
     """
-    figure, (top, middle, low) = plt.subplots(3, 1, figsize=(7, 6.4), sharex=True)
+    figure, (top, middle, low) = plt.subplots(3, 1, figsize=(WIDTH_IN, 6.4), sharex=True)
     window = max(1, len(losses) // 20)
     smooth = pd.Series(losses).rolling(window, center=True, min_periods=1).mean()
     top.plot(losses, color="0.75", lw=0.8, label="each iteration")
@@ -116,7 +116,7 @@ def losses_by_start(losses: Mapping[str, Mapping[int, float]]) -> Figure:
 
     `losses` are, by the name of the set that students train on, the loss by start epoch.
     """
-    figure, axes = plt.subplots(figsize=(7, 3.2))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.2))
     colours = [REFERENCE, DISTILLED, *COLOURS[2:]]
     for (name, by_start), colour, marker in zip(losses.items(), colours, "so^D"):
         axes.plot(*zip(*by_start.items()), marker=marker, color=colour, label=name)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from medddist.figures.style import COLOURS, Html, plt
+from medddist.figures.style import COLOURS, WIDTH_IN, Html, plt
 
 NO_EVIDENCE = "no evidence\nfor this class"
 SLIDE = (  # shows the picture whose place the slider has, and says so
@@ -161,7 +161,7 @@ def embedding(
         classes: (M,), (N,) and (N,), of the same names.
         class_names: K names.
     """
-    figure, axes = plt.subplots(figsize=(7, 6.6))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 5.8))
     initial, distilled = points["initial"], points["distilled"]
     ends = np.stack([initial, distilled], 1)
     axes.plot(ends[:, :, 0].T, ends[:, :, 1].T, color="0.55", lw=0.7, zorder=1)

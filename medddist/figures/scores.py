@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, roc_curve
 
 from medddist.figures import style
-from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, plt
+from medddist.figures.style import COLOURS, DISTILLED, REFERENCE, WIDTH_IN, plt
 from medddist.figures.tables import interval_text, words
 
 NETWORKS = {"convnet": "ConvNet", "vit": "small ViT", "none": "no network"}
@@ -34,14 +34,14 @@ def intervals(rows: Sequence[Mapping], metrics: Sequence[str], majority_share: f
 
     Dashed: the accuracy of a classifier that always predicts the majority class.
     """
-    size = (7, len(metrics) * (0.48 * len(rows) + 1))
+    size = (WIDTH_IN, len(metrics) * (0.48 * len(rows) + 1))
     figure, axes = plt.subplots(len(metrics), 1, figsize=size, squeeze=False)
     for panel, metric in zip(axes[:, 0], metrics):
         for place, row in enumerate(rows):
             score, colour = row[metric], DISTILLED if row["method"] == "distilled" else REFERENCE
             style.horizontal_interval(panel, place, score, "mean", colour)
             above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-            panel.annotate(f"{score['mean']:.3f}", (score["mean"], place), fontsize=9, **above)
+            panel.annotate(f"{score['mean']:.3f}", (score["mean"], place), fontsize=10, **above)
         if metric == "accuracy":
             panel.axvline(majority_share, color="0.3", ls="--", lw=1)
         panel.set(title=f"{words(metric)} on test, 95 % interval")
@@ -53,7 +53,7 @@ def intervals(rows: Sequence[Mapping], metrics: Sequence[str], majority_share: f
 def leads(rows: Sequence[Mapping], metric: str) -> Figure:
     """Draw the paired difference, distilled minus each other method, with its 95 % interval."""
     others = [row for row in rows if "distilled_lead" in row]
-    figure, axes = plt.subplots(figsize=(7, 0.48 * len(others) + 1.2))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.48 * len(others) + 1.2))
     for place, row in enumerate(others):
         lead = row["distilled_lead"][metric]
         colour = COLOURS[2] if lead["low"] > 0 else COLOURS[3] if lead["high"] < 0 else "0.5"
@@ -67,19 +67,15 @@ def leads(rows: Sequence[Mapping], metric: str) -> Figure:
 
 def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
     """Draw confusion matrices (K, K): rows are true classes, shown as shares of the row."""
-    across = min(2, len(matrices))
-    down = -(-len(matrices) // across)
-    figure, axes = plt.subplots(down, across, figsize=(7, 3.5 * down), squeeze=False)
+    figure, axes = plt.subplots(len(matrices), 1, figsize=(4.6, 4 * len(matrices)), squeeze=False)
     short = [name.replace("_", " ").replace(" ", "\n") for name in class_names]
     look = {"annot": True, "fmt": ".2f", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False}
     look |= {"square": True, "xticklabels": short, "yticklabels": short}
-    for panel in axes.flat[len(matrices) :]:
-        panel.remove()
     for panel, (name, matrix) in zip(axes.flat, matrices.items()):
         share = matrix / np.maximum(np.sum(matrix, 1, keepdims=True), 1e-12)
         sns.heatmap(share, ax=panel, annot_kws={"fontsize": 11}, **look)
-        panel.tick_params(labelsize=9, rotation=0)
-        panel.set_title("\n".join(textwrap.wrap(name, 26)), fontsize=11)
+        panel.tick_params(labelsize=10, rotation=0)
+        panel.set_title("\n".join(textwrap.wrap(name, 40)), fontsize=11)
         panel.set(xlabel="predicted", ylabel="true")
     figure.tight_layout()
     return figure
@@ -93,10 +89,10 @@ def roc_and_calibration(answers: Mapping[str, np.ndarray], labels: np.ndarray) -
         labels: (N,) classes.
 
     Returns:
-        Left: one class against the others, the mean curve over classes and networks. Right: the
+        Top: one class against the others, the mean curve over classes and networks. Below: the
         images of all networks in ten bins of equal size by the probability of the predicted class.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 4.4))
+    figure, (top, below) = plt.subplots(2, 1, figsize=(4.6, 8.6))
     colours, rates = [DISTILLED, REFERENCE, *COLOURS[2:]], np.linspace(0, 1, 201)
     for (name, given), colour, line in zip(answers.items(), colours, LINES):
         curves, areas = [], []
@@ -106,15 +102,15 @@ def roc_and_calibration(answers: Mapping[str, np.ndarray], labels: np.ndarray) -
                 curves.append(np.interp(rates, false, true))
                 areas.append(auc(false, true))
         mean, look = np.mean(curves, 0), {"color": colour, "ls": line, "lw": 2}
-        left.plot(rates, mean, label=f"{name}, area {np.mean(areas):.3f}", **look)
+        top.plot(rates, mean, label=f"{name}, area {np.mean(areas):.3f}", **look)
         right_answer = (given.argmax(2) == labels).ravel()
         binned = calibration_curve(right_answer, given.max(2).ravel(), n_bins=10, strategy=BINS)
-        right.plot(binned[1], binned[0], marker="o", ms=5, **look)
-    for panel in (left, right):
+        below.plot(binned[1], binned[0], marker="o", ms=5, **look)
+    for panel in (top, below):
         panel.plot([0, 1], [0, 1], color="0.5", lw=1, ls=":")
         panel.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    left.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
-    right.set(xlabel="mean confidence", ylabel="share right", title="Calibration")
+    top.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+    below.set(xlabel="mean confidence", ylabel="share right", title="Calibration")
     figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), fontsize=11)
     figure.tight_layout()
     return figure
@@ -133,7 +129,7 @@ def images_per_class(
     together = rows[rows["seeds"] == max(rows["seeds"], key=len)]
     sized = together.dropna(subset="images_per_class")
     colours = [DISTILLED, REFERENCE, COLOURS[2], COLOURS[4], COLOURS[3]]
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 4.4))
     for place, (label, method) in enumerate(sized.groupby("label", sort=False)):
         colour, x = colours[place % 5], method["images_per_class"].astype(float)
         axes.plot(x, method["mean"], "o-", color=colour, label=label)
@@ -156,7 +152,7 @@ def images_per_class(
     axes.minorticks_off()
     ylabel = f"{metric.replace('_', ' ')} on test"
     axes.set(xlabel="images per class", ylabel=ylabel, title="What more images are worth")
-    axes.legend(fontsize=9)
+    axes.legend(fontsize=10)
     return figure
 
 
@@ -172,38 +168,41 @@ def compared(rows: Sequence[Mapping], metrics: Sequence[str]) -> Figure:
     palette = dict(zip(networks, COLOURS))
     apart = frame["network"].map(networks.index) / len(networks) - 0.5 + 0.5 / len(networks)
     frame["place"] = frame["method"].map(names.index) + 0.7 * apart
-    size = (4.8 * len(metrics) + 2, 0.36 * len(names) + 1.2)
-    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
-    for panel, metric in zip(axes[0], metrics):
+    size = (WIDTH_IN, len(metrics) * (0.4 * len(names) + 1.2))
+    figure, axes = plt.subplots(len(metrics), 1, figsize=size, squeeze=False)
+    for panel, metric in zip(axes[:, 0], metrics):
         scores = frame.join(pd.DataFrame(row[metric] for row in measured))
         colours = scores["network"].map(palette).tolist()
         panel.hlines(scores["place"], scores["low"], scores["high"], colors=colours, lw=2)
-        look = {"palette": palette, "s": 45, "legend": panel is axes[0, -1]}
+        look = {"palette": palette, "s": 45, "legend": panel is axes[-1, 0]}
         sns.scatterplot(scores, x="mean", y="place", hue="network", ax=panel, **look)
         panel.grid(axis="y", visible=False)
         if measured[0]["method"] == "distilled":
             panel.axvline(measured[0][metric]["mean"], color="0.4", ls=":", lw=1)
-        panel.set(title=metric.replace("_", " "), xlabel="on test, 95 % interval", ylabel="")
-    style.name_rows(axes[0, 0], names)
-    sns.move_legend(axes[0, -1], "center left", bbox_to_anchor=(1, 0.5), title="")
+        panel.set(xlabel=f"{words(metric)} on test, 95 % interval", ylabel="")
+        style.name_rows(panel, names)
+    handles, labels = axes[-1, 0].get_legend_handles_labels()
+    axes[-1, 0].legend_.remove()
+    look = {"ncols": 2, "loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False}
     figure.tight_layout()
+    if len(networks) > 1:
+        figure.legend(handles, labels, fontsize=11, **look)
     return figure
 
 
 def probed(rows: Sequence[Mapping]) -> Figure:
     """Draw linear probes' balanced accuracy, a panel per network; dashed: random features."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    size = (3.4 * len(networks), 3.4)
-    figure, axes = plt.subplots(1, len(networks), figsize=size, sharey=True, squeeze=False)
-    for panel, network in zip(axes[0], networks):
+    size = (WIDTH_IN, 0.42 * len(rows) + 1.1 * len(networks))
+    figure, axes = plt.subplots(len(networks), 1, figsize=size, sharex=True, squeeze=False)
+    for panel, network in zip(axes[:, 0], networks):
         own = [row for row in rows if row["network"] == network]
-        frame = pd.DataFrame({"method": row["label"], **row["balanced_accuracy"]} for row in own)
-        sns.pointplot(frame, x="method", y="mean", linestyle="none", ax=panel)
-        panel.vlines(range(len(frame)), frame["low"], frame["high"], color=COLOURS[0], lw=2.5)
-        panel.axhline(frame["mean"].iloc[0], color="0.3", ls="--", lw=1)
-        title = NETWORKS.get(network, network)
-        panel.set(title=title, xlabel="", ylabel="balanced accuracy on test")
-        panel.tick_params(axis="x", rotation=90)
-        panel.margins(x=0.2)
+        for place, row in enumerate(own):
+            score = row["balanced_accuracy"]
+            style.horizontal_interval(panel, place, score, "mean", REFERENCE)
+        panel.axvline(own[0]["balanced_accuracy"]["mean"], color="0.3", ls="--", lw=1)
+        panel.set(title=NETWORKS.get(network, network))
+        style.name_rows(panel, [row["label"] for row in own])
+    axes[-1, 0].set(xlabel="balanced accuracy on test, 95 % interval")
     figure.tight_layout()
     return figure

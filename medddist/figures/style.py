@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 COLOURS = sns.color_palette("colorblind")
 DISTILLED, REFERENCE = COLOURS[1], COLOURS[0]
+WIDTH_IN = 5.6  # of a figure: on a phone, its text is then still legible
 
 
 def set_style() -> None:
