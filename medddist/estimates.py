@@ -29,7 +29,7 @@ from medddist.method.distill import candidate_iterations
 from medddist.method.distilled import Distilled
 from medddist.method.matching import matching_gradient, segment
 from medddist.method.networks import Network, initial_parameters
-from medddist.method.training import Recipe, predict, train
+from medddist.method.training import Labelled, Recipe, predict, train
 from medddist.study import labels
 from medddist.study import work as counted
 from medddist.study.profile import Profile
@@ -262,6 +262,34 @@ def announcement(study: Study, command: str) -> str:
     memory, disk = machine.told_bytes(left.memory_bytes), machine.told_bytes(left.disk_bytes)
     needs = f"{memory} of memory, {disk} of disk"
     return f"{told(left)} ({steps}); {needs}; estimated from a few measured steps"
+
+
+def networks_announcement(
+    network: Network,
+    given: Labelled,
+    recipe: Recipe,
+    networks: int,
+    asked: int,
+    device: torch.device,
+) -> str:
+    """Say in one line how long networks on a small set take; "" for nearly nothing.
+
+    Args:
+        network: the architecture.
+        given: the set's images and labels.
+        recipe: of the training.
+        networks: that are trained.
+        asked: images that each predicts.
+        device: where they are trained.
+    """
+    network.module.to(device)
+    seed, (images, labels) = ("estimates",), (part.to(device) for part in given)
+    once = recipe.model_copy(update={"epochs": 1, "learning_rate": 0.0})  # it cannot diverge
+    theta = initial_parameters(network, *seed).to(images)
+    epoch = _seconds_per_call(lambda: train(network, theta, images, labels, once, seed), device)
+    answer = _seconds_per_call(lambda: predict(network, theta, images), device)
+    taken = networks * (recipe.epochs * epoch + asked / len(images) * answer)
+    return told(Estimate("train", taken, 0, 0)) if taken > AT_ONCE_SECONDS else ""
 
 
 def _require_enough_images(study: Study) -> None:

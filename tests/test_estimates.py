@@ -16,8 +16,16 @@ from medddist.base import machine
 from medddist.base.errors import InputError
 from medddist.base.files import read_json
 from medddist.cli.output import estimate_lines
-from medddist.estimates import STEPS, announcement, memory_bytes, missing_results, work
+from medddist.estimates import (
+    STEPS,
+    announcement,
+    memory_bytes,
+    missing_results,
+    networks_announcement,
+    work,
+)
 from medddist.method.matching import matching_gradient
+from medddist.method.training import Recipe
 from medddist.study.profile import load_profile
 from medddist.study.scores import methods_of
 from medddist.study.study import Study
@@ -137,6 +145,16 @@ def test_short_work_is_not_announced(study, monkeypatch):
     assert announcement(study, "distill").startswith(
         "about 40 s, between 20 and 80 s (distill 40 s); "
     )
+
+
+def test_a_receiver_is_told_how_long_training_on_a_package_takes(study, monkeypatch):
+    network, device = study.network(), torch.device("cpu")
+    given = torch.randn(4, 1, 16, 16), torch.arange(4)
+    recipe = Recipe(epochs=10, batch_size=2, learning_rate=1e9)  # it would diverge
+    said = lambda asked: networks_announcement(network, given, recipe, 3, asked, device)
+    assert said(4) == "", "nearly nothing"
+    monkeypatch.setattr(estimates, "_seconds_per_call", lambda call, device: call() is None or 1)
+    assert said(40) == "about 60 s, between 30 s and 2 min", "3 (10 epochs + 10 times 4 answers)"
 
 
 def test_short_memory_is_refused_with_a_setting_that_would_fit(study, monkeypatch):

@@ -10,7 +10,7 @@ from medddist.base.errors import InputError
 from medddist.base.progress import Bar
 from medddist.cli import commands
 from medddist.cli.commands import DATA_HELP, DEVICE, EXPECT, KEY, SEED, command, step
-from medddist.cli.output import Output, package_lines, score_lines
+from medddist.cli.output import Output, note, package_lines, score_lines
 
 SIGN_HELP = "Sign it with this private key (see `medddist package-key`)."
 MEASURE_HELP = "State scores on the test part; by default, unless there is a guarantee."
@@ -141,15 +141,20 @@ def train(package, data, out, key, expect, networks, device, changes) -> Output:
     The recipe is the package's, the images are the test part of your data. The networks are kept.
     """
     from medddist.base.compute import device_named, keep_freed_memory
+    from medddist.estimates import networks_announcement
     from medddist.sharing.reading import open_package
     from medddist.sharing.receiving import own_data
 
     commands.require_one_process("train")
-    device_named(device)  # before data are read, which can take minutes
+    place = device_named(device)  # before data are read, which can take minutes
     keep_freed_memory()
     opened = open_package(package, key, expect)
     with Bar() as progress:
         mine = own_data(opened.manifest, data, _data_changes(changes), progress)
+        count = networks or opened.manifest.settings.evaluation.networks
+        given = opened.network(), (opened.images, opened.targets), opened.recipe
+        if estimate := networks_announcement(*given, count, len(mine.test), place):
+            note(f"train: {estimate}")
         trained = opened.train(networks, device, progress)
     files = [str(path) for path in trained.save(out)]
     about = {"package": opened.id, "files": files, "networks": len(trained.parameters)}
