@@ -9,15 +9,16 @@ from pathlib import Path
 import click
 import torch
 
+from benchmarks import budget, growth, paper, real_loss, teachers, worth
 from benchmarks import epsilon as bounds
 from benchmarks import gradient as gradients
-from benchmarks import growth, paper, real_loss, teachers, worth
 from medddist.base.compute import device_named
 from medddist.base.errors import InputError
 from medddist.base.files import write_json
 from medddist.base.progress import Bar
 from medddist.base.version import about
-from medddist.study.profile import changes_from
+from medddist.study.profile import changes_from, load_profile
+from medddist.study.study import Study
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the rows alone, as JSON.")
 SAVE = click.option(
@@ -114,16 +115,38 @@ def growth_(pairs: int, device: str, save: str | None, as_json: bool) -> None:
     answer("bench-scaling", growth.measure, device, save, as_json, pairs=pairs)
 
 
+def of_a_study(command: Callable) -> Callable:
+    """Add the options that say which study is measured."""
+    text = {"show_default": True}
+    out = {"default": "build/artifacts", "help": "Folder of cached results."}
+    for option in (
+        JSON,
+        SAVE,
+        click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A setting."),
+        click.option("--device", default="auto", help="auto, cpu or cuda.", **text),
+        click.option("--out", **out, **text),
+        click.option("--data", default="phantom", help="As for `medddist distill`.", **text),
+        click.option("--profile", default="demo", help="Name or path of a profile.", **text),
+    ):
+        command = option(command)
+    return command
+
+
+@app.command("budget")
+@of_a_study
+def budget_(profile, data, out, device, changes, save, as_json) -> None:
+    """Compare the methods' best sets after so many minutes, on validation."""
+    with Bar() as progress:
+        study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
+        rows = budget.measure(study)
+    if save:
+        about_it = {"rows": rows, "about": about(device)} | worth.about_study(study)
+        write_json(Path(save) / "bench-budget.json", about_it)
+    show(rows, as_json)
+
+
 @app.command("worth")
-@click.option("--profile", default="demo", show_default=True, help="Name or path of a profile.")
-@click.option("--data", default="phantom", show_default=True, help="As for `medddist distill`.")
-@click.option(
-    "--out", default="build/artifacts", show_default=True, help="Folder of cached results."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting.")
-@SAVE
-@JSON
+@of_a_study
 def worth_(profile, data, out, device, changes, save, as_json) -> None:
     """Compare whole distillations by finite differences with exact ones, on test."""
     progress = Bar()

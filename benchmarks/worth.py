@@ -81,14 +81,16 @@ def direction(study: Study) -> list[dict]:
 
 def record(study: Study, rows: list[dict], device: str) -> tuple[str, dict]:
     """Return the record's file name and content: the rows, and what is needed to repeat them."""
+    content = about_study(study) | {"interval": INTERVAL, "rows": rows, "about": about(device)}
+    return f"gradients-{study.profile.name}-{Path(study.source).stem}.json", content
+
+
+def about_study(study: Study) -> dict:
+    """Return what is needed to measure a study again."""
     profile = study.profile
-    content = {
+    return {
         "profile": profile.name,
         "source": Path(study.source).name,
         "settings": profile.model_dump(mode="json", exclude={"variants"}),
         "fingerprint": study.data.fingerprint,
-        "interval": INTERVAL,
-        "rows": rows,
-        "about": about(device),
     }
-    return f"gradients-{profile.name}-{Path(study.source).stem}.json", content

@@ -73,8 +73,8 @@ figures.table(pd.DataFrame({"value": facts}), "The data set")
 # ## How many images
 #
 # The test part is scored once, at the end. Every choice is made on
-# validation. No patient that the source names, and no pair of identical
-# images, is in two parts.
+# validation. All images of one patient are in the same part, where the
+# source names patients, and so are identical images.
 
 # %%
 counts = pd.DataFrame(

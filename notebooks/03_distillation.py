@@ -159,7 +159,8 @@ figures.table(questions, "Two questions, asked of the same student")
 # %% [markdown]
 # ## The course of the distillation
 #
-# From here on, the profile's own network, images and method.
+# From here on, the notebook uses the profile's own network, images and
+# method.
 
 # %%
 result = study.distillation()
@@ -236,8 +237,9 @@ figures.show(
 #         few = (few - 10 * gradient).detach().requires_grad_()
 #         print(loss.item())
 #
-# It falls, and not to 0: five steps at this rate hardly cover the way
-# of ten. This is why the step size is learned too.
+# It falls, but not to 0: at this rate, five steps of the student hardly
+# cover the distance of the teacher's ten.
+# This is why the step size is learned too.
 # ```
 #
 # ## Take-away

@@ -204,8 +204,8 @@ lessons.of_confidence(answers, labels)
 #     print(scored.scores["balanced_accuracy"]["mean"])
 #
 # The two means are the same. The networks differ, although they saw the same
-# images: training from another start is one of the two sources of the
-# interval, the test images are the other.
+# images: each starts from its own initial weights. This is one of the two
+# sources of variation in the interval; the test images are the other.
 # ```
 #
 # ## Take-away

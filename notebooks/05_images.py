@@ -83,8 +83,9 @@ figures.labelled_sheet(pixels, classes, names, soft)
 # %% [markdown]
 # ## Over the iterations
 #
-# Move the slider, also with the arrow keys, from the initial images (left) to
-# the last candidate (right). Rows are in the order of the classes above.
+# Move the slider, with the mouse or the arrow keys, from the initial images
+# (left) to the last candidate (right).
+# Rows are in the order of the classes above.
 
 # %%
 frames = {
@@ -131,8 +132,8 @@ figures.table(
 #
 # t-SNE {cite:p}`vandermaaten2008` draws real, initial and distilled images so
 # that those with similar features lie close together. The features are those
-# of a teacher at its last snapshot. Distances between groups mean nothing;
-# which images lie among which does.
+# of a teacher at its last snapshot. Distances between groups mean nothing.
+# What matters is which images lie close together.
 
 # %%
 teacher, network = study.teachers()[0], study.network()
@@ -238,7 +239,7 @@ figures.show(
 #     print((apart.argmin(1) == np.arange(len(classes))).mean())
 #
 # Features and pixels need not agree: the loss changes an image through its
-# features. Whoever searches for an image's start has to try both.
+# features. A search for the initial image has to try both.
 # ```
 #
 # ## Take-away

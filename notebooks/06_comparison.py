@@ -159,7 +159,8 @@ figures.table(compared.sites(origins), shortcut)
 # Every method that learns from the released images has fewer of them now, the
 # distilled images too; a network on all images has as many as before. Watch
 # the distance between the dotted line and random real images: what an image
-# contains matters most where there are few. [](../results.md) shows the curve
+# contains matters most where there are few images.
+# [](../results.md) shows the curve
 # over images per class on real radiographs.
 # :::
 #

@@ -15,8 +15,8 @@
 # # What the distilled images reveal
 #
 # **Question.** Can somebody who has the distilled images tell which real
-# images they were made from? **Costs** a minute in the `demo` profile,
-# most of them for networks that an attack trains. **Expect** nearly every
+# images they were made from? **Costs** a minute in the `demo` profile, most
+# of it for networks that an attack trains. **Expect** nearly every
 # distilled image to be nearest to the real image that it started from, and an
 # attack that finds some of these real images, but few others.
 
@@ -62,7 +62,8 @@ figures.conclusion(closest, "The finding that matters most")
 # ## Nearest neighbours
 #
 # Here is one distilled image of each class. Below it are the nearest training
-# image and the nearest image that nobody trained on.
+# image and the nearest unseen image,
+# which no network was trained on.
 
 # %%
 result = study.distillation()

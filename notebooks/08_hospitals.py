@@ -145,7 +145,8 @@ figures.table(rows, "Before and after a withdrawal", index="packages")
 # ## Who sent it?
 #
 # A set that was made to mislead networks looks like any other. A receiver who
-# got a sender's public key by another way can check its signature. Here the
+# has the sender's public key from another channel can check the package's
+# signature. Here the
 # first hospital corrects the description of its package, and signs it.
 
 # %%

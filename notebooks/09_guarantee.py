@@ -16,10 +16,11 @@
 #
 # **Question.** How useful is a distilled set if it is proved that the set
 # reveals little about any one patient? **Costs** a few minutes in the `demo`
-# profile. **Expect** scores well below those of random real images, which
-# rise with epsilon: the phantom has few images here, and the public networks
-# are not trained. On real radiographs both are otherwise, and so are the
-# scores ([](../guarantee.md)).
+# profile. **Expect** scores that rise with epsilon and are well below those
+# of random real images: the phantom has few images here, and the public
+# networks are not trained. On real radiographs there are more images, the
+# public networks are trained, and the scores are close to those of random
+# real images ([](../guarantee.md)).
 #
 # Distilled images that start from real ones stay close to them, as
 # [](07_audit.ipynb) shows. An attack that finds nothing does not prove that
@@ -133,8 +134,9 @@ title = "In units of the sensitivity"
 figures.table(rows, title, digits=2, index="what moves the sums")
 
 # %% [markdown]
-# The noise is larger than what one image can do, so the released sums hardly
-# tell whether the image was there. A smaller epsilon needs more noise.
+# The noise is larger than the change that one image can cause, so the
+# released sums hardly tell whether the image was there.
+# A smaller epsilon needs more noise.
 #
 # ## What is it worth?
 #
@@ -221,9 +223,9 @@ figures.table(rows, "The guarantee of the set", index="stated")
 #
 # ## Exercises
 #
-# **1.** How sure can an observer be who considers it an even chance that a
-# patient was in the data? The odds change by a factor of at most
-# $e^\epsilon$. Compute it for epsilon 0.5, 1 and 4.
+# **1.** An observer considers it an even chance that a patient was in the
+# data. How sure can the observer be after seeing the set? The odds change by
+# a factor of at most $e^\epsilon$. Compute it for epsilon 0.5, 1 and 4.
 #
 # :::{admonition} Solution
 # :class: dropdown

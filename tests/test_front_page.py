@@ -57,7 +57,7 @@ def test_hospitals_have_a_row_for_each_way_with_what_was_sent():
         "north alone": (0, 0, 0.75),
         "the package of north alone": (100_000, 1, 0.6),
         "all packages": (200_000, 1, 0.7),
-        "federated averaging": (3_000_000, 7, 0.65),
+        "federated averaging, 7 rounds": (3_000_000, 7, 0.65),
         "pooled real data": (9_000_000, 1, 0.9),
     }
     rows = [
@@ -73,6 +73,10 @@ def test_hospitals_have_a_row_for_each_way_with_what_was_sent():
     study = SimpleNamespace(profile=SimpleNamespace(name="demo"))
     text = front_page.hospitals(study, rows)
     assert "| all packages | 200 kB | 1 | 0.700 [0.600,\N{NO-BREAK SPACE}0.800] |" in text
-    assert "| federated averaging | 3,000 kB | 7 |" in text and "2 sites" in text
+    assert "| federated averaging, 7 rounds | 3,000 kB | 7 |" in text and "2 sites" in text
     assert "the best hospital by itself, 0.750" in text, "it says where packages gain nothing"
     assert "the package of north alone" not in text
+    japanese = front_page.hospitals(study, rows, front_page.JAPANESE)
+    assert "| すべてのパッケージ | 200 kB | 1 | 0.700 " in japanese and "| northのみ |" in japanese
+    assert "| 連合平均化 | 3,000 kB | 7 |" in japanese and "averaging" not in japanese
+    assert set(numbers(japanese)) <= set(numbers(text))

@@ -1,5 +1,7 @@
 """What a book in the making says about the time it still takes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from workflow import pace
@@ -40,6 +42,15 @@ def test_notes_count_from_the_start_of_this_book(tmp_path, monkeypatch):
     assert noted == {"started": 100.0, "01_data": 4.0, "02_teachers": 50.0}
     pace.start(tmp_path / "new")
     assert pace.note(tmp_path / "new", "01_data") == {"started": 500.0, "01_data": 7.0}
+
+
+def test_notebooks_that_begin_at_once_keep_each_others_notes(tmp_path):
+    pace.start(tmp_path)
+    names = [f"{number:02d}" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda name: pace.note(tmp_path, name), names))
+    assert all(name in noted for name, noted in zip(names, seen))
+    assert set(pace.notes(tmp_path)) == {"started", *names}
 
 
 def test_a_notebook_outside_of_a_book_notes_nothing(tmp_path):

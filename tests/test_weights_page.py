@@ -126,8 +126,8 @@ def lost(method: str, against=(), part: str = "origins", **more) -> dict:
     [
         (0.1, 0.2, "stronger than"),
         (-0.2, -0.1, "weaker than"),
-        (-0.1, 0.2, "not significantly different from"),
-        (0.0, 0.2, "not significantly different from"),
+        (-0.1, 0.2, "not significantly different from that"),
+        (0.0, 0.2, "not significantly different from that"),
     ],
 )
 def test_the_shortcut_is_as_strong_as_the_interval_allows(low, high, says):
@@ -135,7 +135,7 @@ def test_the_shortcut_is_as_strong_as_the_interval_allows(low, high, says):
     rows += [lost("distilled", [differs("full_good", low, high)])]
     text = confounding_page.text({"confounding-x": record(*rows)})
     assert f"**With distilled images the shortcut is** {says} with all training images (" in text
-    assert "| knowing the origin alone | 0.800 [" in text
+    assert "| knowing the source alone | 0.800 [" in text
 
 
 def test_versions_of_the_phantom_and_origins_have_tables_of_their_own():

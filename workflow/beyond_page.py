@@ -378,8 +378,9 @@ def _ranking(sets: list[dict], full: dict) -> list[str]:
         "DD-Ranking {cite:p}`li2025` separates what labels bring from what images bring, in "
         "accuracy. Hard label recovery (HLR) is the accuracy with all images minus that with the "
         "set, both with hard labels: smaller is better. Improvement over random (IOR) is the "
-        "accuracy with the set minus that with as many random real images and the same kind of "
-        "labels: larger is better. Both are given for balanced accuracy too. HLR is a difference "
+        "accuracy with the set minus that with an equal number of random real images and the same "
+        "kind of labels: larger is better. Both are given for balanced accuracy too. HLR is a "
+        "difference "
         "of means and has no interval here.",
         "",
     ]

@@ -74,8 +74,8 @@ def _tables(name: str, record: dict, rows: list[dict], heading: str, drawn=True)
         lines += _picture(f"{name}-{table}", title, shown) if drawn else []
         if table == "inside":
             lines += [
-                "Nothing leaves but a network. Methods that use no unlabelled image score as in "
-                "(a) and are not repeated.",
+                "Only a network leaves the hospital. Methods that do not use unlabelled images "
+                "have the same scores as in (a) and are not repeated.",
                 "",
             ]
             shown = [row for row in shown if _uses_more(row)]

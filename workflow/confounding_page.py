@@ -24,23 +24,23 @@ MISSING = (
     "where there is no shortcut."
 )
 METHODS = {
-    "origin_alone": "knowing the origin alone",
+    "origin_alone": "knowing the source alone",
     "full_good": "all training images",
     "random_balanced": "random real images, hard labels",
     "random_teachers": "random real images, soft labels",
     "distilled": "distilled images",
 }
 TITLES = {
-    ("origins", None): "Origins mixed equally over the classes",
+    ("origins", None): "Sources mixed equally over the classes",
     ("phantom", "confounded"): "Trained on the confounded phantom, tested on both versions",
     ("phantom", "balanced"): "Control: trained on the balanced phantom, tested on both versions",
 }
 NOTES = {
     "origins": (
-        "Usual: the test part's own mix of origins. Independent: within each origin all of its "
-        "classes count alike, and so do the origins. Both weight the classes alike, so the "
-        "difference is due to the mix of origins alone. Only origins with at least two classes "
-        "count, so classes that are in no such origin are left out."
+        "Usual: the test part's own mix of sources. Independent: all classes of a source have "
+        "equal weight, and so have all sources. Both tests give the classes equal weight, so the "
+        "difference is due to the mix of sources alone. Only sources with at least two classes "
+        "count, so classes that are in no such source are left out."
     ),
     "phantom": (
         "Usual: the test part of the confounded version. Independent: the same patients in the "
@@ -83,7 +83,7 @@ def _of(rows: list[dict], part: str, version: str | None) -> list[dict]:
 def verdict(paired: dict) -> str:
     """Say what the interval of a difference in what is lost allows to say."""
     if paired["low"] is None or paired["low"] <= 0 <= paired["high"]:
-        return "not significantly different from"
+        return "not significantly different from that"
     return "stronger than" if paired["low"] > 0 else "weaker than"
 
 
@@ -100,8 +100,8 @@ def _sentences(rows: list[dict]) -> list[str]:
             lines.append(f"**With distilled images the shortcut is** {'; '.join(says)}.")
         elif compared and compared[0]["against"] == "full_good":
             lines.append(
-                f"With {METHODS[row['method']]} it is {verdict(compared[0])} with all training "
-                f"images ({difference(compared[0])})."
+                f"With {METHODS[row['method']]}, the shortcut is {verdict(compared[0])} with "
+                f"all training images ({difference(compared[0])})."
             )
     if lines:
         lines.append(
@@ -146,7 +146,7 @@ def _within(rows: list[dict]) -> list[str]:
         head += [f"sensitivity {name.replace('_', ' ')}" for name in names]
         lines += [
             f"**Within {origin}** ({counts} test images). Among its own classes: balanced accuracy "
-            f"where only these may be answered; chance is {own[0]['chance']:.3f}.",
+            f"when a network must choose one of these; chance is {own[0]['chance']:.3f}.",
             "",
             *markdown_table(head, cells),
             "",

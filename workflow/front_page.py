@@ -45,7 +45,8 @@ ENGLISH = {
         "classes; chance is 0.25. Brackets are 95 % intervals over test images and networks. "
         "[More](beyond.md).* The images in bold have soft labels (probabilities). Their balanced "
         "accuracy is higher by {paired} than that of random real images with soft labels. "
-        "Images made in the same way, in {iterations} iterations, are also better than these on "
+        "Images made in the same way, in {iterations} iterations, also outperform those random "
+        "images on "
         "{above} of {others} networks that they were not made with (intervals above zero). "
         "**Limits:** a classifier that knows only which collection an image comes from, its "
         "*source*, already has a balanced accuracy of {source:.3f}, so no row shows that a disease "
@@ -54,7 +55,7 @@ ENGLISH = {
     ),
     "hospitals head": ("a receiver trains on", "sent", "rounds", "balanced accuracy"),
     "hospitals": (
-        "*On the phantom (profile `{profile}`), whose {count} sites play hospitals. "
+        "*On the phantom (profile `{profile}`), whose {count} sites stand for hospitals. "
         "[More](notebooks/08_hospitals).* These figures cannot be compared with those above. "
         "{sentences}"
     ),
@@ -65,8 +66,9 @@ ENGLISH = {
         "*The same radiographs, with pixels scaled by public constants; {draws} releases at each "
         "epsilon. [More](guarantee.md).* The guarantee is differential privacy: epsilon limits how "
         "much any one image changes what is released, whatever an attacker knows, and a smaller "
-        "epsilon protects better. It costs balanced accuracy: {price}, against {best:.3f} of the "
-        "images in bold above. Images distilled in any other way have no guarantee. On the "
+        "epsilon protects better. The price is accuracy: balanced accuracy is {price}, compared "
+        "with {best:.3f} for the images in bold above. Images distilled in any other way have no "
+        "guarantee. On the "
         "phantom, {nearest} of {of} such images are nearest to the training image that they "
         "started from, and [an attack](notebooks/07_audit) finds {found} of these training "
         "images, where chance would give {chance}."
@@ -76,9 +78,9 @@ ENGLISH = {
         "**In short.** *May I send such images?* This book cannot permit it. Images distilled in "
         "the usual way have no guarantee: on the phantom, an attack finds {found} of the {of} "
         "training images that they started from. *What does a guarantee cost?* Balanced accuracy "
-        "falls from {best:.3f} to {price}, about that of as many random real images "
-        "({random:.3f}). *Is a disease detected?* Not shown: the source of an image alone gives "
-        "{source:.3f}."
+        "falls from {best:.3f} to {price}, about the same as with an equal number of random real "
+        "images ({random:.3f}). *Is a disease detected?* Not shown: the collection that an image "
+        "comes from already predicts its class, with a balanced accuracy of {source:.3f}."
     ),
 }
 JAPANESE = {
@@ -126,6 +128,20 @@ JAPANESE = {
         "ファントムでは、そうした蒸留画像{of}枚のうち{nearest}枚が、"
         "出発点となった学習画像に最も近く、[攻撃](notebooks/07_audit)は"
         "その学習画像を{found}枚見つけます（偶然なら{chance}枚）。"
+    ),
+    "hospitals head": ("受け手が学習に用いるもの", "送信量", "通信回数", "バランス精度"),
+    "hospital ": "病院",
+    " alone": "のみ",
+    "all packages": "すべてのパッケージ",
+    "weights, answers averaged": "重み（出力を平均）",
+    "federated averaging": "連合平均化",
+    "pooled real data": "集約した実データ",
+    "hospitals": (
+        "*ファントム（プロファイル`{profile}`）。"
+        "{count}か所の撮影施設を病院と見なします。"
+        "[詳細](notebooks/08_hospitals)（英語）。* "
+        "上の表の数値とは比較できません。"
+        "区間が重なるものの順序は確かではありません。"
     ),
     "price": "ε = {epsilon:g} で{mean:.3f}",
     "short": (
@@ -242,7 +258,7 @@ def hospitals(study: Study, rows: list[dict], words: dict = ENGLISH) -> str:
     shown = [row for row in rows if not row["way"].startswith(PACKAGE_OF)]
     cells = [
         (
-            row["way"],
+            _way(row, words),
             f"{row['sent_bytes'] / 1000:,.0f} kB" if row["sent_bytes"] else "",
             str(row["rounds"] or ""),
             with_interval(row["all"][METRIC]) if row["all"][METRIC]["low"] is not None else "",
@@ -253,6 +269,15 @@ def hospitals(study: Study, rows: list[dict], words: dict = ENGLISH) -> str:
     sentences = " ".join(sharing_sentences(rows, METRIC))
     said = words["hospitals"].format(profile=study.profile.name, count=count, sentences=sentences)
     return "\n".join([*markdown_table(words["hospitals head"], cells), "", said, ""])
+
+
+def _way(row: dict, words: dict) -> str:
+    """A way's name in a language, which may have words for some of its parts."""
+    rounds = f", {row['rounds']} rounds"
+    name = row["way"].removesuffix(rounds) if "federated averaging" in words else row["way"]
+    for part in (name, "hospital ", " alone"):
+        name = name.replace(part, words.get(part, part))
+    return name
 
 
 def _sets(folder: Path) -> dict[tuple, dict]:

@@ -19,7 +19,7 @@ PARTS = {  # which rows show that a part was measured
 NAMED = {
     "beside": "alternatives, such as classifiers from the same release and DP-SGD",
     "sizes": "fewer images",
-    "untrained": "public networks that are not trained",
+    "untrained": "untrained public networks",
 }
 UNITS = {
     "image": "image",
@@ -93,7 +93,7 @@ def _protocol(record: dict) -> str:
     settings, counts = record["settings"], record["training_images"]
     distill = settings["distill"]
     return (
-        f"Protocol: one {UNITS[record['unit']]} more or less is protected; delta "
+        f"Protocol: the guarantee hides whether one {UNITS[record['unit']]} is in the data; delta "
         f"{distill['delta']:g}; "
         f"{sum(counts):,} training images, {min(counts):,} in the smallest class; "
         f"{distill['extractor_networks']} public networks with {distill['extractor_numbers']} "

@@ -82,8 +82,8 @@ def _guarantee(stated: dict) -> str:
     composed = stated["composed"]
     return (
         f"Guarantee of the DP-SGD rows: epsilon {stated['epsilon']:.3g} at delta "
-        f"{stated['delta']:g} for one {stated['unit']}, over all teachers together "
-        f"({composed['teachers']}) with {composed['steps']:,} steps ({stated['accountant']})."
+        f"{stated['delta']:g} for one {stated['unit']}. It covers all teachers (number: "
+        f"{composed['teachers']}), with {composed['steps']:,} steps ({stated['accountant']})."
     )
 
 

@@ -313,7 +313,7 @@ def costs() -> str:
         f"{train:,} images; {distill.iterations:,} iterations of {distill.student_steps} student "
         f"steps on {distill.batch_size} images; width {network.width}, depth {network.depth}, "
         f"{profile.data.image_size_px} px. Assumed: {rate:g} TFLOP/s sustained and ${price:g} per "
-        "hour; replace them by your own figures. Hours and money are for exact gradients.",
+        "hour; replace these with your own figures. Hours and money are for exact gradients.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -322,6 +322,8 @@ BENCHMARKS = {  # title of results/bench-NAME.json
     "gradient": "The gradient of one iteration",
     "paper": "One iteration of the paper's shape",
     "teachers": "Training of teachers",
+    "real-loss": "An iteration of the loss on real images",
+    "budget": "The loss on real images beside trajectory matching, by time",
     "ways": "Ways to compute the gradient",
     "scaling": "Growth with one setting at a time",
 }
@@ -407,6 +409,7 @@ def write_records() -> None:
         "front_guarantee_ja": front_page.guaranteed(RESULTS, front_page.JAPANESE),
         "sweeps_measured": sweep_pages(sweeps()),
         "performance_measured": performance(("gradient", "paper", "teachers")),
+        "real_loss_measured": performance(("real-loss", "budget")),
         "ways_measured": performance(("ways",)),
         "scaling_measured": performance(("scaling",)),
         "gradients_measured": gradients(),
@@ -429,8 +432,9 @@ def main() -> None:
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(summary(study), encoding="utf-8")
     rows = compare(setup_of(study), sent_packages(study, inbox_folder(study)))
-    found = front_page.hospitals(study, rows)
-    (ROOT / "book" / "front_hospitals.txt").write_text(found, encoding="utf-8")
+    for name, words in (("", front_page.ENGLISH), ("_ja", front_page.JAPANESE)):
+        found = front_page.hospitals(study, rows, words)
+        (ROOT / "book" / f"front_hospitals{name}.txt").write_text(found, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "workflow" / "seconds.json"  # {profile: {notebook: seconds after the book's start}}
-NOTED = ".seconds.json"  # the same beside the notebooks of a book in the making, and STARTED
-STARTED = "started"  # the time of day at which this book was started, in seconds
+NOTED = ".seconds"  # beside the notebooks of a book in the making: a name and a time of day a line
+STARTED = "started"  # the name of the first line
 PAGES = "book"  # what follows the notebooks
 FINISHED = "finished"
 LEAST = 5.0  # seconds after the start from which on a book's pace means anything
@@ -31,16 +31,29 @@ def read(path: Path) -> dict:
 def start(folder: Path) -> None:
     """Begin the notes of a book; those of the book before say nothing about this one."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / NOTED).write_text(json.dumps({STARTED: time.time()}), encoding="utf-8")
+    (folder / NOTED).write_text(f"{STARTED} {time.time()}\n", encoding="utf-8")
 
 
 def note(folder: Path, name: str) -> dict[str, float]:
-    """Note that a notebook, or what follows, begins now; return all notes of this book."""
-    noted = read(folder / NOTED)
-    if STARTED in noted:
-        noted[name] = round(time.time() - noted[STARTED], 1)
-        (folder / NOTED).write_text(json.dumps(noted), encoding="utf-8")
-    return noted
+    """Note that a notebook, or what follows, begins now; return all notes of this book.
+
+    Several notebooks may begin at once: each adds a line, and replaces nothing.
+    """
+    if not (folder / NOTED).exists():
+        return {}
+    with open(folder / NOTED, "a", encoding="utf-8") as file:
+        file.write(f"{name} {time.time()}\n")
+    return notes(folder)
+
+
+def notes(folder: Path) -> dict[str, float]:
+    """Read a book's notes: seconds after its start by name, and when it was started."""
+    if not (folder / NOTED).exists():
+        return {}
+    lines = (folder / NOTED).read_text(encoding="utf-8").splitlines()
+    noted = {name: float(at) for name, at in map(str.split, lines)}
+    started = noted.pop(STARTED)
+    return {STARTED: started} | {name: round(at - started, 1) for name, at in noted.items()}
 
 
 def seconds_left(kept: dict[str, float], noted: dict[str, float], name: str) -> float | None:
@@ -87,7 +100,7 @@ def main() -> None:
     kept = read(KEPT)
     names = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
     for profile in sys.argv[1:]:
-        noted = read(ROOT / "build" / profile / "notebooks" / NOTED)
+        noted = notes(ROOT / "build" / profile / "notebooks")
         kept = taken_over(kept, profile, noted, names)
     KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 

@@ -27,7 +27,7 @@ RECEIVED = {
     "set": "the distilled set",
     "nothing": "nothing, own images alone",
     "weights of all networks": "the weights of all networks",
-    "as many real images": "as many real images (positive control)",
+    "as many real images": "an equal number of real images (positive control)",
 }
 USES = {
     "as they are": "used as they are",
@@ -80,7 +80,8 @@ def _uses(rows: list[dict], record: dict) -> list[str]:
         sent = f"{row['sent_bytes']:,}"
         cells.append([_use(row), RECEIVED[row["received"]], sent, *scores])
     return [
-        f"Own images: up to {record['own_images_per_class']} per class, drawn {record['draws']} "
+        f"The receiver's own images: up to {record['own_images_per_class']} per class, drawn "
+        f"{record['draws']} "
         "times from the validation part, which neither the weights nor the set were trained on. "
         "The learning rate was tuned on the rest of that part; a rate of 0, which leaves the "
         "weights unchanged, was among those tried. Networks for each set: "
@@ -197,7 +198,7 @@ def _leaks(rows: list[dict], record: dict) -> list[str]:
         "**What each gives away.** The audit's loss attack asks how confident networks are of an "
         f"image's class. At most {share:g} of unseen images are found by chance. The weights were "
         "trained on all training images, so initial and other training images are both members "
-        "there. Networks on the distilled set are the attacker's own. Intervals of the controls "
+        "there. The attacker trains networks on the distilled set. Intervals of the controls "
         "are at 99.9 %, the others at 95 %.",
         "",
         *(f"- {sentence}" for sentence in _recognised(rows)),

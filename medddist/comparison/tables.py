@@ -216,7 +216,7 @@ def verdict_lines(rows: list[dict], metric: str = "balanced_accuracy") -> list[s
                 chosen[FORMER_VERDICTS.get(word, word)].append(row)
         begin = f"{TABLES[table]}: in {metric.replace('_', ' ')} the distilled images are"
         for word, those in chosen.items():
-            lines.append(f"{begin} {VERDICTS[word]} {_named(those) or 'none'}")
+            lines.append(f"{begin} {VERDICTS[word]} {_named(those) or 'none of the other rows'}")
     return lines
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks import gradient, growth, measuring, paper, real_loss, teachers
+from benchmarks import budget, gradient, growth, measuring, paper, real_loss, teachers
 from benchmarks.__main__ import app
 from benchmarks.problems import REAL, Problem, RealProblem
 from medddist.method.evaluate import EvaluateSettings
@@ -176,6 +176,23 @@ def test_whole_distillations_by_differences_are_compared_with_exact_ones(tmp_pat
     monkeypatch.setattr(overview, "RESULTS", tmp_path / "results")
     page = overview.gradients()
     assert page.count(" | finite differences | ") == 3 and "| balanced accuracy | " in page
+
+
+def test_methods_are_compared_by_the_minutes_they_took(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget.measure, "__defaults__", ((0, 1e6),))
+    small = ["distill.window_steps=2", "distill.horizon_steps=2", "distill.real_batch_size=8"]
+    changes = (word for change in TINY_STUDY + small for word in ("--set", change))
+    folders = "--out", str(tmp_path / "out"), "--save", str(tmp_path / "results")
+    (row,) = run("budget", "--profile", "smoke", *folders, *changes)
+    assert row["setting"] == {"minutes": 1e6}, "after 0 minutes neither has a set"
+    assert 0 < row["ours"] <= 1 and 0 < row["reference"] <= 1
+    monkeypatch.setattr(overview, "RESULTS", tmp_path / "results")
+    assert "| minutes 1000000.0 |" in overview.performance(("budget",))
+
+
+def test_the_best_set_so_far_counts():
+    course = [(1.0, 0.5), (2.0, 0.7), (3.0, 0.6)]
+    assert [budget.best(course, minutes) for minutes in (1, 2.5, 9)] == [0.5, 0.7, 0.7]
 
 
 def test_a_refused_input_is_one_line_and_exit_code_two():
