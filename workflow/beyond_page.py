@@ -495,7 +495,7 @@ def _picture(name: str, sets: list[dict]) -> list[str]:
     return [
         f"```{{image}} assets/{name}-sets.png",
         f":alt: Accuracy and balanced accuracy by images and labels. Balanced accuracy: {means}.",
-        ":width: 100%",
+        ":width: 560px",
         "```",
         "",
     ]
@@ -529,7 +529,7 @@ def _course(name: str, record: dict) -> list[str]:
     lines = [
         f"```{{image}} assets/{name}-sizes.png",
         f":alt: Accuracy by images per class, in the end: {'; '.join(means)}.",
-        ":width: 100%",
+        ":width: 560px",
         "```",
         "",
     ]

@@ -199,7 +199,7 @@ def _picture(name: str, title: str, rows: list[dict]) -> list[str]:
             f"{len(verdicts)} rows, worse than {worse}, and not significantly different from "
             f"{len(verdicts) - better - worse}."
         )
-    return [f"```{{image}} assets/{name}.png", alt, ":width: 100%", "```", ""]
+    return [f"```{{image}} assets/{name}.png", alt, ":width: 560px", "```", ""]
 
 
 def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:

@@ -46,7 +46,7 @@ def text(records: dict[str, dict]) -> str:
     for name, record in records.items():
         rows = record["rows"]
         lines += [f"## On {data_of(record)}", "", _protocol(record), "", *mark(record)]
-        lines += [f"```{{image}} assets/{name}.png", _alt(rows), ":width: 100%", "```", ""]
+        lines += [f"```{{image}} assets/{name}.png", _alt(rows), ":width: 560px", "```", ""]
         lines += ["### What the intervals say", "", *_sentences(rows), ""]
         lines += ["### Sets by epsilon", "", *_by_epsilon(rows), ""]
         lines += _not_measured(rows)

@@ -23,7 +23,7 @@ def text(records: dict[str, dict]) -> str:
     lines = [] if records else [MISSING, ""]
     for name, record in records.items():
         rows = relabelled(record["rows"])
-        lines += [f"```{{image}} assets/{name}.png", _alt(rows), ":width: 100%", "```", ""]
+        lines += [f"```{{image}} assets/{name}.png", _alt(rows), ":width: 560px", "```", ""]
         lines += [HEAD, "|---" * 5 + "|", *map(_row, rows), ""]
         lines += [
             line.replace("These intervals were", "The intervals of balanced accuracy were")

@@ -99,7 +99,7 @@ def summary(study: Study) -> str:
         f"{value('random_balanced')} on {images} random real images, {value('full_good')} on all."
     )
     return (
-        f"```{{image}} assets/overview.png\n:alt: {alt}\n:width: 100%\n```\n\n"
+        f"```{{image}} assets/overview.png\n:alt: {alt}\n:width: 560px\n```\n\n"
         f"On the phantom (profile `demo`), networks trained on {images} distilled images reach a "
         f"balanced accuracy of {value('distilled')} on test. Networks trained on an equal number "
         f"of random real images reach {value('random_balanced')}, and networks trained on all "
@@ -128,7 +128,7 @@ def real_results() -> str:
             lines += [
                 "```{image} " + f"assets/{_confusions_of(path, variant)}.png",
                 f":alt: {_confusions_in_words(title, measured['data']['class_names'], rows)}",
-                ":width: 100%",
+                ":width: 560px",
                 "```",
                 "",
             ]
