@@ -64,6 +64,7 @@ help:
 	@echo 'make sweep     a table over images per class and seeds, results/sweep-*.csv; CLUSTER=slurm runs it as jobs'
 	@echo 'make publish   the notebooks of the default book, beside their scripts'
 	@echo 'make clean     removes build/, not .venv/'
+	@echo 'make install   only what the others install first; then .venv/bin/medddist --help'
 
 install: $(INSTALLED)
 
@@ -79,7 +80,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 # A run that was killed leaves no lock (--nolock) and is taken up again (--rerun-incomplete). What snakemake keeps of the
 # Snakefile under build/ (and not in the home folder) it would read again instead of the Snakefile itself: away with it.
 book: $(INSTALLED)
-	@mkdir -p $(RUN)
+	@mkdir -p build && mkdir -p -m 700 $(RUN)
 	@rm -rf $(RUN)/.snakemake/sources
 	@PROFILE=$(call quoted,$(PROFILE_FOUND)) DATA=$(call quoted,$(DATA_FOUND)) OUT=$(call quoted,$(OUT)) \
 	  $(PY) -m snakemake --snakefile workflow/Snakefile --directory $(RUN) --cores $(CORES) --nolock \

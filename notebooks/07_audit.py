@@ -17,8 +17,9 @@
 # **Question.** Can somebody who has the distilled images tell which real
 # images they were made from? **Costs** a minute in the `demo` profile, most
 # of it for networks that an attack trains. **Expect** nearly every
-# distilled image to be nearest to the real image that it started from, and an
-# attack that finds some of these real images, but few others.
+# distilled image to be nearest to the real image that it started from. The
+# attack here is a quick one: it may find none of these images even where a
+# longer one finds some ([](../leakage.md)).
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, full, real, paper

@@ -25,10 +25,11 @@ HEAD = """\
 
 A mistake ends a command with exit code 2 and one line on standard error: what is wrong, and what to
 do. The table lists the most likely mistakes with their messages; a test makes each mistake and
-compares the message. Any other failure ends with exit code 1; `--debug` then shows where it was.
+compares the message. (After `make install`, the program is `.venv/bin/medddist`.) Any other failure
+ends with exit code 1; `--debug` then shows where it was.
 
-| mistake | command | message, after `medddist: error:` |
-|---|---|---|
+| mistake, and the command | message, after `medddist: error:` |
+|---|---|
 """
 
 MISTAKES = {  # what: the command, in a folder that `made` has filled
@@ -137,7 +138,7 @@ def rows(here: Path) -> Iterator[tuple[str, str, str]]:
 def page(here: Path) -> str:
     cell = lambda text: text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
     return HEAD + "".join(
-        f"| {cell(what)} | `medddist {command}` | {cell(line)} |\n"
+        f"| {cell(what)}<br>`medddist {command}` | {cell(line)} |\n"
         for what, command, line in rows(here)
     )
 

@@ -70,7 +70,7 @@ ENGLISH = {
         "with {best:.3f} for the images in bold above. Images distilled in any other way have no "
         "guarantee. On the "
         "phantom, {nearest} of {of} such images are nearest to the training image that they "
-        "started from, and [an attack](notebooks/07_audit) finds {found} of these training "
+        "started from, and [an attack](leakage.md) finds {found} of these training "
         "images, where chance would give {chance}."
     ),
     "price": "{mean:.3f} at epsilon {epsilon:g}",
@@ -113,7 +113,7 @@ JAPANESE = {
     ),
     "private head": ("画像80枚", "バランス精度", "無作為な実画像との差"),
     "random real images": "無作為な実画像（保護なし）",
-    "distilled": "実画像についての雑音を加えた和から作成、ε = {epsilon:g}",
+    "distilled": "実画像についてのノイズを加えた和から作成、ε = {epsilon:g}",
     "private": (
         "*同じX線画像（画素は公開の定数で正規化）。"
         "εごとに{draws}回の公開。"
@@ -126,7 +126,7 @@ JAPANESE = {
         "{best:.3f}に対して{price}です。"
         "ほかの方法で作った蒸留画像に保証はありません。"
         "ファントムでは、そうした蒸留画像{of}枚のうち{nearest}枚が、"
-        "出発点となった学習画像に最も近く、[攻撃](notebooks/07_audit)は"
+        "出発点となった学習画像に最も近く、[攻撃](leakage.md)は"
         "その学習画像を{found}枚見つけます（偶然なら{chance}枚）。"
     ),
     "hospitals head": ("受け手が学習に用いるもの", "送信量", "通信回数", "バランス精度"),

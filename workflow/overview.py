@@ -148,13 +148,14 @@ def _results_of_variant(measured: dict, rows: list[dict]) -> list[str]:
         f"{distill['iterations']} iterations per seed. Selection by {name} on validation. Seeds "
         f"{', '.join(measured['by_seed'])}.",
         "",
-        f"| trained on | accuracy | balanced accuracy | AUROC | distilled minus row, {name} |",
-        "|---|---|---|---|---|",
+        "| trained on | accuracy | balanced accuracy | AUROC | distilled minus row, accuracy | "
+        "distilled minus row, balanced accuracy |",
+        "|---" * 6 + "|",
     ]
     for row in rows:
         scores = (with_interval(row[key]) for key in ("accuracy", "balanced_accuracy", "auroc"))
-        paired = row.get("distilled_lead", {}).get(metric)
-        cells = [row["label"], *scores, difference(paired) if paired else ""]
+        leads = map(row.get("distilled_lead", {}).get, ("accuracy", "balanced_accuracy"))
+        cells = [row["label"], *scores, *(difference(lead) if lead else "" for lead in leads)]
         lines.append(f"| {' | '.join(cells)} |")
     share = measured["summary"]["share_of_full_good"]
     score = {row["method"]: row[metric]["mean"] for row in rows}

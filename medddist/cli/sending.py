@@ -33,7 +33,6 @@ NETWORKS_HELP = "How many; by default the number that the sender measured."
     click.option("--allow-copies", is_flag=True, help=COPIES_HELP),
     click.option("--ledger", metavar="FILE", help=LEDGER_HELP),
     artifacts="--artifacts",
-    announced=False,
 )
 def package(study, out, sign_with, measure, audit, allow_copies, ledger, **stated) -> Output:
     """Write the distilled set as a file that can be shared.

@@ -60,6 +60,7 @@ VERDICTS = {  # of the distilled images, as sentences continue
     "worse": "worse than",
     "not significantly different": "not significantly different from",
 }
+NO_OTHER = "none of the other rows"
 FORMER_VERDICTS = dict(zip(("ahead", "behind", "not told apart"), VERDICTS))  # of records of 0.1.0
 
 
@@ -216,7 +217,7 @@ def verdict_lines(rows: list[dict], metric: str = "balanced_accuracy") -> list[s
                 chosen[FORMER_VERDICTS.get(word, word)].append(row)
         begin = f"{TABLES[table]}: in {metric.replace('_', ' ')} the distilled images are"
         for word, those in chosen.items():
-            lines.append(f"{begin} {VERDICTS[word]} {_named(those) or 'none of the other rows'}")
+            lines.append(f"{begin} {VERDICTS[word]} {_named(those) or NO_OTHER}")
     return lines
 
 

@@ -66,6 +66,7 @@ def _cases(manifest: Manifest) -> dict[str, Any]:
     start = "real" if start in ("herding", "kmeans") else start
     is_release = isinstance(manifest.privacy, Released)
     return {
+        "method": made.get("method", "trajectory"),  # the only one before version 2
         "nature": nature,
         "confidential": origin if is_open else f"from {'a release' if is_release else start}",
         "nearness": "withheld" if manifest.privacy else "measured" if is_compared else "unknown",
