@@ -8,6 +8,7 @@ from benchmarks.measuring import row
 from medddist.study.study import Study
 
 METHODS = ("real_loss", "trajectory")  # ours, and the reference
+SAME = ("initial_images", "select_every", "selection_networks")  # of both
 BUDGETS_MINUTES = (5, 10, 15, 20, 25)
 
 
@@ -19,9 +20,11 @@ def measure(study: Study, budgets_minutes: Sequence[float] = BUDGETS_MINUTES) ->
     Returns:
         A row per budget that both methods have a set in; `ours` and `reference` are scores.
     """
-    metric, courses = study.profile.distill.selection_metric, {}
+    settings, courses = study.profile.distill, {}
+    metric = settings.selection_metric
+    same = {f"distill.{name}": getattr(settings, name) for name in SAME}
     for method in METHODS:
-        one = study.with_(study.profile.changed({"distill.method": method}))
+        one = study.with_(study.profile.changed({"distill.method": method} | same))
         courses[method] = course(one, metric)
     ours, reference = (courses[method] for method in METHODS)
     what = f"validation {metric.replace('_', ' ')} after so many minutes"
