@@ -24,6 +24,8 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
+LATER := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+
 # What the caller named, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
 
@@ -72,9 +74,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(if $(PYTHON),,echo 'no Python 3.11 or newer found; install one, or name it with PYTHON=path' >&2; exit 2)
 	@echo 'installing into $(VENV)/ with $(PYTHON) (2 minutes, once)' >&2
 	@$(PYTHON) -m venv $(VENV)
-# Each module is compiled when it is first imported, not all of them now: that halves the time.
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# Each module is compiled when it is first imported, not all of them now: that halves the time. Where the environment forbids
+# Python to keep what it compiled, every start would do so again.
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(LATER) -r requirements.lock
+	# In this mode a folder `medddist` beside a script, such as a clone, is not taken for the library.
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . \
+	  --config-settings editable_mode=compat
 	@touch $@
 
 # A run that was killed leaves no lock (--nolock) and is taken up again (--rerun-incomplete). What snakemake keeps of the

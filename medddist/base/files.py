@@ -112,25 +112,27 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def file_names(names: Iterable[str]) -> dict[str, str]:
+def file_names(names: Iterable[str], spaces: bool = False) -> dict[str, str]:
     """Return a safe file name, without ending, for each of some different names; no two are equal.
 
-    Letters and digits of any script, dots, hyphens and underscores stay, and spaces become hyphens.
+    Letters and digits of any script, dots, hyphens and underscores stay, and spaces become hyphens
+    unless `spaces` may stay.
     Eight digits of the name's hash are added where anything else was replaced, or where two names
     would be one file (also on file systems that ignore case). The order of names does not matter.
     """
-    stems = {name: _stem(name) for name in names}
+    stems = {name: _stem(name, spaces) for name in names}
     while clashes := _clashing(stems):
         stems |= {name: f"{stems[name]}-{_digits(name)}" for name in clashes}
     return stems
 
 
-def _stem(name: str) -> str:
-    given = unicodedata.normalize("NFC", name).replace(" ", "-")
-    is_kept = lambda c: c in "._-" or c.isalnum() or unicodedata.category(c)[0] == "M"
+def _stem(name: str, spaces: bool) -> str:
+    given = unicodedata.normalize("NFC", name)
+    given = given if spaces else given.replace(" ", "-")
+    is_kept = lambda c: c in "._- " or c.isalnum() or unicodedata.category(c)[0] == "M"
     kept = "".join(c if is_kept(c) else "-" for c in given)
     kept = "".join(itertools.dropwhile(lambda c: not c.isalnum(), kept))
-    stem = kept.encode()[:MAX_NAME_BYTES].decode(errors="ignore").rstrip(".")
+    stem = kept.encode()[:MAX_NAME_BYTES].decode(errors="ignore").rstrip(". ")
     if not stem or stem.partition(".")[0].casefold() in RESERVED:
         stem = f"name-{stem}"
     return stem if stem == given else f"{stem}-{_digits(name)}"

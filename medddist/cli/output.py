@@ -160,10 +160,12 @@ def _nearest_sentence(spaces: dict) -> str:
     return f"{first['count']} of {first['of']} distilled images {what} (by {space}{also})"
 
 
-def package_lines(about: dict) -> list[str]:
-    """Describe a package that passed every check."""
+def package_lines(about: dict, made_with: str | None = None) -> list[str]:
+    """Describe a package that passed every check; `made_with`: the key it was just signed with."""
     signature = "none"
-    if about["signed"]:
+    if made_with:
+        signature = f"made with {made_with}"
+    elif about["signed"]:
         key = about["signed_by"]
         signature = f"by the key {key}" if key else "not checked; give --key"
     title = f"{about['description']}, by {about['creator']}, licence: {about['licence']}"

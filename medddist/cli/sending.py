@@ -59,7 +59,7 @@ def package(study, out, sign_with, measure, audit, allow_copies, ledger, **state
     stated = {name: text for name, text in stated.items() if text is not None}
     given = {"stated": stated, "sign_with": sign_with, "allow_copies": allow_copies}
     write_package(out, contents, **given, **figures)
-    return _verified(out)
+    return _verified(out, made_with=sign_with)
 
 
 @command(click.argument("package"), KEY, EXPECT)
@@ -71,7 +71,9 @@ def verify(package, key, expect) -> Output:
     return _verified(package, key, expect)
 
 
-def _verified(path: str, key: str | None = None, expect: str | None = None) -> Output:
+def _verified(
+    path: str, key: str | None = None, expect: str | None = None, made_with: str | None = None
+) -> Output:
     from medddist.sharing.reading import open_package
 
     package = open_package(path, key, expect)
@@ -90,7 +92,7 @@ def _verified(path: str, key: str | None = None, expect: str | None = None) -> O
         "image_size_px": manifest.pixels.image_size_px,
         "step_size": package.step_size,
     }
-    return Output(about, package_lines(about))
+    return Output(about, package_lines(about, made_with))
 
 
 @command(click.argument("package"), click.argument("folder"), KEY, EXPECT)
@@ -158,7 +160,8 @@ def train(package, data, out, key, expect, networks, device, changes) -> Output:
     files = [str(path) for path in trained.save(out)]
     about = {"package": opened.id, "files": files, "networks": len(trained.parameters)}
     result = about | trained.scores(mine)
-    label = f"{len(mine.test)} test images of {mine.source}"
+    every = sum(len(part) for part in mine.parts().values())
+    label = f"{len(mine.test)} test images, of {every} images of {mine.source}"
     lines = [*score_lines([result | {"label": label}]), f"networks: {out}"]
     if not any(name.endswith(".onnx") for name in files):
         lines.append("no ONNX file was written; it needs pip install onnx onnxruntime")

@@ -13,7 +13,7 @@ from pathlib import Path
 from medddist.base.errors import require, shown
 from medddist.base.names import closest
 from medddist.data.listing import Listing, listing
-from medddist.data.paths import images_in, subfolders
+from medddist.data.paths import images_below, images_in, subfolders
 
 FOLDER = "COVID-19_Radiography_Dataset"
 PUBLISHED_COUNTS = {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral Pneumonia": 1345}
@@ -32,8 +32,19 @@ def home(folder: Path) -> Path | None:
 
 
 def _looks_like_it(folder: Path) -> bool:
-    classes = sum((folder / name).is_dir() for name in PUBLISHED_COUNTS)
-    return classes >= 3 or folder.resolve().name == FOLDER or any(folder.glob("*.metadata.xlsx"))
+    """Whether it is the database, whose four classes other data may have among theirs."""
+    if folder.resolve().name == FOLDER or any(folder.glob("*.metadata.xlsx")):
+        return True
+    found = [folder / name for name in PUBLISHED_COUNTS if (folder / name).is_dir()]
+    if len(found) < len(PUBLISHED_COUNTS):
+        return len(found) >= 3
+    return not _strangers(folder) or any((place / "images").is_dir() for place in found)
+
+
+def _strangers(folder: Path) -> list[str]:
+    """Name the folders of images that are no class of the database."""
+    others = (path for path in subfolders(folder) if path.name not in PUBLISHED_COUNTS)
+    return [path.name for path in others if images_below(path)]
 
 
 def listed(folder: Path) -> Listing:
@@ -52,6 +63,9 @@ def listed(folder: Path) -> Listing:
         require(not other, shown(folder), found, "if the second is the first, rename it")
     other = "to use other classes, name images and labels in labels.csv"
     require(not missing, shown(folder), f"{reason}; {HOW_TO_GET_IT}", other)
+    for stranger in _strangers(folder):
+        found = f"has the folder {shown(stranger)!r}, no class of the COVID-19 Radiography Database"
+        require(False, shown(folder), found, f"move it elsewhere; {other}")
     files = {name: _images(folder / name) for name in PUBLISHED_COUNTS}
     classes = {path.relative_to(folder): name for name in files for path in files[name]}
     images = listing(folder, classes, class_names=PUBLISHED_COUNTS)

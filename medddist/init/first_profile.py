@@ -14,6 +14,7 @@ import yaml
 from medddist.base import machine
 from medddist.base.errors import InputError
 from medddist.base.files import write_bytes
+from medddist.base.names import closest
 from medddist.data import is_phantom
 from medddist.estimates import memory_bytes, seconds, speeds, work
 from medddist.init.survey import Survey
@@ -127,7 +128,9 @@ def _changes_for(survey: Survey, share: float) -> tuple[dict, list[str]]:
     smallest, per_class = min(counts, key=counts.get), _per_class(survey, share)
     if per_class < 1:
         reason = f"class {smallest!r} has {counts[smallest]} images, at least 6 are needed"
-        raise InputError(survey.source, reason, "add images")
+        meant = closest(smallest, [name for name in counts if name != smallest])
+        hint = f", or rename the folder if {meant!r} is meant" if meant else ""
+        raise InputError(survey.source, reason, f"add images{hint}")
     changes: dict = {"distill.images_per_class": per_class}
     training = _training_images(share * counts[smallest])
     about_it = f"{smallest}, the smallest class, has about {training} training images"

@@ -60,7 +60,7 @@ def distill(
     checkpoint: Path,
     *,
     progress: Progress = silent,
-    save_every_seconds: float = 30.0,
+    save_every_seconds: float = 10.0,
 ) -> Distillation:
     """Learn a distilled set from what is asked of students; resume from `checkpoint` if it exists.
 
@@ -95,12 +95,12 @@ def distill(
             _add_candidate(run, network, validation, settings, evaluation)
         if run.iteration == settings.iterations:
             return _released(run, initial, initial_indices, settings)
-        _iterate(run, ask, settings)
-        what = f"distilling, loss {run.losses[-1]:.3f}"
-        progress(what, run.iteration, settings.iterations)
         if processes.rank() == 0 and time.monotonic() - saved_at >= save_every_seconds:
             run.save(checkpoint)
             saved_at = time.monotonic()
+        _iterate(run, ask, settings)
+        what = f"distilling, loss {run.losses[-1]:.3f}"
+        progress(what, run.iteration, settings.iterations)
 
 
 def candidate_iterations(settings: DistillSettings) -> set[int]:

@@ -70,7 +70,7 @@ def export(package: Package, folder: str | Path) -> list[Path]:
 
 def _files(package: Package) -> list[str]:
     """The path of each image below the folder, numbered within its class."""
-    folders = file_names(package.class_names)
+    folders = file_names(package.class_names, spaces=True)
     digits, counts, files = len(str(len(package) - 1)), {}, []
     for k in package.classes.tolist():
         name = package.class_names[k]

@@ -53,6 +53,7 @@ class Trained:
         """Write each network as network_K.safetensors, with about.json beside; return the files.
 
         Where the package onnx is installed, each network is also written as network_K.onnx.
+        Networks of an earlier training in this folder are removed.
         """
         folder, paths = Path(folder), []
         about = {"package": self.package_id, "class_names": list(self.manifest.class_names)}
@@ -67,6 +68,9 @@ class Trained:
             if importlib.util.find_spec("onnx"):
                 paths.append(folder / f"network_{k}.onnx")
                 write_bytes(paths[-1], self._as_onnx(theta))
+        for place in folder.glob("network_*.*"):
+            if place not in paths and place.suffix in (".safetensors", ".onnx"):
+                place.unlink()
         return [*paths, folder / "about.json"]
 
     def _as_onnx(self, theta: Tensor) -> bytes:

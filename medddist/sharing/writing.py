@@ -105,6 +105,9 @@ def require_no_copies(contents: Contents) -> None:
     limit = f"within {form.COPY_LEVELS}/255 of a training image"
     reason = f"{copies.images} of {count} images are real ones, unchanged or nearly so ({limit})"
     remedy = "distil longer (distill.iterations, distill.learning_rate_images)"
+    if contents.distillation.selected_iteration == 0:
+        reason += "; validation chose the initial images, before any iteration"
+        remedy = f"take the last iteration's (distill.selection=last), {remedy}"
     raise InputError("package", reason, f"{remedy}, or say --allow-copies if they may be sent")
 
 

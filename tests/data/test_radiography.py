@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,21 @@ def test_half_unpacked_says_what_is_missing_and_how_to_get_it(tmp_path, damage):
     ) as refused:
         load_data(home, 8)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("other", ["Tuberculosis", "Covid_"])
+def test_folders_of_images_beside_its_classes_are_never_passed_over(tmp_path, other):
+    own = database(tmp_path / "own", ".")
+    shutil.copytree(own / "COVID", own / other)
+    counts = load_data(own, 8)
+    assert set(counts.class_names) == {*COUNTS, other}, "classes of somebody's own"
+    assert any("spelt alike" in note for note in counts.notes) == (other == "Covid_")
+    home = database(tmp_path / radiography.FOLDER)
+    (home / other).mkdir()
+    assert set(load_data(home, 8).class_names) == set(COUNTS), "it holds no image"
+    Image.fromarray(noise(12, 12, seed=3)).save(home / other / "1.png")
+    with pytest.raises(InputError, match=f"{other}.*no class of the COVID-19.*move it elsewhere"):
+        load_data(home, 8)
 
 
 def test_an_empty_folder_of_that_name_says_how_to_get_it(tmp_path):

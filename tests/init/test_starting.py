@@ -104,6 +104,12 @@ def test_too_few_images_are_refused(found, monkeypatch):
         fitting_profile(found, "mine", torch.device("cpu"), 60)
 
 
+def test_a_tiny_class_may_be_another_one_misspelt(found, monkeypatch):
+    monkeypatch.setattr(type(found), "counts", {"healthy": 60, "healty": 2})
+    with pytest.raises(InputError, match="add images, or rename the folder if 'healthy' is meant"):
+        fitting_profile(found, "mine", torch.device("cpu"), 60)
+
+
 def test_the_profile_that_is_written_is_read_as_it_was_and_never_written_over(tmp_path):
     profile = load_profile("demo", {"distill.iterations": 7})
     write_profile(

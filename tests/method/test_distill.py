@@ -27,6 +27,7 @@ from small import (
 
 from medddist.base.errors import InputError
 from medddist.base.seeds import generator
+from medddist.base.tensors import load_tensors
 from medddist.baselines.initial import chosen_by, initial_set
 from medddist.leaks.leakage import points
 from medddist.method import distill as module
@@ -734,6 +735,16 @@ def test_killed_equals_uninterrupted_to_the_bit(tmp_path, settings):
     assert len(whole.losses) == 7 and not torch.equal(whole.pictures[0], whole.pictures[7])
     for case, other in zip(cases[1:], others, strict=True):
         assert same(whole, other), case["moments"]
+
+
+def test_a_candidates_scores_are_kept_before_the_next_iteration(tmp_path):
+    def stopped(what, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, progress=stopped, save_every_seconds=0.0)
+    _, about = load_tensors(tmp_path / "unfinished.safetensors")
+    assert about["iteration"] == 0 and [c["iteration"] for c in about["candidates"]] == [0]
 
 
 def test_an_interrupted_run_goes_on_and_does_not_start_again(tmp_path):

@@ -69,6 +69,15 @@ def test_what_was_exported_is_a_data_set_of_the_same_images_and_classes(tmp_path
     assert inside(read) == inside(package.pixels())
 
 
+def test_classes_of_the_database_keep_their_names_as_folders_and_are_read_again(tmp_path):
+    names = ["COVID", "Viral Pneumonia", "Lung Opacity "]
+    files = packages.with_manifest(packages.files(), lambda m: m.update(class_names=names))
+    opened(tmp_path, files).export(tmp_path / "out")
+    folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert {"COVID", "Viral Pneumonia"} < folders, "a space may stay, though not at the end"
+    assert len(folders) == 3 and not any(name.endswith(" ") for name in folders)
+
+
 def test_names_that_are_no_file_names_or_formulas_are_made_safe(tmp_path):
     names = ["=1+1", "b/../c", "."]
     renamed = packages.with_manifest(packages.files(), lambda m: m.update(class_names=names))

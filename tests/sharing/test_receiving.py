@@ -150,7 +150,11 @@ def test_verify_and_train_from_the_command_line(capsys, sent, tmp_path, monkeypa
 
 def test_what_is_kept_gives_the_same_answers(sent, tmp_path, study):
     trained = open_package(sent).train(1, "cpu")
+    (tmp_path / "network_7.safetensors").write_bytes(b"of an earlier training")
+    (tmp_path / "network_notes.txt").write_text("not ours")
     trained.save(tmp_path)
+    assert not (tmp_path / "network_7.safetensors").exists()
+    assert (tmp_path / "network_notes.txt").exists()
     network = open_package(sent).network()
     network.module.load_state_dict(load_file(tmp_path / "network_0.safetensors"))
     pixels = study.data.test.images[:7]
@@ -291,6 +295,15 @@ LEARNS_NOTHING = {
     "distill.selection": "last",
     "distill.iterations": 2,
 }
+
+
+def test_initial_images_that_validation_chose_are_refused_with_a_way_that_works(tmp_path):
+    one = tiny_study(tmp_path / "artifacts", made_up(fingerprint=NAME), **LEARNS_NOTHING)
+    contents = contents_of(one)
+    chosen = dataclasses.replace(contents.distillation, selected_iteration=0)
+    contents = dataclasses.replace(contents, distillation=chosen)
+    with pytest.raises(InputError, match="validation chose the initial images.*selection=last"):
+        write_package(tmp_path / "x.zip", contents)
 
 
 def test_real_images_are_not_sent_by_mistake_whatever_the_iteration(tmp_path):
