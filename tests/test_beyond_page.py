@@ -203,6 +203,19 @@ def test_another_number_of_iterations_is_said_where_it_was_used():
     assert page(given).count("for 300 iterations, not 700.") == 1
 
 
+def test_how_many_networks_and_which_candidate_are_said_where_they_are_on_record():
+    given = record()
+    given["rows"] += [row("real_loss", "learned", 0.6, network="mlp")]
+    given["rows"] += [row("real_loss", "learned", 0.6, network="vgg11")]
+    given["rows"] += [row("real_loss", "learned", 0.6, network="vit", networks=8)]
+    ours, own = against("random", 0.1, 0.2, (0, 1)), {"images_per_class": 50}
+    given["rows"] += [row("random", "teachers", 0.5, **own)]
+    given["rows"] += [row("real_loss", "learned", 0.6, ours, **own, selected_iterations=[0])]
+    text = page(given)
+    assert "3 networks learn from each, 8 on small ViT." in text
+    assert "At 50 per class, validation chose the initial images: real" in text
+
+
 def test_a_record_of_one_part_is_a_page():
     given = record()
     for rows in ([], given["rows"][:1], given["rows"][-1:]):

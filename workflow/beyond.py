@@ -60,7 +60,7 @@ from workflow.records import options, write_rows
 METHODS = ("trajectory", "real_loss")  # of distilling
 SMALL = (*METHODS, "random", "herding", "kmeans")  # sets of few images
 AGAINST = ("random", "herding", "kmeans", "trajectory")
-CONVNET, NETWORKS = "convnet", 3  # the study's own network; of each other architecture
+CONVNET, NETWORKS = "convnet", 8  # the study's own network; of each other architecture
 
 
 class Measured:
@@ -103,6 +103,8 @@ class Measured:
             "storage": storage,
             "seeds": seeds or list(range(scored.about.get("draws", 1))),
             "iterations": study.profile.distill.iterations if method in METHODS else None,
+            "selected_iterations": scored.about.get("selected_iterations"),
+            "networks": len(scored.probabilities),
             "minutes_per_seed": round(float(np.mean(minutes)), 1) if minutes else None,
             "learning_rates": scored.about.get("learning_rates"),
             **{metric: scored.scores[metric] for metric in BOTH},
@@ -181,7 +183,7 @@ def of_networks(study: Study) -> list[dict]:
 
 
 def on_network(study: Study, name: str, method: str) -> Scored:
-    """Score three networks of an architecture, trained on the first set of a method."""
+    """Score NETWORKS networks of an architecture, trained on the first set of a method."""
     compare, evaluate = study.profile.compare, study.profile.evaluate
     recipe, metric = compare_recipe(study.profile), study.profile.distill.selection_metric
 

@@ -41,6 +41,7 @@ IMAGES = {  # a row's method: its images
     "full": "all training images, tuned training",
     "full, teachers' recipe": "all training images, teacher training",
 }
+FEWER = 3  # networks of other architectures, in records that do not say how many
 LABELS = {"hard": "hard", "teachers": "soft, by networks", "learned": "soft, learned"}
 SOFT = {"real_loss": "learned"}  # the soft labels of sizes and networks; else by networks
 SAME_LABELS = (
@@ -412,8 +413,8 @@ def _networks(rows: list[dict]) -> list[str]:
     head = ("network", *(_with_labels(method) for method in methods), "loss minus random")
     lines = [
         "Balanced accuracy. Every network has its learning rate tuned on validation, for every set "
-        "among the same rates. Each set is that of the first seed. The last column is the paired "
-        "difference of the loss on real images and random real images.",
+        f"among the same rates. Each set is that of the first seed; {_how_many(rows)}. The last "
+        "column is the paired difference of the loss on real images and random real images.",
         "",
         *markdown_table(head, cells),
     ]
@@ -427,6 +428,17 @@ def _networks(rows: list[dict]) -> list[str]:
             f"different on {same}.",
         ]
     return lines
+
+
+def _how_many(rows: list[dict]) -> str:
+    """Say how many networks were trained on each set, where it is on record."""
+    counts = {row["network"]: row.get("networks", FEWER) for row in rows}
+    named = lambda count: ", ".join(
+        ARCHITECTURES.get(name, name) for name, own in counts.items() if own == count
+    )
+    usual, *others = sorted(set(counts.values()), key=lambda n: -list(counts.values()).count(n))
+    also = "".join(f", {count} on {named(count)}" for count in others)
+    return f"{usual} networks learn from each{also}"
 
 
 def _shorter(rows: list[dict], record: dict) -> list[str]:
@@ -484,6 +496,16 @@ def _sizes(rows: list[dict], size: int) -> list[str]:
             "The images distilled by the loss on real images, compared with random real images: "
             f"{'; '.join(says)} per class.",
         ]
+    unchanged = [
+        f"{row['images_per_class']}"
+        for row in own
+        if row["method"] == "real_loss" and not any(row.get("selected_iterations") or [1])
+    ]
+    if unchanged:
+        lines[-1] += (
+            f" At {' and '.join(unchanged)} per class, validation chose the initial images: real "
+            "ones by herding, with soft labels by networks."
+        )
     return lines
 
 
