@@ -166,7 +166,7 @@ lines = {name: other.scores for name, other in others.items()}
 figures.show(figures.guarantee(points, lines, metric), " ".join(told))
 
 # %% [markdown]
-# Above the dashed line of the initial images, the set carries something that
+# Above the dotted line of the initial images, the set carries something that
 # was learned from the private data. The distance to the line of random real
 # images is the price of the guarantee.
 #
@@ -202,7 +202,13 @@ figures.show(
 
 # %%
 stated = stated_guarantee(private).items()
-rows = [{"stated": name, "value": str(value)} for name, value in stated]
+rows = [
+    {
+        "stated": name,
+        "value": f"{value:.6g}" if isinstance(value, float) else str(value),
+    }
+    for name, value in stated
+]
 figures.table(rows, "The guarantee of the set", index="stated")
 
 # %% [markdown]

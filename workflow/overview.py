@@ -128,7 +128,6 @@ def real_results() -> str:
             lines += [
                 "```{image} " + f"assets/{_confusions_of(path, variant)}.png",
                 f":alt: {_confusions_in_words(title, measured['data']['class_names'], rows)}",
-                ":width: 560px",
                 "```",
                 "",
             ]
@@ -387,7 +386,7 @@ def _of_bench(row: dict) -> str:
     )
     reference, ratio = "", ""
     if row["reference"] is not None:
-        reference, ratio = f"{row['reference']:.3g}", f"{row['ratio']:.2f}"
+        reference, ratio = _number(row["reference"]), f"{row['ratio']:.2f}"
         if row["ratio_low"] != row["ratio_high"]:
             ratio += f" ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
     if "cosine" in row:
@@ -395,7 +394,12 @@ def _of_bench(row: dict) -> str:
     if "float64_difference" in row:
         ratio += f"; in float64 the two differ by {row['float64_difference']:.0e}"
     what, setting = today(row["what"]), today(setting)
-    return f"| {what} | {setting} | {row['ours']:.3g} | {reference} | {ratio} |"
+    return f"| {what} | {setting} | {_number(row['ours'])} | {reference} | {ratio} |"
+
+
+def _number(value: float) -> str:
+    """Three digits, or a whole number where there are more."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def write_records() -> None:

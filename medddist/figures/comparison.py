@@ -156,7 +156,7 @@ def _sent(row: Mapping, metric: str) -> dict:
         "real images leave": "yes" if row["real_images_leave"] else "no",
         words(metric): row[metric],
         "distilled minus this": lead[metric] if lead else "",
-        "distilled images are": lead[metric]["verdict"] if lead else "",
+        "after Holm's correction": lead[metric]["verdict"] if lead else "",
     }
 
 

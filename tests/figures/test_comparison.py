@@ -90,7 +90,7 @@ def test_what_is_sent_has_the_better_coreset_and_a_network(rows):
     sent = compared.sent(rows, METRIC)
     assert [line["kB"] for line in sent] == ["328", "328", "328", "84"]
     assert sent[2]["sent"] == "herding images" and sent[3]["sent"].startswith("network trained on")
-    assert [line["distilled images are"] for line in sent][1:] == [
+    assert [line["after Holm's correction"] for line in sent][1:] == [
         "better",
         "not significantly different",
         "worse",
