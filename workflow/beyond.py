@@ -29,7 +29,7 @@ from medddist.measure.metrics import paired_difference
 from medddist.method.evaluate import probabilities, trained_networks, tuned_learning_rate
 from medddist.study.profile import changes_from, load_profile
 from medddist.study.results import source_name
-from medddist.study.scores import Scored, scores_path, sets_of
+from medddist.study.scores import Scored, SmallSet, scores_path, sets_of
 from medddist.study.study import Study
 
 BOTH = ("accuracy", "balanced_accuracy")
@@ -184,28 +184,40 @@ def of_networks(study: Study) -> list[dict]:
 
 def on_network(study: Study, name: str, method: str) -> Scored:
     """Score NETWORKS networks of an architecture, trained on the first set of a method."""
-    compare, evaluate = study.profile.compare, study.profile.evaluate
-    recipe, metric = compare_recipe(study.profile), study.profile.distill.selection_metric
-
-    def compute() -> tuple[dict[str, Tensor], dict]:
-        one, network = sets_of(study, method)[0], network_of(study, name)
-        training, seed = (
-            (network, one.images, one.targets, recipe),
-            (evaluate.seed, "network", name),
-        )
-        judged = study.tensors("validation"), metric, compare.tuning_networks, seed
-        rate, tried = tuned_learning_rate(*training, compare.learning_rates, *judged)
-        training = *training[:3], recipe.model_copy(update={"learning_rate": rate})
-        trained = trained_networks(*training, NETWORKS, seed, study.progress, f"{method}, {name}")
-        answers = probabilities(network, trained, study.tensors("test")[0])
-        about = {"learning_rates": [rate], "tried_on_validation": tried}
-        return {"probabilities": torch.from_numpy(answers)}, about
-
+    compare = study.profile.compare
+    compute = lambda: trained_on(study, name, sets_of(study, method)[0], f"{method}, {name}")
     depends_on = {"of": str(scores_path(study, method).parent.name), "compare": compare.as_json()}
     depends_on |= {"network_name": name, "networks": NETWORKS}
     tensors, about = study.store.tensors("compare", compute, **depends_on)
     answers = tensors["probabilities"].numpy()
     return Scored(method, answers, about, study.score(answers))
+
+
+def trained_on(study: Study, name: str, one: SmallSet, what: str) -> tuple[dict[str, Tensor], dict]:
+    """Train networks of an architecture on a set, at a rate that validation chose, and ask them.
+
+    Args:
+        study: whose recipe, rates and images for validation and test are used.
+        name: of the architecture.
+        one: the set.
+        what: is trained, for the progress.
+
+    Returns:
+        {"probabilities": (R, N, K)} on the test part, and how the rate was chosen.
+    """
+    compare, network = study.profile.compare, network_of(study, name)
+    recipe, metric = compare_recipe(study.profile), study.profile.distill.selection_metric
+    training, seed = (
+        (network, one.images, one.targets),
+        (study.profile.evaluate.seed, "network", name),
+    )
+    judged = study.tensors("validation"), metric, compare.tuning_networks, seed
+    rate, tried = tuned_learning_rate(*training, recipe, compare.learning_rates, *judged)
+    recipe = recipe.model_copy(update={"learning_rate": rate})
+    trained = trained_networks(*training, recipe, NETWORKS, seed, study.progress, what)
+    answers = probabilities(network, trained, study.tensors("test")[0])
+    about = {"learning_rates": [rate], "tried_on_validation": tried}
+    return {"probabilities": torch.from_numpy(answers)}, about
 
 
 def of_all_images(study: Study) -> list[dict]:
