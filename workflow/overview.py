@@ -28,6 +28,7 @@ from medddist.sharing.ways import compare
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
 from workflow import (
+    across_page,
     audit_page,
     beyond_page,
     comparison_page,
@@ -55,6 +56,7 @@ from workflow.words import (
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PAGES = {  # modules with `records`, `text` and `pictures` of their own
+    "across": across_page,
     "audit": audit_page,
     "beyond": beyond_page,
     "comparison": comparison_page,
