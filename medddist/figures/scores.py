@@ -152,7 +152,7 @@ def images_per_class(
     axes.minorticks_off()
     ylabel = f"{metric.replace('_', ' ')} on test"
     axes.set(xlabel="images per class", ylabel=ylabel, title="What more images are worth")
-    axes.legend(fontsize=10)
+    axes.legend(fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.16), frameon=False)
     return figure
 
 
