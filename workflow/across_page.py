@@ -88,7 +88,8 @@ def _heat_map(grid: pd.DataFrame) -> Figure:
     sns.heatmap(grid, ax=axes, **look)
     wrapped = lambda name, width: "\n".join(textwrap.wrap(name, width))
     axes.set_yticklabels([wrapped(_set(name), 22) for name in grid.index], rotation=0)
-    axes.set_xticklabels([wrapped(_network(name), 10) for name in grid.columns], rotation=0)
+    axes.set_xticklabels([wrapped(_network(name), 9) for name in grid.columns], rotation=0)
+    axes.tick_params(axis="x", labelsize=10)
     axes.set(xlabel="balanced accuracy on test of a", ylabel="")
     figure.tight_layout()
     return figure
