@@ -86,6 +86,8 @@ def with_epsilon(epsilon):
     """The study whose set has a guarantee with this epsilon."""
     changes = {"distill.method": "private", "distill.labels": "hard"}
     changes |= {"distill.epsilon": epsilon}
+    if not study.data.is_phantom:  # every image enters by itself
+        changes |= {"data.images": None}
     return study.with_(study.profile.changed(changes))
 
 
