@@ -138,7 +138,7 @@ def budget_(profile, data, out, device, changes, save, as_json) -> None:
     """Compare the methods' best sets after so many minutes, on validation."""
     with Bar() as progress:
         study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
-        rows = budget.measure(study)
+        rows = budget.measure(study, budget.BUDGETS_MINUTES)
     if save:
         about_it = {"rows": rows, "about": about(device)} | worth.about_study(study)
         write_json(Path(save) / "bench-budget.json", about_it)

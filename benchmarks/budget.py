@@ -12,7 +12,7 @@ SAME = ("initial_images", "select_every", "selection_networks")  # of both
 BUDGETS_MINUTES = (5, 10, 15, 20, 25)
 
 
-def measure(study: Study, budgets_minutes: Sequence[float] = BUDGETS_MINUTES) -> list[dict]:
+def measure(study: Study, budgets_minutes: Sequence[float]) -> list[dict]:
     """Compare the best set so far on validation, after each budget of minutes.
 
     Teachers, networks that give soft labels, and the scoring of candidates count.

@@ -77,6 +77,7 @@ def test_hospitals_have_a_row_for_each_way_with_what_was_sent():
     assert "the best hospital by itself, 0.750" in text, "it says where packages gain nothing"
     assert "the package of north alone" not in text
     japanese = front_page.hospitals(study, rows, front_page.JAPANESE)
-    assert "| すべてのパッケージ | 200 kB | 1 | 0.700 " in japanese and "| northのみ |" in japanese
+    assert "| すべてのパッケージ | 200 kB | 1 | 0.700 " in japanese
+    assert "| northのみ |" in japanese
     assert "| 連合平均化 | 3,000 kB | 7 |" in japanese and "averaging" not in japanese
     assert set(numbers(japanese)) <= set(numbers(text))

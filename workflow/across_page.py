@@ -39,7 +39,7 @@ def text(records: dict[str, dict]) -> str:
             "```",
             "",
             f"On {data_of(record)}. {made_by(record['settings'])} The ConvNet has width "
-            f"{record['settings']['network']['width']} here, and hard labels; "
+            f"{record['settings']['network']['width']} here; "
             f"{' or '.join(map(str, networks))} networks learn from each set, at a rate that "
             f"validation chose. {_told(grid)}",
             "",
@@ -70,8 +70,8 @@ def _told(grid: pd.DataFrame) -> str:
     for name, scores in grid.drop(index=RANDOM).iterrows():
         above, best = int((scores > random).sum()), _network(scores.idxmax())
         count = f"above random real images on {above} of {len(random)}"
-        parts.append(f"{_set(name)}: {count}, best on {best}")
-    return f"By means alone: {'; '.join(parts)}."
+        parts.append(f"the set for the {_network(name)} is {count}, and best on the {best}")
+    return f"By the means alone, {'; '.join(parts)}."
 
 
 def _cells(record: dict, grid: pd.DataFrame) -> list[list[str]]:

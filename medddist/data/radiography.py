@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from medddist.base.errors import require, shown
+from medddist.base.errors import InputError, require, shown
 from medddist.base.names import closest
 from medddist.data.listing import Listing, listing
 from medddist.data.paths import images_below, images_in, subfolders
@@ -65,7 +65,7 @@ def listed(folder: Path) -> Listing:
     require(not missing, shown(folder), f"{reason}; {HOW_TO_GET_IT}", other)
     for stranger in _strangers(folder):
         found = f"has the folder {shown(stranger)!r}, no class of the COVID-19 Radiography Database"
-        require(False, shown(folder), found, f"move it elsewhere; {other}")
+        raise InputError(shown(folder), found, f"move it elsewhere; {other}")
     files = {name: _images(folder / name) for name in PUBLISHED_COUNTS}
     classes = {path.relative_to(folder): name for name in files for path in files[name]}
     images = listing(folder, classes, class_names=PUBLISHED_COUNTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from medddist.method.evaluate import probabilities
 from medddist.method.networks import Network
 from medddist.sharing.manifest import Manifest
 
+OURS = re.compile(r"network_\d+\.(safetensors|onnx)")  # what `save` writes
 OPSET = 17  # of ONNX: what runtimes of 2022 and later know
 
 
@@ -69,7 +71,7 @@ class Trained:
                 paths.append(folder / f"network_{k}.onnx")
                 write_bytes(paths[-1], self._as_onnx(theta))
         for place in folder.glob("network_*.*"):
-            if place not in paths and place.suffix in (".safetensors", ".onnx"):
+            if place not in paths and OURS.fullmatch(place.name):
                 place.unlink()
         return [*paths, folder / "about.json"]
 

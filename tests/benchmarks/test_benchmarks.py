@@ -179,7 +179,7 @@ def test_whole_distillations_by_differences_are_compared_with_exact_ones(tmp_pat
 
 
 def test_methods_are_compared_by_the_minutes_they_took(tmp_path, monkeypatch):
-    monkeypatch.setattr(budget.measure, "__defaults__", ((0, 1e6),))
+    monkeypatch.setattr(budget, "BUDGETS_MINUTES", (0, 1e6))
     small = ["distill.window_steps=2", "distill.horizon_steps=2", "distill.real_batch_size=8"]
     changes = (word for change in TINY_STUDY + small for word in ("--set", change))
     folders = "--out", str(tmp_path / "out"), "--save", str(tmp_path / "results")

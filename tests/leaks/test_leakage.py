@@ -131,7 +131,8 @@ def test_a_guarantee_is_in_the_name_the_line_and_the_page(kept):
     page = leakage_page.text({"leakage-x": {"rows": [row, row]}})
     assert (
         page.count(
-            "epsilon 3.25 at delta 1e-05 for one training image. It covers all teachers (number: 2), "
+            "epsilon 3.25 at delta 1e-05 for one training image. It covers all teachers "
+            "(number: 2), "
             "with 680 steps (A)"
         )
         == 1

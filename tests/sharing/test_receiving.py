@@ -151,10 +151,12 @@ def test_verify_and_train_from_the_command_line(capsys, sent, tmp_path, monkeypa
 def test_what_is_kept_gives_the_same_answers(sent, tmp_path, study):
     trained = open_package(sent).train(1, "cpu")
     (tmp_path / "network_7.safetensors").write_bytes(b"of an earlier training")
-    (tmp_path / "network_notes.txt").write_text("not ours")
+    not_ours = [tmp_path / "network_notes.txt", tmp_path / "network_best.onnx"]
+    for path in not_ours:
+        path.write_text("somebody's own")
     trained.save(tmp_path)
     assert not (tmp_path / "network_7.safetensors").exists()
-    assert (tmp_path / "network_notes.txt").exists()
+    assert all(path.exists() for path in not_ours)
     network = open_package(sent).network()
     network.module.load_state_dict(load_file(tmp_path / "network_0.safetensors"))
     pixels = study.data.test.images[:7]
