@@ -246,8 +246,6 @@ def announcement(study: Study, command: str) -> str:
     Raises InputError where a class has too few images, or memory or disk are clearly short.
     """
     study.network()
-    if command == "package":  # it states scores, unless there is a guarantee
-        command = "distill" if study.profile.guarantees else "evaluate"
     needed = STEPS[:1]
     if command != "teachers":
         _require_enough_images(study)

@@ -135,7 +135,6 @@ def opened_study(
 ) -> Iterator[Study]:
     """Open a study that reports its progress; estimate what the command `about_to` takes first."""
     from medddist.base.compute import keep_freed_memory  # torch, not above: see the module
-    from medddist.estimates import announcement
     from medddist.method.private.dp_sgd import LOCAL
     from medddist.study.profile import changes_from, load_profile
     from medddist.study.study import Study
@@ -145,9 +144,23 @@ def opened_study(
         study = Study(load_profile(profile, changes_from(changes)), data, out, device, progress)
         if study.profile.guarantees:
             note(LOCAL)
-        if about_to and not processes.rank() and (estimate := announcement(study, about_to)):
-            note(f"{about_to}: {estimate}")
+        if about_to:
+            announce(study, about_to)
         yield study
+
+
+def announce(study: Study, command: str, through: str | None = None) -> None:
+    """Say what a command takes, where it takes long.
+
+    Args:
+        study: that it works on.
+        command: its name.
+        through: the last step that it computes, where that is not of its name.
+    """
+    from medddist.estimates import announcement
+
+    if not processes.rank() and (estimate := announcement(study, through or command)):
+        note(f"{command}: {estimate}")
 
 
 def require_one_process(name: str) -> None:

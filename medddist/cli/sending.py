@@ -9,7 +9,7 @@ import click
 from medddist.base.errors import InputError
 from medddist.base.progress import Bar
 from medddist.cli import commands
-from medddist.cli.commands import DATA_HELP, DEVICE, EXPECT, KEY, SEED, command, step
+from medddist.cli.commands import DATA_HELP, DEVICE, EXPECT, KEY, SEED, announce, command, step
 from medddist.cli.output import Output, note, package_lines, score_lines
 
 SIGN_HELP = "Sign it with this private key (see `medddist package-key`)."
@@ -33,6 +33,7 @@ NETWORKS_HELP = "How many; by default the number that the sender measured."
     click.option("--allow-copies", is_flag=True, help=COPIES_HELP),
     click.option("--ledger", metavar="FILE", help=LEDGER_HELP),
     artifacts="--artifacts",
+    announced=False,
 )
 def package(study, out, sign_with, measure, audit, allow_copies, ledger, **stated) -> Output:
     """Write the distilled set as a file that can be shared.
@@ -49,6 +50,7 @@ def package(study, out, sign_with, measure, audit, allow_copies, ledger, **state
     require_zip_name(out)
     measure = not study.profile.guarantees if measure is None else measure
     require_no_exact_figures(study.profile.guarantees, measure, audit)
+    announce(study, "package", "evaluate" if measure else "distill")
     contents = entered(contents_of(study), ledger) if ledger else contents_of(study)
     if not allow_copies:
         require_no_copies(contents)  # before minutes are spent on measuring

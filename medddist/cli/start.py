@@ -9,7 +9,7 @@ import click
 
 from medddist.base.progress import Bar
 from medddist.cli.commands import DEVICE, command, step
-from medddist.cli.output import Output, data_lines, estimate_lines
+from medddist.cli.output import Output, data_lines, estimate_lines, note
 from medddist.cli.program import program
 
 WRITE_HELP = "The profile to write; by default FOLDER's name.yaml, here."
@@ -43,6 +43,7 @@ def init(data, write, minutes, report, device) -> Output:
     refuse_existing(path)
     with Bar() as progress:
         survey = surveyed(data, progress)
+    note("init: measuring a few steps on this machine, about a minute")
     profile, about = fitting_profile(survey, name, device_named(device), minutes)
     write_profile(profile, path, survey.source, about)
     time = told(Estimate("evaluate", about["seconds"], about["memory_bytes"], 0))

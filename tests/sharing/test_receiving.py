@@ -66,6 +66,16 @@ def test_the_same_study_is_the_same_zip(capsys, study, sent, tmp_path):
     )
 
 
+@pytest.mark.parametrize("option, step", [("--measure", "evaluate"), ("--no-measure", "distill")])
+def test_a_package_is_announced_by_what_it_computes(option, step, study, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("medddist.estimates.announcement", lambda _, to: asked.append(to) or "x")
+    monkeypatch.setattr("medddist.sharing.studies.contents_of", lambda _: pytest.fail("too early"))
+    with pytest.raises(pytest.fail.Exception):
+        run(capsys, *command(study, "package", "--out", "x.zip", option))
+    assert asked == [step] and "package: x" in capsys.readouterr().err
+
+
 def test_it_says_what_the_set_is_worth(study, sent):
     manifest = open_package(sent).manifest
     assert [row.label for row in manifest.measured][0] == "distilled images" and len(

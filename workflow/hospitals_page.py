@@ -1,0 +1,111 @@
+"""The text on what several hospitals gain by sharing, from results/hospitals-*.json."""
+
+from __future__ import annotations
+
+from medddist import figures
+from workflow.hospitals import ALONE, FEDERATED, PACKAGE, PACKAGES, POOLED, WEIGHTS
+from workflow.words import (
+    data_of,
+    difference,
+    made_by,
+    markdown_table,
+    records_named,
+    with_interval,
+)
+
+METRIC = "balanced_accuracy"
+COMMAND = "`.venv/bin/python -m workflow.hospitals --data phantom --save results --part {}`"
+MISSING = f"Not measured yet. {COMMAND.format('ways')} measures it, and `--part private` the rest."
+WAYS = {
+    ALONE: "{} alone",
+    PACKAGE: "the package of {}",
+    PACKAGES: "all packages together",
+    WEIGHTS: "a network of each hospital, predictions averaged",
+    FEDERATED: "federated averaging",
+    POOLED: "all real data in one place",
+}
+COMPARED = {  # in the sentences: with what all packages together are compared
+    PACKAGE: "the best single package ({})",
+    ALONE: "the best hospital alone ({})",
+    WEIGHTS: "averaged predictions of each hospital's network",
+    FEDERATED: "federated averaging",
+    POOLED: "all real data in one place",
+}
+
+
+records = records_named("hospitals-*")
+
+
+def pictures(records: dict[str, dict]) -> dict[str, figures.Shown]:
+    """Draw nothing: this text has tables alone."""
+    return {}
+
+
+def text(records: dict[str, dict]) -> str:
+    """Write each record's sentences and tables, in MyST."""
+    lines = [] if records else [MISSING, ""]
+    for record in records.values():
+        networks = sorted({row["networks"] for row in record["rows"]})
+        lines += [
+            f"On {data_of(record)}. {' or '.join(map(str, networks))} networks per way; intervals "
+            f"of paired differences; commit `{record['about']['commit']}`.",
+            "",
+        ]
+        for epsilon, rows in _blocks(record["rows"]).items():
+            lines += [f"**{_title(epsilon, record)}**", ""]
+            lines += [f"- {sentence}" for sentence in _sentences(rows)]
+            lines += ["", *_table(rows), ""]
+    return "\n".join(lines)
+
+
+def _blocks(rows: list[dict]) -> dict[float | None, list[dict]]:
+    found: dict[float | None, list[dict]] = {}
+    for row in rows:
+        found.setdefault(row["epsilon"], []).append(row)
+    return found
+
+
+def _title(epsilon: float | None, record: dict) -> str:
+    if epsilon is None:
+        return f"Without a guarantee. {made_by(record['settings'])}"
+    return (
+        f"With a guarantee of epsilon {epsilon:g} per hospital, one release each; here the public "
+        "networks are random. Each image decides its part alone, so that the test images are not "
+        "those above."
+    )
+
+
+def best(rows: list[dict], way: str) -> dict | None:
+    """Return the best row of one way to share, by the mean."""
+    chosen = [row for row in rows if row["way"] == way]
+    return max(chosen, key=lambda row: row[METRIC]["mean"], default=None)
+
+
+def _sentences(rows: list[dict]) -> list[str]:
+    lines = []
+    for way, name in COMPARED.items():
+        if (row := best(rows, way)) is None:
+            continue
+        paired, plain = (row["packages_above"][metric] for metric in (METRIC, "accuracy"))
+        verdict = "**not significantly different from**"
+        if paired["low"] > 0 or paired["high"] < 0:
+            verdict = "**above**" if paired["low"] > 0 else "**below**"
+        lines.append(
+            f"All packages together are {verdict} {name.format(row['hospital'])}: "
+            f"{difference(paired)} balanced accuracy, {difference(plain)} accuracy."
+        )
+    return lines
+
+
+def _table(rows: list[dict]) -> list[str]:
+    head = ["what a receiver has", "bytes sent", "rounds", "balanced accuracy", "accuracy"]
+    cells = [
+        [
+            WAYS[row["way"]].format(row["hospital"]),
+            f"{row['sent_bytes']:,}",
+            str(row["rounds"]),
+            *(with_interval(row[metric]) for metric in (METRIC, "accuracy")),
+        ]
+        for row in rows
+    ]
+    return markdown_table(head, cells)
