@@ -39,12 +39,13 @@ def private_distillation(
         public: networks that the release was made with.
         start: public images and their classes.
         release: of the private images.
-        settings: `iterations` and `learning_rate_images` of Adam.
+        settings: `iterations` and `learning_rate_images` of Adam, `augmentation`, and `seed`.
         progress: called after each step.
     """
     steps, step_size = settings.iterations, start.step_size.item()
     given = start.images, start.classes, release.means, steps, settings.learning_rate_images
-    images, losses = fitted(public, *given, progress)
+    random = generator(settings.seed, "private distillation")
+    images, losses = fitted(public, *given, settings.augmentation, random, progress)
     return Distillation(
         distilled=Distilled(images, start.labels, start.log_step_size),
         selected_iteration=steps,

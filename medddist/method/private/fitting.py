@@ -1,8 +1,11 @@
 """Images that are moved until public networks see the released class means in them.
 
-    x <- argmin sum over classes k of |mean over images of k of f(x) - m_k|^2
+    x <- argmin sum over classes k of E |mean over images of k of f(A(x)) - m_k|^2
 
-Nothing private is touched here: only the release (`release`) and public networks (`extractors`).
+Each step draws a new augmentation A of each image, as the networks see it that will learn from the
+images. Nothing private is touched here: only the release (`release`) and public networks
+(`extractors`).
+Source: Zhao & Bilen, ICML 2021, and WACV 2023 (distribution matching with augmentation).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor
 
 from medddist.base.progress import Progress, silent
+from medddist.method.augment import AugmentSettings, augment, draw
 from medddist.method.private.extractors import Extractors
 
 
@@ -22,6 +26,8 @@ def fitted(
     means: np.ndarray,
     steps: int,
     learning_rate: float,
+    augmentation: AugmentSettings,
+    random: torch.Generator,
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
     """Move images by Adam until their class means are the released ones.
@@ -33,6 +39,8 @@ def fitted(
         means: (K, D) that were released.
         steps: of Adam.
         learning_rate: of Adam.
+        augmentation: of the images, drawn anew in each step.
+        random: draws it.
         progress: called after each step.
 
     Returns:
@@ -45,7 +53,8 @@ def fitted(
     share = (share / share.sum(0).clamp_min(1)).T
     for step in range(steps):
         optimiser.zero_grad()
-        loss = (share @ public.features(x) - wanted).square().sum()
+        seen = augment(x, draw(len(x), random, x), augmentation)
+        loss = (share @ public.features(seen) - wanted).square().sum()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())

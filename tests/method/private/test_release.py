@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import labelled, tiny_network
 
+from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, augment, draw
 from medddist.method.private import release as module
 from medddist.method.private.extractors import extractors, last_block
 from medddist.method.private.fitting import fitted
@@ -226,6 +227,22 @@ def test_images_move_until_their_class_means_are_those_released(public):
     features = public.features(real).detach().numpy()
     means = np.stack([features[labels == k].mean(0) for k in range(CLASSES)])
     start, classes = torch.randn(6, 1, 8, 8), torch.arange(6) % CLASSES
-    images, losses = fitted(public, start, classes, means, 60, 0.1)
+    given = public, start, classes, means, 60, 0.1
+    images, losses = fitted(*given, NO_AUGMENTATION, torch.Generator())
     assert losses[-1] < 0.2 * losses[0] and images.shape == start.shape
     assert not torch.equal(images, start)
+    strong = AugmentSettings(rotation_degrees=30, shift=0.2, cutout=0)
+    augmented, _ = fitted(*given, strong, torch.Generator().manual_seed(0))
+    assert off(public, augmented, classes, means, strong) < off(
+        public, images, classes, means, strong
+    )
+
+
+def off(public, images, classes, means, settings) -> float:
+    """How far the class means of augmented images are from those released, on average."""
+    random, total = torch.Generator().manual_seed(1), 0.0
+    for _ in range(50):
+        seen = public.features(augment(images, draw(len(images), random, images), settings))
+        for k in range(CLASSES):
+            total += (seen[classes == k].mean(0) - torch.from_numpy(means[k])).square().sum().item()
+    return total
