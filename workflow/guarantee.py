@@ -7,7 +7,8 @@ The settings are those of the profile `private`, and no part changes one after a
 
     draws      independent releases at each epsilon, and what they start from (epsilon 0)
     beside     random real images; the public networks by themselves; classifiers from the same
-               release; the same images without noise; a network trained by DP-SGD
+               release; the same images without noise
+    dp_sgd     the network itself, trained by DP-SGD on the real images and sent
     sizes      epsilon by the number of images in the smallest class
     untrained  public networks that are not trained, for data that no phantom resembles
 
@@ -184,6 +185,12 @@ def of_others(study: Study) -> Iterator[list[dict]]:
             found = np.stack([classify(release) for release in releases])
             measured.add(name, found, np.arange(draws), epsilon=epsilon, draws=draws)
     yield measured.rows
+
+
+def of_dp_sgd(study: Study) -> Iterator[list[dict]]:
+    """Measure networks that are trained with the same guarantee and sent themselves."""
+    measured = Measured(study)
+    measured.add_random()
     for epsilon in CLASSIFIED:
         answers = by_dp_sgd(study, epsilon)
         measured.add("network trained by DP-SGD", answers, epsilon=epsilon)
@@ -244,7 +251,8 @@ def dp_sgd_settings(epsilon: float, delta: float) -> PrivacySettings:
 
 
 SETTING = ("what", "epsilon", "smallest_class")  # of a row
-PARTS = {"draws": of_draws, "beside": of_others, "sizes": of_sizes, "untrained": of_untrained}
+PARTS = {"draws": of_draws, "beside": of_others, "dp_sgd": of_dp_sgd}
+PARTS |= {"sizes": of_sizes, "untrained": of_untrained}
 
 
 @click.command()

@@ -8,16 +8,18 @@ from workflow.words import data_of, difference, mark, markdown_table, records_na
 METRIC = "balanced_accuracy"
 COMMAND = (
     "`.venv/bin/python -m workflow.guarantee --data my_images --save results --part draws` "
-    "measures the sets; the other parts are `beside`, `sizes` and `untrained`."
+    "measures the sets; the other parts are `beside`, `dp_sgd`, `sizes` and `untrained`."
 )
 MISSING = f"Not measured yet. {COMMAND}"
 PARTS = {  # which rows show that a part was measured
     "beside": "nearest class mean",
+    "dp_sgd": "network trained by DP-SGD",
     "sizes": "by size",
     "untrained": "distilled by untrained networks",
 }
 NAMED = {
-    "beside": "alternatives, such as classifiers from the same release and DP-SGD",
+    "beside": "alternatives, such as classifiers from the same release",
+    "dp_sgd": "a network trained by DP-SGD",
     "sizes": "fewer images",
     "untrained": "untrained public networks",
 }
