@@ -24,12 +24,23 @@ from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
 from medddist.data import DataSettings, load_data
 from medddist.data.scaling import Scaling
+from medddist.method.augment import AugmentSettings
 from medddist.method.fast.convnet import Parameters
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Labelled, Recipe, train
 
 PHANTOM_IMAGES = 5600  # made; about 4,000 are its training part
-RECIPE = Recipe(epochs=4, batch_size=64, learning_rate=0.02, momentum=0.9, sampling="balanced")
+STRONG = AugmentSettings(  # networks that saw stronger changes see more in other images, too
+    shift=0.1, scale=0.15, rotation_degrees=10, brightness=0.6, contrast=0.5, cutout=0.3
+)
+RECIPE = Recipe(
+    epochs=8,
+    batch_size=64,
+    learning_rate=0.02,
+    momentum=0.9,
+    sampling="balanced",
+    augmentation=STRONG,
+)
 LEAST_SPREAD = 0.25  # of the median feature, below which a feature is not enlarged further
 CLIP_FACTOR = 2.0  # C, in median norms over phantom images
 SEED = "public networks"
