@@ -29,9 +29,11 @@ from medddist.method.distill import candidate_iterations
 from medddist.method.distilled import Distilled
 from medddist.method.matching import matching_gradient, segment
 from medddist.method.networks import Network, initial_parameters
+from medddist.method.private.extractors import last_block
 from medddist.method.training import Labelled, Recipe, predict, train
 from medddist.study import labels
 from medddist.study import work as counted
+from medddist.study.private import public_to_train
 from medddist.study.profile import Profile
 from medddist.study.scores import methods_of
 from medddist.study.study import Study
@@ -126,6 +128,11 @@ def _call(
         log_step_size = torch.tensor(math.log(settings.step_size)).to(images)
         given = Distilled(images, labels, log_step_size), run, settings.augmentation
         return lambda: matching_gradient(network, *given, way=settings.gradient), 2
+    if unit.what == "features":
+        return lambda: last_block(network, theta, images), unit.batch
+    if unit.what == "move":
+        moving = images.requires_grad_()
+        return lambda: last_block(network, theta, moving).square().sum().backward(), 1
     if unit.what in SELF_SUPERVISED:
         given = SELF_SUPERVISED[unit.what], images, compare.pretrain, 3, seed
         return lambda: pretrain(network, *given), 3
@@ -219,6 +226,8 @@ def estimates(study: Study, steps: Sequence[str] = STEPS) -> list[Estimate]:
     for step in steps:
         missing = missing_results(study, step, with_full_data="evaluate" not in steps)
         units = work(profile, shape, step, missing)
+        if step == "distill" and missing and profile.distill.method == "private":
+            units += counted.release_work(profile, shape, public_to_train(study))
         room = memory_bytes(profile, shape, units), disk_bytes(profile, shape, step, missing)
         found.append(Estimate(step, seconds(units, speed), *room))
     return found

@@ -49,22 +49,34 @@ def public_networks(study: Study) -> Extractors:
 
     They depend on nothing private, and are kept.
     """
-    settings, data = study.profile.distill, study.data
-    trained = settings.extractors == "phantom" and not data.is_phantom
-    numbers = settings.extractor_networks, settings.extractor_numbers
-    # The network of the study, but for its answers: they are the phantom's classes.
-    shape = data.channels, len(CLASS_NAMES), data.image_size_px
-    network = convnet(study.profile.network, *shape)
+    depends_on = _public(study)
+    network = convnet(study.profile.network, *depends_on["shape"])
     network.module.to(study.device)
 
     def compute() -> tuple[dict[str, torch.Tensor], dict]:
-        made = extractors(network, public_phantom_of(study), *numbers, trained, study.progress)
+        given = network, public_phantom_of(study), *depends_on["numbers"], depends_on["trained"]
+        made = extractors(*given, study.progress)
         return {name: torch.stack(getattr(made, name)) for name in STACKED}, {"clip": made.clip}
 
-    depends_on = {"numbers": list(numbers), "trained": trained, "shape": list(shape)}
     tensors, about = study.store.tensors("public", compute, **depends_on)
     parts = (tuple(tensors[name].to(study.device)) for name in STACKED)
     return Extractors(network, *parts, about["clip"])
+
+
+def public_to_train(study: Study) -> bool:
+    """Say whether public networks have to be trained before the study's next release."""
+    depends_on = _public(study)
+    return depends_on["trained"] and not study.store.path("public", **depends_on).exists()
+
+
+def _public(study: Study) -> dict[str, Any]:
+    """What public networks depend on; their answers are the phantom's classes."""
+    settings, data = study.profile.distill, study.data
+    return {
+        "numbers": [settings.extractor_networks, settings.extractor_numbers],
+        "trained": settings.extractors == "phantom" and not data.is_phantom,
+        "shape": [data.channels, len(CLASS_NAMES), data.image_size_px],
+    }
 
 
 def release_of(

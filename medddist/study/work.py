@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from medddist.data import Data
 from medddist.method.distill import candidate_iterations
+from medddist.method.private.extractors import AT_A_TIME, RECIPE, TRAINING_IMAGES
 from medddist.method.real_loss import AT_ONCE
 from medddist.method.training import Recipe
 from medddist.study.profile import Profile
@@ -32,7 +33,8 @@ class Unit(NamedTuple):
     """Work on `batch` images at once.
 
     what: `train` and `predict` count images, `student` a student's steps in the matching gradient,
-    a self-supervised method of the comparison its steps, a condensing method its iterations.
+    `features` images that a public network describes, `move` steps that move a set to a release, a
+    self-supervised method of the comparison its steps, a condensing method its iterations.
     """
 
     what: str
@@ -80,6 +82,8 @@ def distillation_work(profile: Profile, shape: Shape) -> Work:
     batch = min(batch, released)
     if settings.method == "trajectory":
         work = +Work({Unit("student", batch): students * settings.student_steps})
+    elif settings.method == "private":
+        return +Work({Unit("move", released): settings.iterations * settings.extractor_networks})
     else:  # steps before the window, those of the window, and the real images
         before = (settings.horizon_steps - settings.window_steps) * batch // 2
         real, at_once = min(settings.real_batch_size, shape.train), min(AT_ONCE, shape.train)
@@ -92,6 +96,22 @@ def distillation_work(profile: Profile, shape: Shape) -> Work:
         return work
     tried = len(candidate_iterations(settings)) * settings.selection_networks
     return work + networks_work(tried, profile.evaluate.recipe, released, shape.validation)
+
+
+def release_work(profile: Profile, shape: Shape, trained: bool) -> Work:
+    """Count what comes before private distillations: public networks, and one release.
+
+    Args:
+        profile: of the study.
+        shape: of the data.
+        trained: whether public networks have to be trained.
+    """
+    networks = profile.distill.extractor_networks
+    work = Work({Unit("features", 1): networks * shape.train})
+    if trained:
+        work += networks_work(networks, RECIPE, TRAINING_IMAGES, 0)
+        work += Work({Unit("features", AT_A_TIME): networks * TRAINING_IMAGES})
+    return work
 
 
 def label_work(profile: Profile, shape: Shape) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,9 @@ import torch
 from medddist.base import processes
 from medddist.base.errors import InputError
 from medddist.base.tensors import load_tensors
+from medddist.estimates import estimates
+from medddist.method import training
+from medddist.method.private import extractors
 from medddist.method.private.release import SENSITIVITY, guarantee
 from medddist.sharing.hospitals import hospitals
 from medddist.sharing.reading import open_package
@@ -21,6 +25,7 @@ from medddist.study import private
 from medddist.study.profile import load_profile
 from medddist.study.store import VERSIONS
 from medddist.study.study import Study
+from medddist.study.work import distillation_work, release_work, shape_of
 
 SIZE_PX, CLASSES = 16, 3
 CHANGES = {
@@ -93,6 +98,40 @@ def test_one_image_less_moves_the_sums_within_the_sensitivity_and_nothing_else(s
     assert 0 < squares(moved) <= SENSITIVITY**2
     classes_moved = np.abs(moved).sum(1) > 0
     assert classes_moved.sum() == 1 and classes_moved[row % CLASSES]
+
+
+def test_it_does_the_work_that_is_counted(source, tmp_path, monkeypatch):
+    """Of networks that have to be trained, too."""
+    one, done = study(source("one"), tmp_path), Counter()
+    real, gradient = extractors.last_block, training.gradient
+
+    def describing(network, theta, x):
+        done["move" if x.requires_grad else "features"] += 1 if x.requires_grad else len(x)
+        return real(network, theta, x)
+
+    def learning(network, theta, x, *more):
+        done["train"] += len(x)
+        return gradient(network, theta, x, *more)
+
+    monkeypatch.setattr(extractors, "last_block", describing)
+    monkeypatch.setattr(training, "gradient", learning)
+    images = len(private.public_phantom_of(one)[1])
+    monkeypatch.setattr("medddist.study.work.TRAINING_IMAGES", images)
+    profile, shape = one.profile, shape_of(one.data)
+    assert private.public_to_train(one)
+    counted = release_work(profile, shape, trained=True) + distillation_work(profile, shape)
+    one.distillation()
+    expected = Counter()
+    for unit, amount in counted.items():
+        expected[unit.what] += amount
+    assert done == expected and not private.public_to_train(one)
+
+
+def test_its_time_is_estimated_until_it_is_done(source, tmp_path):
+    one = study(source("one"), tmp_path)
+    assert estimates(one, ["distill"])[0].seconds > 0
+    one.distillation()
+    assert estimates(one, ["distill"])[0].seconds == 0
 
 
 def test_what_is_public_does_not_depend_on_the_images(source, tmp_path):

@@ -29,7 +29,9 @@ from medddist.method.fast.convnet import Parameters
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Labelled, Recipe, train
 
-PHANTOM_IMAGES = 5600  # made; about 4,000 are its training part
+PHANTOM_IMAGES = 5600  # made
+TRAINING_IMAGES = 4035  # of these; the others are not used
+AT_A_TIME = 256  # images that a public network describes
 STRONG = AugmentSettings(  # networks that saw stronger changes see more in other images, too
     shift=0.1, scale=0.15, rotation_degrees=10, brightness=0.6, contrast=0.5, cutout=0.3
 )
@@ -138,7 +140,7 @@ def extractors(
         if trained:
             theta = train(network, theta, images, labels, RECIPE, (SEED, k))
         with torch.no_grad():
-            blocks = torch.cat([last_block(network, theta, x) for x in images.split(256)])
+            blocks = torch.cat([last_block(network, theta, x) for x in images.split(AT_A_TIME)])
         mean, std = blocks.mean(0), blocks.std(0)
         changes = std > 1e-6 * std.max()  # what never changes says nothing, and what hardly, little
         least = LEAST_SPREAD * std[changes].median() if changes.any() else std.new_ones(())
