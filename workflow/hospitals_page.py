@@ -7,7 +7,6 @@ from workflow.hospitals import ALONE, FEDERATED, PACKAGE, PACKAGES, POOLED, WEIG
 from workflow.words import (
     data_of,
     difference,
-    made_by,
     markdown_table,
     records_named,
     with_interval,
@@ -45,14 +44,9 @@ def text(records: dict[str, dict]) -> str:
     """Write each record's sentences and tables, in MyST."""
     lines = [] if records else [MISSING, ""]
     for record in records.values():
-        networks = sorted({row["networks"] for row in record["rows"]})
-        lines += [
-            f"On {data_of(record)}. {' or '.join(map(str, networks))} networks per way; intervals "
-            f"of paired differences; commit `{record['about']['commit']}`.",
-            "",
-        ]
+        lines += [f"On {data_of(record)}; commit `{record['about']['commit']}`.", ""]
         for epsilon, rows in _blocks(record["rows"]).items():
-            lines += [f"**{_title(epsilon, record)}**", ""]
+            lines += [f"**{_title(epsilon, rows)}**", ""]
             lines += [f"- {sentence}" for sentence in _sentences(rows)]
             lines += ["", *_table(rows), ""]
     return "\n".join(lines)
@@ -65,13 +59,14 @@ def _blocks(rows: list[dict]) -> dict[float | None, list[dict]]:
     return found
 
 
-def _title(epsilon: float | None, record: dict) -> str:
+def _title(epsilon: float | None, rows: list[dict]) -> str:
+    draws = max(row["draws"] for row in rows)
+    again = f"each hospital makes its set {draws} times, and intervals cover these draws"
     if epsilon is None:
-        return f"Without a guarantee. {made_by(record['settings'])}"
+        return f"Without a guarantee; {again}."
     return (
-        f"With a guarantee of epsilon {epsilon:g} per hospital, one release each; here the public "
-        "networks are random. Each image decides its part alone, so that the test images are not "
-        "those above."
+        f"With a guarantee of epsilon {epsilon:g} per release; {again}. The public networks are "
+        "random here. Each image decides its part alone, so the test images are not those above."
     )
 
 
