@@ -2,7 +2,6 @@
 
 import json
 import re
-from types import SimpleNamespace
 
 import pytest
 
@@ -52,32 +51,32 @@ def test_a_guarantee_is_stated_with_its_epsilon_and_its_price(words):
     )
 
 
-def test_hospitals_have_a_row_for_each_way_with_what_was_sent():
-    ways = {  # sent bytes, rounds, mean
-        "north alone": (0, 0, 0.75),
-        "the package of north alone": (100_000, 1, 0.6),
-        "all packages": (200_000, 1, 0.7),
-        "federated averaging, 7 rounds": (3_000_000, 7, 0.65),
-        "pooled real data": (9_000_000, 1, 0.9),
+def test_hospitals_have_a_row_for_each_way_with_what_was_sent(tmp_path):
+    ways = {  # hospital, sent bytes, rounds, mean, how far all packages together are above it
+        "alone": ("hospital A", 0, 0, 0.65, 0.05),
+        "its package": ("hospital A", 100_000, 1, 0.6, 0.1),
+        "all packages": (None, 200_000, 1, 0.7, None),
+        "federated averaging": (None, 3_000_000, 7, 0.8, -0.1),
     }
-    rows = [
-        {
-            "way": way,
-            "sent_bytes": sent,
-            "rounds": rounds,
-            "all": {"balanced_accuracy": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}},
-            "hospitals": {"north": {}, "south": {}},
-        }
-        for way, (sent, rounds, mean) in ways.items()
-    ]
-    study = SimpleNamespace(profile=SimpleNamespace(name="demo"))
-    text = front_page.hospitals(study, rows)
+    rows = []
+    for way, (hospital, sent, rounds, mean, above) in ways.items():
+        row = {"way": way, "hospital": hospital, "sent_bytes": sent, "rounds": rounds}
+        row |= {"epsilon": None, "draws": 5, "networks": 15}
+        row["balanced_accuracy"] = {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+        if above is not None:
+            paired = {"difference": above, "low": above - 0.06, "high": above + 0.06}
+            row["packages_above"] = {"balanced_accuracy": paired}
+        rows.append(row)
+    of_private = rows[2] | {"epsilon": 1.0, "balanced_accuracy": {"mean": 0.3}}
+    record = {"profile": "demo", "rows": [*rows, of_private]}
+    (tmp_path / "hospitals-phantom.json").write_text(json.dumps(record), encoding="utf-8")
+    text = front_page.hospitals(tmp_path)
     assert "| all packages | 200 kB | 1 | 0.700 [0.600,\N{NO-BREAK SPACE}0.800] |" in text
-    assert "| federated averaging, 7 rounds | 3,000 kB | 7 |" in text and "2 sites" in text
-    assert "the best hospital by itself, 0.750" in text, "it says where packages gain nothing"
-    assert "the package of north alone" not in text
-    japanese = front_page.hospitals(study, rows, front_page.JAPANESE)
+    assert "| federated averaging | 3,000 kB | 7 |" in text and "distils its data 5 times" in text
+    assert "above the best single package (hospital A) (+0.100 [+0.040," in text
+    assert "not significantly different from the best hospital alone" in text
+    assert "below federated averaging (-0.100" in text and "0.600 [" not in text
+    japanese = front_page.hospitals(tmp_path, front_page.JAPANESE)
     assert "| すべてのパッケージ | 200 kB | 1 | 0.700 " in japanese
-    assert "| northのみ |" in japanese
-    assert "| 連合平均化 | 3,000 kB | 7 |" in japanese and "averaging" not in japanese
+    assert "| 病院Aのみ |" in japanese and "averaging" not in japanese
     assert set(numbers(japanese)) <= set(numbers(text))

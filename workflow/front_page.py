@@ -1,14 +1,12 @@
-"""The front page's findings, in English and Japanese: each table and number from results/ or from
-the default study.
-"""
+"""The front page's findings, in English and Japanese: each table and number from results/."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from medddist.figures.findings import PACKAGE_OF, sharing_sentences
-from medddist.study.study import Study
+from workflow.hospitals import ALONE, FEDERATED, PACKAGES, POOLED, WEIGHTS
+from workflow.hospitals_page import in_short
 from workflow.words import difference, markdown_table, share_of_all, with_interval
 
 METRIC, COVID = "balanced_accuracy", "COVID"
@@ -58,10 +56,19 @@ ENGLISH = {
         "images, {covid_full}."
     ),
     "hospitals head": ("a receiver trains on", "sent", "rounds", "balanced accuracy"),
+    "hospital": "hospital ",
+    "ways": {
+        ALONE: " alone",
+        PACKAGES: "all packages",
+        WEIGHTS: "weights, predictions averaged",
+        FEDERATED: "federated averaging",
+        POOLED: "all real data in one place",
+    },
     "hospitals": (
-        "*On the phantom (profile `{profile}`), whose {count} sites stand for hospitals. "
-        "[More](notebooks/08_hospitals).* These figures cannot be compared with those above. "
-        "{sentences}"
+        "*On the phantom (profile `{profile}`), whose {count} sites stand for hospitals; each "
+        "distils its data {draws} times, and intervals cover these draws. [More](weights.md), and "
+        "[step by step](notebooks/08_hospitals).* These figures cannot be compared with those "
+        "above. {sentences}"
     ),
     "private head": ("80 images", "balanced accuracy", "minus random real images"),
     "random real images": "random real images: no protection",
@@ -157,18 +164,20 @@ JAPANESE = {
         "通信回数",
         "バランス精度",
     ),
-    "hospital ": "病院",
-    " alone": "のみ",
-    "all packages": "すべてのパッケージ",
-    "weights, answers averaged": "重み（出力を平均）",
-    "federated averaging": "連合平均化",
-    "pooled real data": "集約した実データ",
+    "hospital": "病院",
+    "ways": {
+        ALONE: "のみ",
+        PACKAGES: "すべてのパッケージ",
+        WEIGHTS: "重み（予測を平均）",
+        FEDERATED: "連合平均化",
+        POOLED: "集約した実データ",
+    },
     "hospitals": (
         "*ファントム（プロファイル`{profile}`）。"
-        "{count}か所の撮影施設を病院と見なします。"
-        "[詳細](notebooks/08_hospitals)（英語）。* "
+        "{count}か所の撮影施設を病院と見なし、"
+        "各病院は{draws}回蒸留し、区間はその違いも含みます。"
+        "[詳細](weights.md)（英語）。* "
         "上の表の数値とは比較できません。"
-        "区間が重なるものの順序は確かではありません。"
     ),
     "price": "ε = {epsilon:g} で{mean:.3f}",
     "short": (
@@ -279,37 +288,37 @@ def guaranteed(folder: Path, words: dict = ENGLISH) -> str:
     return "\n".join([*markdown_table(words["private head"], cells), "", said, ""])
 
 
-def hospitals(study: Study, rows: list[dict], words: dict = ENGLISH) -> str:
-    """Say what several hospitals reach by each way to share.
+def hospitals(folder: Path, words: dict = ENGLISH) -> str:
+    """Say what several hospitals reach by each way to share: from results/hospitals-phantom.json.
 
     Args:
-        study: whose hospitals they are.
-        rows: as `sharing.ways.compare` returns them.
+        folder: of the results.
         words: of a language.
     """
-    shown = [row for row in rows if not row["way"].startswith(PACKAGE_OF)]
+    record = _read(folder / "hospitals-phantom.json")
+    rows = [row for row in record["rows"] if row["epsilon"] is None]
+    order = (ALONE, PACKAGES, WEIGHTS, FEDERATED, POOLED)
+    shown = [row for way in order for row in rows if row["way"] == way]
     cells = [
         (
-            _way(row, words),
+            f"{_hospital(row['hospital'], words)}{words['ways'][row['way']]}",
             f"{row['sent_bytes'] / 1000:,.0f} kB" if row["sent_bytes"] else "",
             str(row["rounds"] or ""),
-            with_interval(row["all"][METRIC]) if row["all"][METRIC]["low"] is not None else "",
+            with_interval(row[METRIC]),
         )
         for row in shown
     ]
-    count = len({name for row in rows for name in row["hospitals"]})
-    sentences = " ".join(sharing_sentences(rows, METRIC))
-    said = words["hospitals"].format(profile=study.profile.name, count=count, sentences=sentences)
+    said = words["hospitals"].format(
+        profile=record["profile"],
+        count=sum(row["way"] == ALONE for row in rows),
+        draws=max(row["draws"] for row in rows),
+        sentences=in_short(rows),
+    )
     return "\n".join([*markdown_table(words["hospitals head"], cells), "", said, ""])
 
 
-def _way(row: dict, words: dict) -> str:
-    """A way's name in a language, which may have words for some of its parts."""
-    rounds = f", {row['rounds']} rounds"
-    name = row["way"].removesuffix(rounds) if "federated averaging" in words else row["way"]
-    for part in (name, "hospital ", " alone"):
-        name = name.replace(part, words.get(part, part))
-    return name
+def _hospital(name: str | None, words: dict) -> str:
+    return (name or "").replace("hospital ", words["hospital"])
 
 
 def _sets(folder: Path) -> dict[tuple, dict]:

@@ -9,6 +9,7 @@ The settings are those of the profile `private`, and no part changes one after a
     beside     random real images; the public networks by themselves; classifiers from the same
                release; the same images without noise
     dp_sgd     the network itself, trained by DP-SGD on the real images and sent
+    hospitals  the images dealt to three hospitals, each with a release of its own
     sizes      epsilon by the number of images in the smallest class
     untrained  public networks that are not trained, for data that no phantom resembles
 
@@ -18,13 +19,14 @@ These scores are of private images. They are for whoever has the images, and in 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
 from sklearn.covariance import ledoit_wolf
+from torch import Tensor
 
 from medddist.base.progress import Bar
 from medddist.measure.metrics import paired_difference
@@ -44,6 +46,7 @@ from workflow.records import options, write_rows
 BOTH = ("accuracy", "balanced_accuracy")
 DRAWS = {1.0: 5, 4.0: 5, 0.5: 3, 2.0: 3, 8.0: 3}  # releases at each epsilon
 CLASSIFIED = (1.0, 4.0)  # epsilons of the rows beside the sets
+HOSPITALS = 3  # to which images are dealt at random
 SMALLEST = (100, 300)  # images of the smallest class
 EPSILONS, NETWORKS = (0.5, 1.0, 4.0, 8.0), 3  # of `sizes`: epsilons, and networks on each set
 # Rate and epochs at which a network learns by DP-SGD, chosen on the phantom (profile `demo`).
@@ -127,18 +130,46 @@ class Features:
             return means_of(sums, self.public.clip)
         return released(sums, self.public.clip, epsilon, delta)
 
-    def answers(self, release: Release, draw: int, networks: int) -> np.ndarray:
-        """Make a set of 8-bit images from a release, and train networks on it: (R, N, K)."""
-        study, public = self.study, self.public
+    def distilled(self, release: Release, draw: int) -> tuple[Tensor, Tensor]:
+        """Make a set of 8-bit images from a release: (N, C, S, S), and their classes."""
+        study, scaling = self.study, self.study.data.scaling
         settings = study.profile.distill.model_copy(update={"seed": draw})
-        start = public_set(study, settings)
-        made = private_distillation(public, start, release, settings, study.progress).distilled
-        scaling, network = study.data.scaling, study.network()
-        images = scaling.apply(scaling.levels(made.images))
-        rate = {"learning_rate": made.step_size.item()}
+        given = self.public, public_set(study, settings), release, settings, study.progress
+        made = private_distillation(*given).distilled
+        return scaling.apply(scaling.levels(made.images)), made.targets
+
+    def answers(self, sets: Sequence[tuple[Tensor, Tensor]], draw: int, networks: int):
+        """Train networks on one set, or on several together: (R, N, K)."""
+        study, network = self.study, self.study.network()
+        rate = {"learning_rate": study.profile.distill.step_size}
         recipe = study.profile.evaluate.recipe.model_copy(update=rate)
-        given = network, images, made.targets, recipe, networks, (draw, "guarantee")
+        images, targets = map(torch.cat, zip(*sets))
+        given = network, images, targets, recipe, networks, (draw, "guarantee")
         return probabilities(network, trained_networks(*given), study.tensors("test")[0])
+
+    def of_release(self, release: Release, draw: int, networks: int) -> np.ndarray:
+        """Train networks on a set made from a release: (R, N, K)."""
+        return self.answers([self.distilled(release, draw)], draw, networks)
+
+
+def of_hospitals(study: Study) -> Iterator[list[dict]]:
+    """Measure what hospitals gain by joining sets that each has made with a guarantee.
+
+    The images are dealt at random, all of a patient to one hospital. So each image is in one
+    release, and the sets together have the guarantee of one.
+    """
+    measured, features = Measured(study), Features(study)
+    units, place = np.unique(features.units, return_inverse=True)
+    dealt = (np.random.default_rng(0).permutation(len(units)) % HOSPITALS)[place]
+    for epsilon in CLASSIFIED:
+        sums = [features.sums(dealt == k) for k in range(HOSPITALS)]
+        sets = [features.distilled(features.release(own, epsilon), k) for k, own in enumerate(sums)]
+        alone = [features.answers([one], k, NETWORKS) for k, one in enumerate(sets)]
+        number = np.repeat(range(HOSPITALS), NETWORKS)
+        measured.add("set of one hospital of three", np.concatenate(alone), number, epsilon=epsilon)
+        together = features.answers(sets, 0, NETWORKS)
+        measured.add("sets of three hospitals", together, epsilon=epsilon)
+        yield measured.rows
 
 
 def of_sizes(study: Study) -> Iterator[list[dict]]:
@@ -148,7 +179,7 @@ def of_sizes(study: Study) -> Iterator[list[dict]]:
         for epsilon in EPSILONS:
             chosen = proportional(features.labels, smallest, 0)
             release = features.release(features.sums(chosen), epsilon)
-            answers = features.answers(release, 0, NETWORKS)
+            answers = features.of_release(release, 0, NETWORKS)
             measured.add("by size", answers, epsilon=epsilon, smallest_class=smallest, draws=1)
             yield measured.rows
 
@@ -170,7 +201,7 @@ def of_others(study: Study) -> Iterator[list[dict]]:
     trained = probabilities(network, list(public.thetas), test)
     measured.add("networks trained on the phantom", trained, epsilon=0)
     noiseless = features.release(features.sums(), None)
-    answers = features.answers(noiseless, 0, NETWORKS)
+    answers = features.of_release(noiseless, 0, NETWORKS)
     measured.add("distilled without noise", answers, epsilon=None, draws=1)
     classifiers: dict[str, Callable] = {
         "nearest class mean": lambda release: by_distance(features.test, release.means, None),
@@ -202,7 +233,7 @@ def of_untrained(study: Study) -> Iterator[list[dict]]:
     one = study.with_(study.profile.changed({"distill.extractors": "random"}))
     measured, features = Measured(one), Features(one)
     for epsilon in CLASSIFIED:
-        answers = features.answers(features.release(features.sums(), epsilon), 0, NETWORKS)
+        answers = features.of_release(features.release(features.sums(), epsilon), 0, NETWORKS)
         measured.add("distilled by untrained networks", answers, epsilon=epsilon, draws=1)
         yield measured.rows
 
@@ -252,7 +283,7 @@ def dp_sgd_settings(epsilon: float, delta: float) -> PrivacySettings:
 
 SETTING = ("what", "epsilon", "smallest_class")  # of a row
 PARTS = {"draws": of_draws, "beside": of_others, "dp_sgd": of_dp_sgd}
-PARTS |= {"sizes": of_sizes, "untrained": of_untrained}
+PARTS |= {"hospitals": of_hospitals, "sizes": of_sizes, "untrained": of_untrained}
 
 
 @click.command()

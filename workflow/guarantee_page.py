@@ -8,18 +8,21 @@ from workflow.words import data_of, difference, mark, markdown_table, records_na
 METRIC = "balanced_accuracy"
 COMMAND = (
     "`.venv/bin/python -m workflow.guarantee --data my_images --save results --part draws` "
-    "measures the sets; the other parts are `beside`, `dp_sgd`, `sizes` and `untrained`."
+    "measures the sets; the other parts are `beside`, `dp_sgd`, `hospitals`, `sizes` and "
+    "`untrained`."
 )
 MISSING = f"Not measured yet. {COMMAND}"
 PARTS = {  # which rows show that a part was measured
     "beside": "nearest class mean",
     "dp_sgd": "network trained by DP-SGD",
+    "hospitals": "sets of three hospitals",
     "sizes": "by size",
     "untrained": "distilled by untrained networks",
 }
 NAMED = {
     "beside": "alternatives, such as classifiers from the same release",
     "dp_sgd": "a network trained by DP-SGD",
+    "hospitals": "sets of several hospitals",
     "sizes": "fewer images",
     "untrained": "untrained public networks",
 }
@@ -36,6 +39,8 @@ BESIDE = {  # a row's `what`: its name
     "nearest class mean": "nearest class mean of the same release",
     "linear classifier": "linear classifier from the same release",
     "network trained by DP-SGD": "a network trained by DP-SGD and sent",
+    "set of one hospital of three": "distilled images of one hospital, a third of the data",
+    "sets of three hospitals": "distilled images of three such hospitals together",
 }
 
 

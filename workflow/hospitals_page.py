@@ -76,20 +76,36 @@ def best(rows: list[dict], way: str) -> dict | None:
     return max(chosen, key=lambda row: row[METRIC]["mean"], default=None)
 
 
-def _sentences(rows: list[dict]) -> list[str]:
-    lines = []
+def compared(rows: list[dict]) -> list[tuple[str, str, dict]]:
+    """List what all packages together are compared with: the verdict, the name, the row."""
+    found = []
     for way, name in COMPARED.items():
         if (row := best(rows, way)) is None:
             continue
-        paired, plain = (row["packages_above"][metric] for metric in (METRIC, "accuracy"))
-        verdict = "**not significantly different from**"
+        paired, says = row["packages_above"][METRIC], "not significantly different from"
         if paired["low"] > 0 or paired["high"] < 0:
-            verdict = "**above**" if paired["low"] > 0 else "**below**"
-        lines.append(
-            f"All packages together are {verdict} {name.format(row['hospital'])}: "
-            f"{difference(paired)} balanced accuracy, {difference(plain)} accuracy."
-        )
-    return lines
+            says = "above" if paired["low"] > 0 else "below"
+        found.append((says, name.format(row["hospital"]), row))
+    return found
+
+
+def in_short(rows: list[dict]) -> str:
+    """Say in a sentence what all packages together are above, below, or not different from."""
+    parts: dict[str, list[str]] = {}
+    for says, name, row in compared(rows):
+        paired = difference(row["packages_above"][METRIC])
+        parts.setdefault(says, []).append(f"{name} ({paired})")
+    told = "; ".join(f"{says} {', '.join(names)}" for says, names in parts.items())
+    return f"In balanced accuracy, all packages together are {told}."
+
+
+def _sentences(rows: list[dict]) -> list[str]:
+    return [
+        f"All packages together are **{says}** {name}: "
+        f"{difference(row['packages_above'][METRIC])} balanced accuracy, "
+        f"{difference(row['packages_above']['accuracy'])} accuracy."
+        for says, name, row in compared(rows)
+    ]
 
 
 def _table(rows: list[dict]) -> list[str]:

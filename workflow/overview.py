@@ -23,8 +23,6 @@ from benchmarks.flops import (
 from benchmarks.problems import SMALL
 from medddist import figures
 from medddist.base.progress import Bar
-from medddist.sharing.studies import inbox_folder, sent_packages, setup_of
-from medddist.sharing.ways import compare
 from medddist.study.profile import load_profile
 from medddist.study.study import Study
 from workflow import (
@@ -414,6 +412,8 @@ def write_records() -> None:
         "front_worth_ja": front_page.worth(RESULTS, front_page.JAPANESE),
         "front_short": front_page.short(RESULTS),
         "front_short_ja": front_page.short(RESULTS, front_page.JAPANESE),
+        "front_hospitals": front_page.hospitals(RESULTS),
+        "front_hospitals_ja": front_page.hospitals(RESULTS, front_page.JAPANESE),
         "front_guarantee": front_page.guaranteed(RESULTS),
         "front_guarantee_ja": front_page.guaranteed(RESULTS, front_page.JAPANESE),
         "sweeps_measured": sweep_pages(sweeps()),
@@ -440,10 +440,6 @@ def main() -> None:
     study = Study(load_profile("demo"), "phantom", ROOT / "build" / "artifacts", progress=Bar())
     (ROOT / "book" / "assets" / "overview.png").write_bytes(picture(study).content)
     (ROOT / "book" / "found.txt").write_text(summary(study), encoding="utf-8")
-    rows = compare(setup_of(study), sent_packages(study, inbox_folder(study)))
-    for name, words in (("", front_page.ENGLISH), ("_ja", front_page.JAPANESE)):
-        found = front_page.hospitals(study, rows, words)
-        (ROOT / "book" / f"front_hospitals{name}.txt").write_text(found, encoding="utf-8")
 
 
 if __name__ == "__main__":
