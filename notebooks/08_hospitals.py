@@ -109,6 +109,10 @@ figures.show(figures.sharing(ways, metric), " ".join(told))
 # from sharing. The distance to the pooled data is its price. An interval is
 # wide where the few networks of a way differ much.
 #
+# One draw is not enough to tell. Each hospital distilled once here, and the
+# intervals cover the networks, not other draws of the distilled images. These
+# vary more: [](../weights.md) repeats the comparison with five draws.
+#
 # Which hospital's patients benefit from sharing? A hospital's own network may
 # work worse on the images of others: read along the rows.
 

@@ -175,8 +175,9 @@ figures.show(figures.guarantee(points, lines, metric), " ".join(told))
 # ## The images
 #
 # The initial images were changed until the public networks' mean features in
-# each class came close to the released class means. The results are not
-# radiographs, and nobody should read them as such.
+# each class came close to the released class means, with a new augmentation
+# of each image in each step. The results are not radiographs, and nobody
+# should read them as such.
 
 # %%
 result = private.distillation()
