@@ -73,7 +73,7 @@ def test_hospitals_have_a_row_for_each_way_with_what_was_sent(tmp_path):
     text = front_page.hospitals(tmp_path)
     assert "| all packages | 200 kB | 1 | 0.700 [0.600,\N{NO-BREAK SPACE}0.800] |" in text
     assert "| federated averaging | 3,000 kB | 7 |" in text and "distils its data 5 times" in text
-    assert "above the best single package (hospital A) (+0.100 [+0.040," in text
+    assert "above the best single package (hospital A, +0.100 [+0.040," in text
     assert "not significantly different from the best hospital alone" in text
     assert "below federated averaging (-0.100" in text and "0.600 [" not in text
     japanese = front_page.hospitals(tmp_path, front_page.JAPANESE)

@@ -24,8 +24,8 @@ WAYS = {
     POOLED: "all real data in one place",
 }
 COMPARED = {  # in the sentences: with what all packages together are compared
-    PACKAGE: "the best single package ({})",
-    ALONE: "the best hospital alone ({})",
+    PACKAGE: "the best single package",
+    ALONE: "the best hospital alone",
     WEIGHTS: "averaged predictions of each hospital's network",
     FEDERATED: "federated averaging",
     POOLED: "all real data in one place",
@@ -85,7 +85,7 @@ def compared(rows: list[dict]) -> list[tuple[str, str, dict]]:
         paired, says = row["packages_above"][METRIC], "not significantly different from"
         if paired["low"] > 0 or paired["high"] < 0:
             says = "above" if paired["low"] > 0 else "below"
-        found.append((says, name.format(row["hospital"]), row))
+        found.append((says, name, row))
     return found
 
 
@@ -93,19 +93,23 @@ def in_short(rows: list[dict]) -> str:
     """Say in a sentence what all packages together are above, below, or not different from."""
     parts: dict[str, list[str]] = {}
     for says, name, row in compared(rows):
-        paired = difference(row["packages_above"][METRIC])
-        parts.setdefault(says, []).append(f"{name} ({paired})")
+        about = [row["hospital"], difference(row["packages_above"][METRIC])]
+        parts.setdefault(says, []).append(f"{name} ({', '.join(filter(None, about))})")
     told = "; ".join(f"{says} {', '.join(names)}" for says, names in parts.items())
     return f"In balanced accuracy, all packages together are {told}."
 
 
 def _sentences(rows: list[dict]) -> list[str]:
     return [
-        f"All packages together are **{says}** {name}: "
+        f"All packages together are **{says}** {name}{_of(row)}: "
         f"{difference(row['packages_above'][METRIC])} balanced accuracy, "
         f"{difference(row['packages_above']['accuracy'])} accuracy."
         for says, name, row in compared(rows)
     ]
+
+
+def _of(row: dict) -> str:
+    return f" ({row['hospital']})" if row["hospital"] else ""
 
 
 def _table(rows: list[dict]) -> list[str]:
