@@ -60,7 +60,7 @@ def test_the_committed_text_is_that_of_the_committed_results():
 @pytest.mark.parametrize("part", ["ways", "private"])
 def test_every_way_is_a_row_with_its_interval(part, tmp_path, monkeypatch):
     monkeypatch.setattr(hospitals, "EPSILONS", (4.0,))
-    monkeypatch.setattr(hospitals, "DRAWS", {part: 2})
+    monkeypatch.setattr(hospitals, "DRAWS", 2)
     folders = "--out", str(tmp_path / "out"), "--save", str(tmp_path)
     more = ("data.images=1200", "data.validation_fraction=0.2", "distill.extractor_networks=1")
     more = more if part == "private" else ()

@@ -9,8 +9,8 @@ replaced. Everything is cached in `--out`, so that a run that was stopped goes o
              averaged; federated averaging; all data in one place
     private  the same packages with a guarantee, at each epsilon, beside each hospital alone
 
-Every hospital distils its own data alone, by several seeds, and intervals cover these draws. All
-ways are scored on the test images of all hospitals.
+Every hospital distils its own data alone, by five seeds, and intervals cover these draws. All ways
+are scored on the test images of all hospitals.
 In `private`, each image decides its part alone, so that its test images are not those of `ways`.
 """
 
@@ -42,7 +42,7 @@ from workflow.records import options, write_rows
 
 BOTH = ("accuracy", "balanced_accuracy")
 EPSILONS = (1.0, 4.0)
-DRAWS = {"ways": 5, "private": 2}  # of every hospital's distilled set, whose scores vary much
+DRAWS = 5  # of every hospital's distilled set, whose scores vary much
 SETTING = ("part", "epsilon", "way", "hospital")  # of a row
 ALONE, PACKAGE, PACKAGES = "alone", "its package", "all packages"
 WEIGHTS, FEDERATED, POOLED = "weights, answers averaged", "federated averaging", "pooled real data"
@@ -79,7 +79,7 @@ class Measured:
 
     def packages(self) -> Iterator[list[dict]]:
         """Add all packages together, and of each hospital its data and its package alone."""
-        sent = [self.sent(seed) for seed in range(DRAWS[self.place["part"]])]
+        sent = [self.sent(seed) for seed in range(DRAWS)]
         everyone = [self.trained(packages, range(len(packages))) for packages in sent]
         self.joint = joined(everyone)
         yield self.add(PACKAGES, self.joint)
