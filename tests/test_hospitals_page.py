@@ -38,7 +38,7 @@ def test_a_gain_is_one_only_where_its_interval_excludes_zero():
     text = hospitals_page.text({"hospitals-phantom": record(*rows)})
     assert "are **not significantly different from** the best hospital alone (B)" in text
     assert "are **below** all real data in one place: -0.150 [-0.200," in text
-    assert "| A alone | 1,000 | 1 | 0.500 [0.400," in text
+    assert "| A alone | 1 kB | 1 | 0.500 [0.400," in text
 
 
 def test_each_epsilon_has_a_table_of_its_own_and_says_what_is_public():

@@ -20,7 +20,7 @@ SETS = (  # of the first table: method, labels, storage
 )
 BEST, SAME_LABELS = SETS[4], SETS[1]
 ROUNDED = ("trajectory", "hard", "uint8")  # beside its row
-QUOTED = (4.0, 1.0)  # epsilons in sentences
+QUOTED = (4.0, 1.0)  # epsilons on this page
 ENGLISH = {
     "range": "{} to {}",
     "and": " and ",
@@ -269,7 +269,7 @@ def guaranteed(folder: Path, words: dict = ENGLISH) -> str:
         folder: of the records.
         words: of a language.
     """
-    rows = _released(folder)
+    rows = [row for row in _released(folder) if row.get("epsilon") in (None, *QUOTED)]
     cells = [
         (
             words[row["what"]].format(epsilon=row.get("epsilon") or 0),

@@ -113,12 +113,12 @@ def _of(row: dict) -> str:
 
 
 def _table(rows: list[dict]) -> list[str]:
-    head = ["what a receiver has", "bytes sent", "rounds", "balanced accuracy", "accuracy"]
+    head = ["what a receiver has", "sent", "rounds", "balanced accuracy", "accuracy"]
     cells = [
         [
             WAYS[row["way"]].format(row["hospital"]),
-            f"{row['sent_bytes']:,}",
-            str(row["rounds"]),
+            f"{row['sent_bytes'] / 1000:,.0f} kB" if row["sent_bytes"] else "",
+            str(row["rounds"] or ""),
             *(with_interval(row[metric]) for metric in (METRIC, "accuracy")),
         ]
         for row in rows
