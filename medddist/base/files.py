@@ -12,7 +12,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,20 @@ def replaced_atomically(path: Path, private: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as problem:
         raise NotWritable(path, problem) from problem
+
+
+class _Tried(Exception):
+    """Leaves `require_place` without a file."""
+
+
+def require_place(path: Path) -> None:
+    """Check that a file can be written at `path`, before the work whose result it is to hold.
+
+    Raises:
+        NotWritable: where the file system refuses.
+    """
+    with suppress(_Tried), replaced_atomically(path):
+        raise _Tried
 
 
 @contextmanager

@@ -31,6 +31,7 @@ def init(data, write, minutes, report, device) -> Output:
     how long a run will take. The profile fits the images and this machine. Trains nothing.
     """
     from medddist.base.compute import device_named
+    from medddist.base.files import require_place
     from medddist.base.machine import told_bytes
     from medddist.estimates import Estimate, told
     from medddist.init.first_profile import fitting_profile, name_of, refuse_existing, write_profile
@@ -43,6 +44,7 @@ def init(data, write, minutes, report, device) -> Output:
     refuse_existing(path)
     with Bar() as progress:
         survey = surveyed(data, progress)
+    require_place(path)
     note("init: measuring a few steps on this machine, about a minute")
     profile, about = fitting_profile(survey, name, device_named(device), minutes)
     write_profile(profile, path, survey.source, about)

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medddist.base import files
-from medddist.base.errors import InputError
+from medddist.base.errors import InputError, NotWritable
 from medddist.base.files import (
     digest,
     file_names,
     private_folder,
     read_json,
     replaced_atomically,
+    require_place,
     write_bytes,
     write_json,
 )
@@ -58,6 +59,21 @@ def test_digest_tells_values_apart(a, b):
 def test_digest_is_the_same_in_every_process():
     # printf '{"a":"ä","b":[1,2.5,null]}' | sha256sum | cut -c1-16
     assert digest({"b": [1, 2.5, None], "a": "ä"}) == "324d0f98e8e7b390"
+
+
+def test_a_place_is_tried_without_leaving_or_changing_a_file(tmp_path, monkeypatch):
+    (tmp_path / "old").write_text("old")
+    for name in ("old", "new"):
+        require_place(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(NotWritable, match="new: cannot be written"):
+        require_place(tmp_path / "new")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}])
