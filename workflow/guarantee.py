@@ -219,7 +219,7 @@ def of_others(study: Study) -> Iterator[list[dict]]:
 
 
 def of_dp_sgd(study: Study) -> Iterator[list[dict]]:
-    """Measure networks that are trained with the same guarantee and sent themselves."""
+    """Measure networks that are sent themselves; DP-SGD protects one image, not one patient."""
     measured = Measured(study)
     measured.add_random()
     for epsilon in CLASSIFIED:

@@ -38,9 +38,9 @@ BESIDE = {  # a row's `what`: its name
     "distilled by untrained networks": "distilled images, public networks not trained",
     "nearest class mean": "nearest class mean of the same release",
     "linear classifier": "linear classifier from the same release",
-    "network trained by DP-SGD": "a network trained by DP-SGD and sent",
+    "network trained by DP-SGD": "a network trained by DP-SGD and sent (protects one image)",
     "set of one hospital of three": "distilled images of one hospital, a third of the data",
-    "sets of three hospitals": "distilled images of three such hospitals together",
+    "sets of three hospitals": "distilled images of three such hospitals together, 240 images",
 }
 
 
@@ -154,7 +154,13 @@ def _beside(rows: list[dict]) -> list[str]:
     cells = [
         [BESIDE[row["what"]], _epsilon(row), str(row["networks"]), *_scores(row)] for row in shown
     ]
-    return markdown_table(["what is used", "epsilon", "networks", *SCORES], cells)
+    return [
+        *markdown_table(["what is used", "epsilon", "networks", *SCORES], cells),
+        "",
+        "Images without noise, those by untrained networks and those of hospitals have one draw, "
+        "and three networks for each set. Their intervals do not cover other draws, except where "
+        "the three hospitals' sets stand for them.",
+    ]
 
 
 def _epsilon(row: dict) -> str:
