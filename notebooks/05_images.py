@@ -182,10 +182,11 @@ figures.show(
 #
 # Grad-CAM {cite:p}`selvaraju2017` marks what raises the logit of an image's
 # class, for a network trained on the distilled images and for a teacher. It
-# keeps positive evidence only, so a map can be empty, also where a network is
-# right: no region speaks for the class, and the others have lower logits. The
-# images here are, where possible, ones that both networks classify correctly.
-# At 32 px the map has few pixels: it shows a region, nothing finer.
+# keeps positive evidence only. A map can be empty even where a network is
+# right: then no region raises the logit of the class, and it is still the
+# highest. The images here are, where possible, ones that both networks
+# classify correctly. At 32 px the map has few pixels: it shows a region,
+# nothing finer.
 
 # %%
 recipe = study.profile.evaluate.recipe.model_copy(

@@ -52,7 +52,7 @@ class Bar:
             self.close()
             terminal = sys.stderr.isatty()
             shown = {"file": sys.stderr, "mininterval": 0.1 if terminal else 10.0}
-            self.bar = _Tqdm(total=total, initial=done, ascii=not terminal, **shown)
+            self.bar = _Tqdm(total=total, initial=done, desc=what, ascii=not terminal, **shown)
             self.first = done == 0
         self.bar.set_description(what, refresh=False)
         if self.first and done:

@@ -89,6 +89,7 @@ def distill(
     saved = processes.from_the_first(lambda: load_tensors(checkpoint) if checkpoint.exists() else 0)
     if saved:
         run.restore(*saved)
+        progress("distilling, resumed", run.iteration, settings.iterations)
     saved_at = time.monotonic()
     while True:
         if run.iteration in candidate_iterations(settings):

@@ -757,9 +757,12 @@ def test_an_interrupted_run_goes_on_and_does_not_start_again(tmp_path):
     told = []
     (tmp_path / "a" / ".unfinished.safetensors.x.part").write_bytes(b"half of another checkpoint")
     resumed = run(
-        tmp_path / "a", progress=lambda what, done, total: told.append(done), save_every_seconds=0.0
+        tmp_path / "a",
+        progress=lambda what, done, total: told.append((what, done)),
+        save_every_seconds=0.0,
     )
-    assert told == [5, 6, 7], "the checkpoint after iteration 4 was the last one written"
+    assert told[0] == ("distilling, resumed", 4), "the last checkpoint: after iteration 4"
+    assert [done for _, done in told[1:]] == [5, 6, 7]
     assert same(resumed, run(tmp_path / "b"))
 
 
