@@ -72,13 +72,15 @@ install: $(INSTALLED)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(if $(PYTHON),,echo 'no Python 3.11 or newer found; install one, or name it with PYTHON=path' >&2; exit 2)
-	@echo 'installing into $(VENV)/ with $(PYTHON) (2 minutes, once)' >&2
+	@echo 'installing into $(VENV)/ with $(PYTHON) (a minute or two, once)' >&2
 	@$(PYTHON) -m venv $(VENV)
-# Each module is compiled when it is first imported, not all of them now: that halves the time. Where the environment forbids
-# Python to keep what it compiled, every start would do so again.
-	@$(PY) -m pip install --quiet --disable-pip-version-check $(LATER) -r requirements.lock
-	# In this mode a folder `medddist` beside a script, such as a clone, is not taken for the library.
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . \
+# The pip that comes with Python 3.11 takes three times as long.
+	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+# Each module is compiled when it is first imported, not all of them now, which would take half as long again. Where the
+# environment forbids Python to keep what it compiled, every start would do so again.
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(LATER) --no-deps -r requirements.lock
+# In this mode a folder `medddist` beside a script, such as a clone, is not taken for the library.
+	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . \
 	  --config-settings editable_mode=compat
 	@touch $@
 
