@@ -21,9 +21,10 @@
 #
 # Each hospital distils its own data and sends a package; a receiver trains on
 # all packages. (Hospitals are the sources of the data; on the phantom, its
-# sites.) The alternatives are to use only its own data, to share networks
-# instead of images, to use federated averaging {cite:p}`mcmahan2017`, and to
-# pool all real data in one place, which is usually forbidden.
+# sites.) The alternatives: a hospital uses only its own data; hospitals share
+# networks instead of images; they use federated averaging
+# {cite:p}`mcmahan2017`; they pool all real data in one place, which is
+# usually forbidden.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, full, real, paper
@@ -105,13 +106,14 @@ told = findings.sharing_sentences(ways, metric)
 figures.show(figures.sharing(ways, metric), " ".join(told))
 
 # %% [markdown]
-# Compare the packages (orange) with each hospital alone: that is the gain
-# from sharing. The distance to the pooled data is its price. An interval is
-# wide where the few networks of a way differ much.
+# Compare the packages (orange) with each hospital alone, and with the pooled
+# data: that shows what sharing brings, and what it falls short of. An
+# interval is wide where the few networks of a way to share differ much.
 #
 # One draw is not enough to tell. Each hospital distilled once here, and the
 # intervals cover the networks, not other draws of the distilled images. These
-# vary more: [](../weights.md) repeats the comparison with five draws.
+# vary more: [](../weights.md) repeats the comparison with five draws, and its
+# means differ from the scores here.
 #
 # Which hospital's patients benefit from sharing? A hospital's own network may
 # work worse on the images of others: read along the rows.

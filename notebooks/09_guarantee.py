@@ -25,8 +25,8 @@
 # Distilled images that start from real ones stay close to them, as
 # [](07_audit.ipynb) shows. An attack that finds nothing does not prove that
 # they reveal nothing. Differential privacy gives a proof: its epsilon limits
-# what any attack can learn {cite:p}`dwork2014`. The price is accuracy, and
-# this notebook shows how much.
+# what any attack can learn about any one patient {cite:p}`dwork2014`. The
+# price is accuracy, and this notebook shows how much.
 #
 # ```{image} ../assets/guarantee.svg
 # :alt: Public networks sum up radiographs with noise; images follow from it.
@@ -36,11 +36,11 @@
 # :::{admonition} What is public in this notebook
 # :class: dropdown
 #
-# Here the phantom takes the place of the private data. Public networks that
-# are trained on such images would know too much: they are random here, images
-# start from smooth noise, and the scale of the features comes from other
-# simulated patients. On other data, the networks are trained on the phantom
-# and images start from phantom images, which gave better sets so far.
+# Here the phantom takes the place of the private data. Networks trained on
+# phantom images would already know these data, so the public networks are
+# untrained here, images start from smooth noise, and the scale of the
+# features comes from other simulated patients. On other data, the networks
+# are trained on the phantom, and images start from phantom images.
 # :::
 
 # %% tags=["parameters"]
@@ -136,9 +136,9 @@ title = "In units of the sensitivity"
 figures.table(rows, title, digits=2, index="what moves the sums")
 
 # %% [markdown]
-# The noise is larger than the change that one image can cause, so the
-# released sums hardly tell whether the image was there.
-# A smaller epsilon needs more noise.
+# At epsilon 1 the noise is four times the change that one image can cause, so
+# the released sums hardly tell whether the image was there. At epsilon 4 it
+# is about as large as this change, and protects much less.
 #
 # ## What is it worth?
 #
@@ -169,8 +169,8 @@ figures.show(figures.guarantee(points, lines, metric), " ".join(told))
 
 # %% [markdown]
 # Above the dotted line of the initial images, the set carries something that
-# was learned from the private data. The distance to the line of random real
-# images is the price of the guarantee.
+# was learned from the private data. The line of random real images shows
+# what as many images are worth without any guarantee.
 #
 # ## The images
 #
@@ -215,14 +215,13 @@ rows = [
 figures.table(rows, "The guarantee of the set", index="stated")
 
 # %% [markdown]
-# **What this means.** Whoever receives the set can hardly tell whether any
-# one patient's images were used, whatever else they know or will ever know.
-# Suppose an observer considers it an even chance. At epsilon 1 and delta
-# 0.00001, the set makes the observer at most about 75 % sure, but for a
-# chance of about one in 100,000. The class of the patient is protected in the
-# same way.
+# **What this means.** Suppose an observer believes with a probability of one
+# half that a patient's images were used, whatever else the observer knows or
+# will ever know. After seeing the set at epsilon 1 and delta 0.00001, the
+# observer can be at most about 75 % sure, except with a probability of about
+# one in 100,000. The class of the patient is protected in the same way.
 #
-# **What this does not mean.** What is learned about the *group* is not
+# **What this does not mean.** What holds for the patients as a whole is not
 # protected: the set is meant to show what opacities look like. What is
 # published along with the set, such as scores, is not covered, and the
 # epsilon of a second set adds to that of the first. Nothing promises that the
@@ -232,9 +231,10 @@ figures.table(rows, "The guarantee of the set", index="stated")
 #
 # ## Exercises
 #
-# **1.** An observer considers it an even chance that a patient was in the
-# data. How sure can the observer be after seeing the set? The odds change by
-# a factor of at most $e^\epsilon$. Compute it for epsilon 0.5, 1 and 4.
+# **1.** An observer believes with a probability of one half that a patient
+# was in the data. How sure can the observer be after seeing the set, if the
+# odds change by a factor of at most $e^\epsilon$? Compute it for epsilon 0.5,
+# 1 and 4.
 #
 # :::{admonition} Solution
 # :class: dropdown
@@ -244,8 +244,9 @@ figures.table(rows, "The guarantee of the set", index="stated")
 # ```
 #
 # About 62 % at epsilon 0.5, 73 % at 1, and 98 % at 4. So epsilon 4 promises
-# little to a patient in the worst case. (The mechanism here has a delta too,
-# which is why the text above says 75 %.)
+# little to a patient in the worst case. (With the noise used here, the odds
+# may change by somewhat more, with a probability that delta limits, which is
+# why the text above says 75 %.)
 # :::
 #
 # **2.** Set `overrides="distill.extractor_numbers=256"`. More numbers
@@ -256,8 +257,8 @@ figures.table(rows, "The guarantee of the set", index="stated")
 #
 # The length of an image's numbers is limited as a whole, so four times as
 # many numbers are each smaller, but each gets the same noise. At a small
-# epsilon the noise hides the additional detail. The results on real
-# radiographs are in [](../guarantee.md).
+# epsilon the noise hides the additional detail. On real radiographs, more
+# numbers scored lower ([](../tried.md)).
 # :::
 #
 # ## Take-away

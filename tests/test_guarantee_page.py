@@ -62,7 +62,7 @@ def test_the_sentences_follow_from_the_intervals(record):
 
 def test_the_protocol_says_what_is_protected_and_that_releases_add_up(record):
     text = page(record)
-    assert "named) is in the data; delta 1e-05; 50 training images, 20 in" in text
+    assert "see [](#not-promised)) is in the data; delta 1e-05; 50 training images, 20 in" in text
     assert "all releases together would be larger" in text
 
 

@@ -28,7 +28,8 @@ def row(way: str, mean: float, above=None, hospital=None, epsilon=None) -> dict:
 
 def record(*rows: dict) -> dict:
     distill = {"method": "trajectory", "iterations": 30}
-    settings = {"distill": distill, "teachers": {"teachers": 1}, "seeds": [0]}
+    settings = {"distill": distill, "teachers": {"teachers": 3}, "seeds": [0]}
+    settings["hospitals"] = {"changes": {"teachers.teachers": 1, "distill.iterations": 20}}
     return {"source": "phantom", "settings": settings, "about": {"commit": "c"}, "rows": [*rows]}
 
 
@@ -36,16 +37,20 @@ def test_a_gain_is_one_only_where_its_interval_excludes_zero():
     rows = row("all packages", 0.7), row("alone", 0.5, (0.1, 0.3), "A")
     rows += row("alone", 0.6, (-0.1, 0.2), "B"), row("pooled real data", 0.8, (-0.2, -0.1))
     text = hospitals_page.text({"hospitals-phantom": record(*rows)})
-    assert "are **not significantly different from** the best hospital alone (B)" in text
-    assert "are **below** all real data in one place: -0.150 [-0.200," in text
+    assert "with the best hospital alone (B): **not significantly different** in balanced" in text
+    assert (
+        "compared with all real data in one place: **below** in balanced accuracy (-0.150 [-0.200,"
+        in text
+    )
     assert "| A alone | 1 kB | 1 | 0.500 [0.400," in text
+    assert "Without a guarantee: trajectory matching on 1 teacher, 20 iterations; each" in text
 
 
 def test_each_epsilon_has_a_table_of_its_own_and_says_what_is_public():
     rows = [row("all packages", 0.4, epsilon=e) for e in (1.0, 4.0)]
     text = hospitals_page.text({"hospitals-phantom": record(*rows)})
     assert text.count("| what a receiver has |") == 2
-    assert "epsilon 1 per release" in text and "networks are random here" in text
+    assert "epsilon 1 per release" in text and "networks are untrained here" in text
 
 
 def test_without_a_record_the_page_says_how_to_make_it():

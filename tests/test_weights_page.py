@@ -100,13 +100,21 @@ def test_what_gives_more_away_is_said_where_intervals_are_apart():
     images = leak("set", starting=attack(2, 0.52), others=attack(2, 0.5))
     text = page(weights, images)
     assert (
-        "of initial images, more than chance from the weights and no more than chance from the "
-        "distilled set; the weights give more away."
+        "- Initial images: the attack with reference networks finds more than chance from the "
+        "weights and no more than chance from the distilled set; the weights give more away."
     ) in text
-    assert "the intervals of the two areas overlap." in text
+    assert "the intervals of the two AUCs overlap." in text
     control = leak("as many real images", control=attack(2, 0.6), unseen=attack(1, 0.5))
-    assert "does not find its positive control" in page(weights, control)
+    assert "of its positive control, no more than chance at the threshold" in page(weights, control)
     assert "| the weights | yes | initial images | 9 of 80, 0.113 [0.000, 0.500] | 3 |" in text
+
+
+def test_a_negative_control_above_chance_is_said():
+    unseen = leak("weights", unseen=attack(2, 0.57)), leak("set", unseen=attack(2, 0.5))
+    text = page(*unseen)
+    assert (
+        "tells the negative control apart over the whole curve, from the weights, although" in text
+    )
 
 
 def test_bytes_are_a_table_and_missing_parts_are_named():

@@ -70,7 +70,9 @@ def _told(grid: pd.DataFrame) -> str:
     for name, scores in grid.drop(index=RANDOM).iterrows():
         above, best = int((scores > random).sum()), _network(scores.idxmax())
         count = f"above random real images on {above} of {len(random)}"
-        parts.append(f"the set for the {_network(name)} is {count}, and best on the {best}")
+        parts.append(
+            f"the set for the {_network(name)} is {count}, and the {best} scores highest with it"
+        )
     return f"By the means alone, {'; '.join(parts)}."
 
 

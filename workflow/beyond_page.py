@@ -290,9 +290,9 @@ def _scores(rows: list[dict]) -> list[str]:
 
 def _differences(sets: list[dict]) -> list[str]:
     lines = [
-        "The row's images minus other images with the same kind of labels, on the same resampled "
-        "test groups. Each interval is a 95 % interval of its own; they are not corrected for "
-        "their number.",
+        "The score of the row's images minus that of others with the same kind of labels, on the "
+        "same resampled test groups. Each interval is a 95 % interval of its own; they are not "
+        "corrected for their number.",
         "",
     ]
     for metric in reversed(METRICS):
@@ -448,7 +448,7 @@ def _shorter(rows: list[dict], record: dict) -> list[str]:
     others = " or ".join(map(str, sorted(own - {usual})))
     if not others:
         return []
-    return ["", f"Here the loss on real images was lowered for {others} iterations, not {usual}."]
+    return ["", f"In this table, the loss on real images had {others} iterations, not {usual}."]
 
 
 def _with_labels(method: str) -> str:
@@ -493,8 +493,8 @@ def _sizes(rows: list[dict], size: int) -> list[str]:
         says = [f"{verdict(paired)} at {n} ({difference(paired)})" for n, paired in compared]
         lines += [
             "",
-            "The images distilled by the loss on real images, compared with random real images: "
-            f"{'; '.join(says)} per class.",
+            "The set that validation chose in the loss on real images, compared with random real "
+            f"images: {'; '.join(says)} per class.",
         ]
     unchanged = [
         f"{row['images_per_class']}"
@@ -503,8 +503,8 @@ def _sizes(rows: list[dict], size: int) -> list[str]:
     ]
     if unchanged:
         lines[-1] += (
-            f" At {' and '.join(unchanged)} per class, validation chose the initial images: real "
-            "ones by herding, with soft labels by networks."
+            f" At {' and '.join(unchanged)} per class, distilling brought no gain on validation, "
+            "which chose the initial images: real ones by herding, with soft labels by networks."
         )
     return lines
 
@@ -558,7 +558,7 @@ def _course(name: str, record: dict) -> list[str]:
     if _published(record):
         lines += [
             "Squares are accuracies that others published on the same database, at a higher "
-            "resolution, with a deeper network and another share of the images. They are not "
+            "resolution, with a deeper network and other numbers of images per class. They are not "
             "comparable with the lines; [](related.md) says more.",
             "",
         ]

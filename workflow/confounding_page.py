@@ -49,6 +49,12 @@ NOTES = {
 }
 
 
+STRENGTH = (
+    "The strength of a shortcut is the score that is lost without it; below zero, none is seen. A "
+    "network that recognises little has little to lose, so compare the scores too."
+)
+
+
 records = records_named("confounding-*")
 
 
@@ -66,7 +72,8 @@ def text(records: dict[str, dict]) -> str:
         for (part, version), title in TITLES.items():
             rows = _of(record["rows"], part, version)
             if rows:
-                lines += [f"**{title}.** {NOTES[part]}", ""]
+                note = NOTES[part] + _counted(part, record["rows"])
+                lines += [f"**{title}.** {note} {STRENGTH}", ""]
                 lines += [*(f"- {sentence}" for sentence in _sentences(rows)), "", *_lost(rows), ""]
         own = _of(record["rows"], "within", None)
         if own:
@@ -103,12 +110,19 @@ def _sentences(rows: list[dict]) -> list[str]:
                 f"With {METHODS[row['method']]}, the shortcut is {verdict(compared[0])} with "
                 f"all training images ({difference(compared[0])})."
             )
-    if lines:
-        lines.append(
-            "The strength of a shortcut is the score that is lost without it. A network that "
-            "recognises little has little to lose, so compare the scores too."
-        )
     return lines
+
+
+def _counted(part: str, rows: list[dict]) -> str:
+    """Name the classes of sources with several classes, where only these count."""
+    names = sorted({name for row in _of(rows, "within", None) for name in row["images"]})
+    if part != "origins" or not names:
+        return ""
+    listed = ", ".join(name.replace("_", " ") for name in names)
+    return (
+        f" The classes that count are {listed}. Scores, also of knowing the source alone, "
+        "therefore differ from those over all classes."
+    )
 
 
 def _lost(rows: list[dict]) -> list[str]:

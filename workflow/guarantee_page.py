@@ -28,14 +28,15 @@ NAMED = {
 }
 UNITS = {
     "image": "image",
-    "patient": "group of images (a patient, or near-duplicates where no patients are named)",
+    "patient": "group of images that belong together (a patient or, where the data name none, "
+    "near-duplicates; see [](#not-promised))",
 }
 BESIDE = {  # a row's `what`: its name
     "random real images": "random real images, no guarantee",
     "initial": "the public initial images, unchanged",
     "networks trained on the phantom": "the public networks as classifiers",
     "distilled without noise": "distilled images without noise, no guarantee",
-    "distilled by untrained networks": "distilled images, public networks not trained",
+    "distilled by untrained networks": "distilled images, public networks untrained",
     "nearest class mean": "nearest class mean of the same release",
     "linear classifier": "linear classifier from the same release",
     "network trained by DP-SGD": "a network trained by DP-SGD and sent (protects one image)",
@@ -155,11 +156,11 @@ def _beside(rows: list[dict]) -> list[str]:
         [BESIDE[row["what"]], _epsilon(row), str(row["networks"]), *_scores(row)] for row in shown
     ]
     return [
-        *markdown_table(["what is used", "epsilon", "networks", *SCORES], cells),
+        *markdown_table(["what is used", "epsilon", "classifiers", *SCORES], cells),
         "",
-        "Images without noise, those by untrained networks and those of hospitals have one draw, "
-        "and three networks for each set. Their intervals do not cover other draws, except where "
-        "the three hospitals' sets stand for them.",
+        "Sets without noise, sets by untrained networks and those of hospitals were drawn once, "
+        "with three networks for each set, so their intervals do not cover other draws. The row of "
+        "one hospital averages three hospitals, and its interval covers how these differ.",
     ]
 
 

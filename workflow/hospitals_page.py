@@ -8,6 +8,7 @@ from workflow.words import (
     data_of,
     difference,
     markdown_table,
+    method_of,
     records_named,
     with_interval,
 )
@@ -46,7 +47,7 @@ def text(records: dict[str, dict]) -> str:
     for record in records.values():
         lines += [f"On {data_of(record)}; commit `{record['about']['commit']}`.", ""]
         for epsilon, rows in _blocks(record["rows"]).items():
-            lines += [f"**{_title(epsilon, rows)}**", ""]
+            lines += [f"**{_title(epsilon, rows, record['settings'])}**", ""]
             lines += [f"- {sentence}" for sentence in _sentences(rows)]
             lines += ["", *_table(rows), ""]
     return "\n".join(lines)
@@ -59,15 +60,26 @@ def _blocks(rows: list[dict]) -> dict[float | None, list[dict]]:
     return found
 
 
-def _title(epsilon: float | None, rows: list[dict]) -> str:
+def _title(epsilon: float | None, rows: list[dict], settings: dict) -> str:
     draws = max(row["draws"] for row in rows)
     again = f"each hospital makes its set {draws} times, and intervals cover these draws"
     if epsilon is None:
-        return f"Without a guarantee; {again}."
+        method, iterations = _made(settings)
+        return f"Without a guarantee: {method}, {iterations} iterations; {again}."
     return (
         f"With a guarantee of epsilon {epsilon:g} per release; {again}. The public networks are "
-        "random here. Each image decides its part alone, so the test images are not those above."
+        "untrained here. Each image is assigned to a part by itself, so the test images differ "
+        "from those above."
     )
+
+
+def _made(settings: dict) -> tuple[str, int]:
+    """How each hospital distils: the study's settings, with what changes for hospitals."""
+    changed = {section: dict(settings[section]) for section in ("distill", "teachers")}
+    for name, value in settings["hospitals"]["changes"].items():
+        section, setting = name.split(".")
+        changed.setdefault(section, {})[setting] = value
+    return method_of(changed), changed["distill"]["iterations"]
 
 
 def best(rows: list[dict], way: str) -> dict | None:
@@ -78,15 +90,16 @@ def best(rows: list[dict], way: str) -> dict | None:
 
 def compared(rows: list[dict]) -> list[tuple[str, str, dict]]:
     """List what all packages together are compared with: the verdict, the name, the row."""
-    found = []
-    for way, name in COMPARED.items():
-        if (row := best(rows, way)) is None:
-            continue
-        paired, says = row["packages_above"][METRIC], "not significantly different from"
-        if paired["low"] > 0 or paired["high"] < 0:
-            says = "above" if paired["low"] > 0 else "below"
-        found.append((says, name, row))
-    return found
+    best_rows = ((name, best(rows, way)) for way, name in COMPARED.items())
+    return [(verdict(row, METRIC), name, row) for name, row in best_rows if row is not None]
+
+
+def verdict(row: dict, metric: str) -> str:
+    """Say whether all packages together are above or below a row."""
+    paired = row["packages_above"][metric]
+    if paired["low"] > 0 or paired["high"] < 0:
+        return "above" if paired["low"] > 0 else "below"
+    return "not significantly different from"
 
 
 def in_short(rows: list[dict]) -> str:
@@ -101,11 +114,16 @@ def in_short(rows: list[dict]) -> str:
 
 def _sentences(rows: list[dict]) -> list[str]:
     return [
-        f"All packages together are **{says}** {name}{_of(row)}: "
-        f"{difference(row['packages_above'][METRIC])} balanced accuracy, "
-        f"{difference(row['packages_above']['accuracy'])} accuracy."
-        for says, name, row in compared(rows)
+        f"All packages together, compared with {name}{_of(row)}: "
+        f"{_judged(row, METRIC)}; {_judged(row, 'accuracy')}."
+        for _, name, row in compared(rows)
     ]
+
+
+def _judged(row: dict, metric: str) -> str:
+    says = verdict(row, metric).removesuffix(" from")
+    paired = difference(row["packages_above"][metric])
+    return f"**{says}** in {metric.replace('_', ' ')} ({paired})"
 
 
 def _of(row: dict) -> str:

@@ -180,7 +180,7 @@ def beyond_chance(group: dict) -> str:
 
 
 def _leaks(rows: list[dict], record: dict) -> list[str]:
-    head = ["sent", "reference networks", "images", "found", "by chance at most", "area (AUC)"]
+    head = ["sent", "reference networks", "images", "found", "by chance at most", "AUC"]
     cells = [
         [
             RECEIVED[row["received"]],
@@ -196,10 +196,14 @@ def _leaks(rows: list[dict], record: dict) -> list[str]:
     share = record["settings"]["audit"]["false_positives"]
     return [
         "**What each gives away.** The audit's loss attack asks how confident networks are of an "
-        f"image's class. At most {share:g} of unseen images are found by chance. The weights were "
+        f"image's class. Its threshold is set so that {share:g} of unseen images are found "
+        "wrongly; the column *by chance at most* has the largest number that chance would "
+        "plausibly find. "
+        "The AUC is the area under the whole curve; chance is 0.5. The weights were "
         "trained on all training images, so initial and other training images are both members "
-        "there. The attacker trains networks on the distilled set. Intervals of the controls "
-        "are at 99.9 %, the others at 95 %.",
+        "there. The attacker trains networks on the distilled set; *the weights of all networks* "
+        "are those of several networks, whose answers the attacker averages. Intervals of the "
+        "controls are at 99.9 %, the others at 95 %.",
         "",
         *(f"- {sentence}" for sentence in _recognised(rows)),
         "",
@@ -219,8 +223,10 @@ def _recognised(rows: list[dict]) -> list[str]:
         attack = f"The attack with{'' if calibrated else 'out'} reference networks"
         control = by_place.get(("as many real images", calibrated))
         if control and not is_recognised(control["control"]):
-            lines.append(f"{attack} does not find its positive control, so it is too weak to show")
-            lines[-1] += " that anything is safe."
+            lines.append(f"{attack} finds, of its positive control, ")
+            lines[-1] += f"{beyond_chance(control['control'])}, so a low number does not show that"
+            lines[-1] += " anything is safe."
+        lines += _unseen_above_chance(attack, by_place, calibrated)
         for group in ("starting", "others"):
             found = {
                 name: by_place[name, calibrated][group]
@@ -228,14 +234,34 @@ def _recognised(rows: list[dict]) -> list[str]:
                 if group in by_place.get((name, calibrated), {})
             }
             says = [f"{beyond_chance(each)} from {RECEIVED[name]}" for name, each in found.items()]
+            if len(says) == 2 and len({beyond_chance(each) for each in found.values()}) == 1:
+                both = f"from {RECEIVED['weights']} and from {RECEIVED['set']}"
+                says = [f"{beyond_chance(found['set'])}, {both} alike"]
             if says:
-                lines.append(f"{attack} finds, of {GROUPS[group]}, {' and '.join(says)}")
-                lines[-1] += f"{_apart(found)}."
+                lines.append(f"{_capital(GROUPS[group])}: {attack[0].lower()}{attack[1:]} finds ")
+                lines[-1] += f"{' and '.join(says)}{_apart(found)}."
     return lines
 
 
+def _unseen_above_chance(attack: str, by_place: dict, calibrated: bool) -> list[str]:
+    """Warn where images that nothing was trained on are told apart."""
+    unseen = {
+        received: groups["unseen"]["auc"]["low"]
+        for (received, references), groups in by_place.items()
+        if references == calibrated and "unseen" in groups
+    }
+    shown = [RECEIVED[received] for received, low in unseen.items() if low > 0.5]
+    if not shown:
+        return []
+    return [
+        f"{attack} tells the negative control apart over the whole curve, from "
+        f"{' and from '.join(shown)}, although nothing was trained on it. An AUC slightly above "
+        "0.5 therefore says nothing here."
+    ]
+
+
 def _apart(found: dict[str, dict]) -> str:
-    """Say whose area is larger, where the two intervals do not overlap; "" for one of the two."""
+    """Say whose AUC is larger, where the two intervals do not overlap; "" for one of the two."""
     if len(found) < 2:
         return ""
     weights, images = found["weights"]["auc"], found["set"]["auc"]
@@ -243,7 +269,7 @@ def _apart(found: dict[str, dict]) -> str:
         return "; the weights give more away"
     if images["low"] > weights["high"]:
         return "; the distilled set gives more away"
-    return "; the intervals of the two areas overlap"
+    return "; the intervals of the two AUCs overlap"
 
 
 def _storage(rows: list[dict], record: dict) -> list[str]:

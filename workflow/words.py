@@ -67,7 +67,8 @@ def method_of(settings: dict) -> str:
         labels = {"learned": "learned soft", "teachers": "soft"}
         kind = labels.get(settings["distill"]["labels"], "hard")
         return f"the loss on real images with {kind} labels"
-    return f"trajectory matching on {settings['teachers']['teachers']} teachers"
+    count = settings["teachers"]["teachers"]
+    return f"trajectory matching on {count} teacher{'s' if count > 1 else ''}"
 
 
 def made_by(settings: dict) -> str:
