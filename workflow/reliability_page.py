@@ -43,7 +43,7 @@ def text(records: dict[str, dict]) -> str:
     minutes = sum(counts["seconds"] for counts in kinds.values()) / 60
     lines += [
         "",
-        f"{tried:,} faults in {minutes:.0f} minutes, seed {record['seed']}, commit "
+        f"{tried:,} faults in {minutes:.0f} minutes, seed {record['seed']}; latest run: commit "
         f"`{about['commit']}`, {about['machine']['processor']}, Python {about['python']}, torch "
         f"{about['packages']['torch']}.",
     ]
