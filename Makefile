@@ -78,7 +78,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 # Each module is compiled when it is first imported, not all of them now, which would take half as long again. Where the
 # environment forbids Python to keep what it compiled, every start would do so again.
-	@$(PY) -m pip install --quiet --disable-pip-version-check $(LATER) --no-deps -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(LATER) -r requirements.lock
 # In this mode a folder `medddist` beside a script, such as a clone, is not taken for the library.
 	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . \
 	  --config-settings editable_mode=compat

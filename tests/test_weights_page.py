@@ -87,6 +87,12 @@ def test_own_images_alone_are_what_both_are_compared_with():
     assert "**The weights, with own images**: in accuracy above own images alone (+0.150" in text
 
 
+def test_whether_own_images_add_to_the_set_is_said():
+    text = page(used("as they are", "set"), used("with own images", "set"))
+    assert "together** adds nothing to the set, by the means: 0.600, compared with 0.600" in text
+    assert "together**" not in page(used("with own images", "set"))
+
+
 def test_weights_do_not_make_another_architecture():
     row = {"part": "uses", "what": "another architecture", "received": "weights"}
     row |= {"network": "vit", "status": "not possible", "reason": "none", "sent_bytes": 1}
