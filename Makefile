@@ -74,7 +74,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(if $(PYTHON),,echo 'no Python 3.11 or newer found; install one, or name it with PYTHON=path' >&2; exit 2)
 	@echo 'installing into $(VENV)/ with $(PYTHON) (a minute or two, once)' >&2
 	@$(PYTHON) -m venv $(VENV)
-# The pip that comes with Python 3.11 takes three times as long.
+# The pip that comes with Python 3.11 takes half as long again.
 	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 # Each module is compiled when it is first imported, not all of them now, which would take half as long again. Where the
 # environment forbids Python to keep what it compiled, every start would do so again.
