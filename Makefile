@@ -74,10 +74,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(if $(PYTHON),,echo 'no Python 3.11 or newer found; install one, or name it with PYTHON=path' >&2; exit 2)
 	@echo 'installing into $(VENV)/ with $(PYTHON) (a minute or two, once)' >&2
 	@$(PYTHON) -m venv $(VENV)
-# The pip that comes with Python 3.11 takes half as long again.
+# The pip that comes with Python 3.11 is slower.
 	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-# Each module is compiled when it is first imported, not all of them now, which would take half as long again. Where the
-# environment forbids Python to keep what it compiled, every start would do so again.
+# Each module is compiled when it is first imported, not all of them now, which would take longer. Where the environment
+# forbids Python to keep what it compiled, every start would do so again.
 	@$(PY) -m pip install --quiet --disable-pip-version-check $(LATER) -r requirements.lock
 # In this mode a folder `medddist` beside a script, such as a clone, is not taken for the library.
 	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . \

@@ -141,7 +141,7 @@ def _escaped(line: str) -> str:
 
 
 def setup(app: Sphinx) -> dict:
-    gc.disable()  # searching millions of nodes for cycles takes a fifth of the time
+    gc.disable()  # searching millions of nodes for cycles takes long, and finds little
     app.connect("config-inited", drop_dead_links)
     app.connect("html-page-context", set_context, priority=900)
     app.connect("autodoc-process-docstring", as_text)
