@@ -8,8 +8,6 @@ is drawn without regard to its class.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated, Literal, NamedTuple
@@ -70,12 +68,10 @@ class Exposure(NamedTuple):
 def make_phantom(settings: PhantomSettings, masks: bool = False) -> Phantom:
     """Make all images of `settings`, in the order of patients; with `masks`, those of lesions."""
     exposures, size = deal(settings), settings.image_size_px
-    make = lambda exposure: expose(exposure, settings.seed, size)
     images, lesions = np.empty((len(exposures), 1, size, size), np.uint8), []
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as threads:  # numpy releases Python's lock
-        for k, (picture, lesion) in enumerate(threads.map(make, exposures)):
-            images[k] = picture
-            lesions += [lesion] if masks else []
+    for k, exposure in enumerate(exposures):  # threads would wait for each other at small sizes
+        images[k], lesion = expose(exposure, settings.seed, size)
+        lesions += [lesion] if masks else []
     patients, _, labels, sites = np.array(exposures, np.int64).T.copy()
     return Phantom(images, labels, patients, sites, np.array(lesions) if masks else None)
 

@@ -33,11 +33,9 @@ plane_function = numba.njit(fastmath=FAST, inline="never", cache=True)
 @plane_function
 def mean(z):
     """Average a plane."""
-    total = z.dtype.type(0)
-    for i in range(z.shape[0]):
-        row = z[i]
-        for j in range(row.size):
-            total += row[j]
+    total, flat = z.dtype.type(0), z.reshape(z.size)
+    for j in range(flat.size):
+        total += flat[j]
     return total / z.dtype.type(z.size)
 
 
@@ -47,11 +45,9 @@ def mean_product(z, m, x, k):
 
     Args: planes z and x, numbers m and k.
     """
-    total = z.dtype.type(0)
-    for i in range(z.shape[0]):
-        row, other = z[i], x[i]
-        for j in range(row.size):
-            total += (row[j] - m) * (other[j] - k)
+    total, flat, other = z.dtype.type(0), z.reshape(z.size), x.reshape(x.size)
+    for j in range(flat.size):
+        total += (flat[j] - m) * (other[j] - k)
     return total / z.dtype.type(z.size)
 
 
@@ -163,14 +159,15 @@ def unpool(z, a, b, pooled, u):
     zero, quarter = z.dtype.type(0), z.dtype.type(0.25)
     if u.shape[0] % 2 or u.shape[1] % 2:
         u[:] = zero
+    spread = np.empty(2 * pooled.shape[1], z.dtype)
     for i in range(pooled.shape[0]):
         row = pooled[i]
+        for j in range(row.size):
+            spread[2 * j] = spread[2 * j + 1] = quarter * row[j]
         for k in range(2):
             y, to = z[2 * i + k], u[2 * i + k]
-            for j in range(row.size):
-                g = quarter * row[j]
-                to[2 * j] = g if a * y[2 * j] + b > zero else zero
-                to[2 * j + 1] = g if a * y[2 * j + 1] + b > zero else zero
+            for j in range(spread.size):
+                to[j] = spread[j] if a * y[j] + b > zero else zero
 
 
 @plane_function
@@ -181,9 +178,9 @@ def combine(u, f, z, g, h, out):
     """
     border = (out.shape[0] - u.shape[0]) // 2
     for i in range(u.shape[0]):
-        left, right, to = u[i], z[i], out[i + border]
+        left, right, to = u[i], z[i], out[i + border][border:]
         for j in range(left.size):
-            to[j + border] = f * left[j] + g * right[j] + h
+            to[j] = f * left[j] + g * right[j] + h
 
 
 @plane_function
@@ -194,9 +191,9 @@ def combine_further(u, f, z, g, out):
     """
     border = (out.shape[0] - u.shape[0]) // 2
     for i in range(u.shape[0]):
-        left, right, to = u[i], z[i], out[i + border]
+        left, right, to = u[i], z[i], out[i + border][border:]
         for j in range(left.size):
-            to[j + border] += f * left[j] + g * right[j]
+            to[j] += f * left[j] + g * right[j]
 
 
 @plane_function
@@ -232,19 +229,21 @@ def convolve(padded, weight, out, add):
 def correlate(padded, g, out):
     """Write the derivative in the filters: sums of g times planes moved by -1, 0 or 1 pixel.
 
+    Rows follow each other in one long sum; where it runs over an edge, g is 0.
+
     Args: padded (I, H + 2, W + 2), g (H + 2, W + 2) with a border of 0; writes out (I, 3, 3).
     """
-    zero = g.dtype.type(0)
-    height, width = g.shape[0] - 2, g.shape[1] - 2
+    zero, wide = g.dtype.type(0), g.shape[1]
+    inner = g.reshape(g.size)[wide + 1 : g.size - wide - 1]  # from the first pixel to the last
     for k in range(padded.shape[0]):
+        x = padded[k].reshape(g.size)
         for a in range(3):
             left, middle, right = zero, zero, zero
-            for i in range(height):
-                row, x = g[i + 1], padded[k, i + a]
-                for j in range(width):
-                    left += row[j + 1] * x[j]
-                    middle += row[j + 1] * x[j + 1]
-                    right += row[j + 1] * x[j + 2]
+            p, q, r = x[a * wide :], x[a * wide + 1 :], x[a * wide + 2 :]
+            for j in range(inner.size):
+                left += inner[j] * p[j]
+                middle += inner[j] * q[j]
+                right += inner[j] * r[j]
             out[k, a, 0], out[k, a, 1], out[k, a, 2] = left, middle, right
 
 
