@@ -27,9 +27,9 @@ from medddist.comparison.work import row_work
 from medddist.leaks.audit import is_audited
 from medddist.method.distill import candidate_iterations
 from medddist.method.distilled import Distilled
+from medddist.method.fast.derivatives import last_block
 from medddist.method.matching import matching_gradient, segment
 from medddist.method.networks import Network, initial_parameters
-from medddist.method.private.extractors import last_block
 from medddist.method.training import Labelled, Recipe, predict, train
 from medddist.study import labels
 from medddist.study import work as counted

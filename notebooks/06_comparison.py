@@ -22,9 +22,10 @@
 # labels.
 #
 # The other methods are self-supervision, transfer, coresets, other ways to
-# distil, and random images. (`demo` leaves out k-means and the other ways to
-# distil; `full` has them.) Every method has the same labels, the same
-# training and the same tuning effort. The test part is scored once.
+# distil, and random images. (`demo` leaves out k-means, the other ways to
+# distil, and self-supervision on the released images alone; `full` has them.)
+# Every method has the same labels, the same training and the same tuning
+# effort. The test part is scored once.
 #
 # :::{admonition} The protocol in detail
 # :class: dropdown
@@ -141,8 +142,9 @@ figures.show(compared.other_networks(rows, metric), told)
 #
 # In the real radiographs the class is confounded with its source: a network
 # may learn the hospital's scanner instead of the disease. No method on this
-# page protects against that. On the phantom the damage can be measured, since
-# its sites can be balanced over the classes or confounded with them.
+# page protects against that. On the phantom, sites can be balanced over the
+# classes, as here, or confounded with them. [](../weights.md) compares the
+# two, and so does the `full` profile in this place.
 
 # %%
 origins = of_origins(study, workers=workers_for(study))

@@ -15,16 +15,16 @@
 # # Several hospitals
 #
 # **Question.** Does it help a hospital to receive the distilled images of
-# others? **Costs** six minutes in the `demo` profile. **Expect** all
-# packages together to score below the pooled data, with one round of
-# communication where federated averaging takes several.
+# others? **Costs** a few minutes in the `demo` profile. **Expect** all
+# packages together to score below the pooled data.
 #
 # Each hospital distils its own data and sends a package; a receiver trains on
 # all packages. (Hospitals are the sources of the data; on the phantom, its
 # sites.) The alternatives: a hospital uses only its own data; hospitals share
-# networks instead of images; they use federated averaging
-# {cite:p}`mcmahan2017`; they pool all real data in one place, which is
-# usually forbidden.
+# networks instead of images; they pool all real data in one place, which is
+# usually forbidden. Federated averaging {cite:p}`mcmahan2017` takes many
+# rounds and the longest to compute: [](../weights.md) has its scores, and the
+# `full` profile computes them here.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, full, real, paper

@@ -38,6 +38,7 @@ def of_origins(study: Study, workers: int = 1) -> dict:
         workers: see `confounding`.
     """
     data, resamples, by_origin = study.data, study.profile.resamples, {}
+    with_versions = data.is_phantom and "confounded_phantom" not in study.profile.left_out
     for method in METHODS:
         result = measured(study, Entry("inside", method))
         given = data, result.probabilities, resamples, result.sets
@@ -47,7 +48,7 @@ def of_origins(study: Study, workers: int = 1) -> dict:
         "by_origin": by_origin,
         "probes": [probe for probe in probes if probe],
         "class_from_origin": class_from_origin(data),
-        "confounding": confounding(study, workers) if data.is_phantom else [],
+        "confounding": confounding(study, workers) if with_versions else [],
     }
 
 

@@ -81,7 +81,11 @@ def entries(profile: Profile) -> list[Entry]:
         "unseen": unseen,
     }
     listed = [Entry(table, *row) for table, rows in tables.items() for row in rows]
-    return [entry for entry in listed if entry.method not in profile.left_out]
+    left_out = set(profile.left_out)
+    if "self_supervision_on_released" in left_out:
+        alone = set(product(["released"], SELF_SUPERVISED))
+        listed = [entry for entry in listed if (entry.table, entry.method) not in alone]
+    return [entry for entry in listed if entry.method not in left_out]
 
 
 def comparison_rows(

@@ -82,4 +82,5 @@ def setup_of(study: Study) -> Setup:
     """Return what ways to share are compared with, for the hospitals of a study."""
     profile, recipe = study.profile, study.profile.references.good_recipe
     trained = study.data, hospitals(study.data), study.network(), recipe, profile.hospitals
-    return Setup(*trained, profile.resamples, study.store, study.device, study.progress)
+    given = *trained, profile.resamples, study.store, study.device, study.progress
+    return Setup(*given, federated="federated_averaging" not in profile.left_out)

@@ -16,15 +16,35 @@ from medddist.method.distill import Distillation
 from medddist.method.distilled import Distilled
 from medddist.method.networks import convnet
 from medddist.method.private.distilling import noise_start, private_distillation, public_start
-from medddist.method.private.extractors import Extractors, extractors, public_phantom
+from medddist.method.private.extractors import (
+    FEWER_IMAGES,
+    Extractors,
+    extractors,
+    public_phantom,
+)
 from medddist.method.private.release import Release, clipped_sums, guarantee, released
 from medddist.method.training import Labelled
 
 if TYPE_CHECKING:
     from medddist.method.settings import DistillSettings
+    from medddist.study.scores import Scored
     from medddist.study.study import Study
 
 STACKED = ("thetas", "means", "scales", "projections")
+
+
+def with_epsilon(study: Study, epsilon: float) -> Study:
+    """Derive the study whose set has a guarantee with this epsilon, from all images of the data."""
+    changes = {"distill.method": "private", "distill.labels": "hard", "distill.epsilon": epsilon}
+    if not study.data.is_phantom:  # every image enters by itself
+        changes["data.images"] = None
+    return study.with_(study.profile.changed(changes))
+
+
+def scored_with_epsilon(study: Study, asked: tuple[float, str]) -> Scored:
+    """Score a method, the second asked, in the study whose set has the first as its epsilon."""
+    epsilon, method = asked
+    return with_epsilon(study, epsilon).scored(method)
 
 
 def distilled_privately(study: Study, settings: DistillSettings) -> Distillation:
@@ -76,7 +96,13 @@ def _public(study: Study) -> dict[str, Any]:
         "numbers": [settings.extractor_networks, settings.extractor_numbers],
         "trained": settings.extractors == "phantom" and not data.is_phantom,
         "shape": [data.channels, len(CLASS_NAMES), data.image_size_px],
+        **_public_images(study),
     }
+
+
+def _public_images(study: Study) -> dict[str, int]:
+    """What public networks and a release depend on only where the phantom is the private data."""
+    return {"images": FEWER_IMAGES} if study.data.is_phantom else {}
 
 
 def release_of(
@@ -102,9 +128,9 @@ def release_of(
         means, counts = torch.from_numpy(drawn.means), torch.from_numpy(drawn.counts)
         return {"means": means, "counts": counts}, {"guarantee": stated}
 
-    path = study.store.path("release", settings=_decides(settings))
-    with locked(path):  # a second process waits, and reads what the first one drew
-        tensors, about = study.store.tensors("release", compute, settings=_decides(settings))
+    depends_on = _decides(study, settings)
+    with locked(study.store.path("release", **depends_on)):  # a second process waits, and reads
+        tensors, about = study.store.tensors("release", compute, **depends_on)
     return Release(tensors["means"].numpy(), tensors["counts"].numpy()), about["guarantee"]
 
 
@@ -132,26 +158,27 @@ def stated_guarantee(study: Study) -> dict[str, Any]:
         InputError: where that release is not kept any more; another one is another set.
     """
     settings = study.profile.distill.model_copy(update={"seed": study.profile.seeds[0]})
-    path = study.store.path("release", settings=_decides(settings))
+    path = study.store.path("release", **_decides(study, settings))
     gone = "is missing, and a new one would not be the one that the set was made of"
     require(path.exists(), path, gone, "remove the distilled set too, and distil again")
     return load_tensors(path)[1]["guarantee"]
 
 
-def _decides(settings: DistillSettings) -> dict[str, Any]:
+def _decides(study: Study, settings: DistillSettings) -> dict[str, Any]:
     names = {"epsilon", "delta", "extractors", "extractor_networks", "extractor_numbers", "seed"}
-    return settings.model_dump(mode="json", include=names)
+    return {"settings": settings.model_dump(mode="json", include=names), **_public_images(study)}
 
 
 def public_phantom_of(study: Study) -> Labelled:
     """Return the public phantom images (N, C, S, S), scaled like the data, and their labels.
 
-    Where the phantom itself plays the private data, the public one has other patients.
+    Where the phantom itself plays the private data, the public one has other patients, and fewer,
+    since no network is trained on it.
     """
     data = study.data
     given = data.image_size_px, data.channels, data.scaling, study.out / "cache"
-    seed = study.profile.data.seed + 1 if data.is_phantom else 0
-    images, labels = public_phantom(*given, seed)
+    others = (study.profile.data.seed + 1, FEWER_IMAGES) if data.is_phantom else ()
+    images, labels = public_phantom(*given, *others)
     return images.to(study.device), labels.to(study.device)
 
 

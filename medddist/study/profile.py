@@ -41,7 +41,7 @@ class Profile(Settings):
     leakage: settings.LeakageSettings = settings.LeakageSettings()
     hospitals: settings.HospitalSettings = settings.HospitalSettings()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
-    left_out: tuple[settings.LeftOut, ...] = ()  # methods that the tables of scores do without
+    left_out: tuple[settings.LeftOut, ...] = ()  # what the tables of scores do without
     images_per_class: tuple[PositiveInt, ...] = ()  # further sizes, for the table over sizes
     methods: dict[str, dict[str, Any]] = {}
     # By name, changes such as {"distill.iterations": 10}; `medddist results` measures each.

@@ -16,9 +16,10 @@ from medddist.method.training import Recipe
 Start = Literal["real", "herding", "kmeans", "average", "noise"]
 Contrastive = Literal["convnet", "resnet18", "vit"]
 Architecture = Literal[tuple(ARCHITECTURES)]
-LeftOut = Literal[  # what a table can do without
-    "random_natural", "full_teacher", "k_means", "gradient_matching", "distribution_matching"
-]
+LeftOut = Literal[  # what tables can do without
+    "random_natural", "full_teacher", "k_means", "gradient_matching", "distribution_matching",
+    "self_supervision_on_released", "confounded_phantom", "federated_averaging",
+]  # fmt: skip
 UNSEEN = ("convnet_wide", "convnet_shallow", "resnet18", "vgg11", "alexnet", "vit", "mlp")
 REGULAR = {"weight_decay": 5e-4, "schedule": "cosine", "sampling": "balanced"}
 GOOD = Recipe(epochs=30, batch_size=256, learning_rate=0.02, momentum=0.9, **REGULAR)

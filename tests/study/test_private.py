@@ -104,16 +104,22 @@ def test_it_does_the_work_that_is_counted(source, tmp_path, monkeypatch):
     """Of networks that have to be trained, too."""
     one, done = study(source("one"), tmp_path), Counter()
     real, gradient = extractors.last_block, training.gradient
+    each_alone = extractors.last_block_of_each
 
     def describing(network, theta, x):
         done["move" if x.requires_grad else "features"] += 1 if x.requires_grad else len(x)
         return real(network, theta, x)
+
+    def describing_each(network, theta, x):
+        done["features"] += len(x)
+        return each_alone(network, theta, x)
 
     def learning(network, theta, x, *more):
         done["train"] += len(x)
         return gradient(network, theta, x, *more)
 
     monkeypatch.setattr(extractors, "last_block", describing)
+    monkeypatch.setattr(extractors, "last_block_of_each", describing_each)
     monkeypatch.setattr(training, "gradient", learning)
     images = len(private.public_phantom_of(one)[1])
     monkeypatch.setattr("medddist.study.work.TRAINING_IMAGES", images)

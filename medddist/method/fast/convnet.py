@@ -61,12 +61,20 @@ class _Passed(NamedTuple):
 
 
 def _forward(
-    p: Parameters, padded: Tensor, record: bool = False, held: tuple[Tensor, ...] | None = None
+    p: Parameters,
+    padded: Tensor,
+    record: bool = False,
+    held: tuple[Tensor, ...] | None = None,
+    alone: bool = False,
 ) -> list[_Passed]:
-    """Compute every block; which ReLUs are open is recorded, or held, or neither."""
+    """Compute every block; which ReLUs are open is recorded, or held, or neither.
+
+    A batch's convolution may round an image's values differently than with other images; `alone`
+    convolves each by itself. The kernels do so anyway.
+    """
     passed, (n, _, height, width) = [], padded.shape
     for k, (w, scale, shift) in enumerate([p.first, *p.later]):
-        z = _convolved(passed[-1].output, w) if k else None
+        z = (_convolved_alone if alone else _convolved)(passed[-1].output, w) if k else None
         out = _halved(z) if k else padded.new_empty(n, len(w), (height - 2) // 2, (width - 2) // 2)
         stats, open = out.new_empty(2, n, len(w)), held[k] if held else None
         if record:
@@ -83,6 +91,10 @@ def _forward(
 
 def _convolved(a: Tensor, w: Tensor) -> Tensor:
     return F.conv2d(a, w, padding=1).contiguous()
+
+
+def _convolved_alone(a: Tensor, w: Tensor) -> Tensor:
+    return torch.cat([_convolved(image.clone(), w) for image in a.split(1)])  # aligned alike
 
 
 def _convolution_backward(
@@ -139,7 +151,17 @@ def first_order(
     loss, log_p, e = _errors(torch.addmm(p.offset, a, p.linear.T), targets)
     to.linear.copy_(e.T @ a)
     to.offset.copy_(e.sum(0))
-    g = (e @ p.linear).view(passed[-1].output.shape)
+    by_images = _backward(p, padded, passed, (e @ p.linear).view(passed[-1].output.shape), to)
+    by_targets = -log_p / n if targets.is_floating_point() else None
+    return loss, (out, by_images, by_targets, tuple(block.open for block in passed))
+
+
+def _backward(
+    p: Parameters, padded: Tensor, passed: list[_Passed], g: Tensor, to: Parameters | None
+) -> Tensor | None:
+    """Go back through all blocks from g: write the derivatives in the parameters, if wanted, and
+    return that in the images where `open` is recorded or held.
+    """
     for k in range(len(p.later), 0, -1):
         (w, scale, shift), (_, z, stats, open) = p.later[k - 1], passed[k]
         z_bar, sums = torch.empty_like(z), torch.empty_like(stats)
@@ -147,20 +169,45 @@ def first_order(
             kernels.derivative(*_arrays(z, *stats, scale, shift, g, z_bar, *sums))
         else:
             kernels.derivative_held(*_arrays(z, *stats, scale, open, g, z_bar, *sums))
-        g, by_weight = _convolution_backward(z_bar, passed[k - 1].output, w)
-        _put(to.later[k - 1], by_weight, sums)
+        g, by_weight = _convolution_backward(z_bar, passed[k - 1].output, w, to is not None)
+        if to:
+            _put(to.later[k - 1], by_weight, sums)
     (w, scale, shift), (_, _, stats, open), by_images = p.first, passed[0], None
-    sums, by_weight = torch.empty_like(stats), theta.new_empty(n, *w.shape)
+    (n, channels, height, width), sums = padded.shape, torch.empty_like(stats)
+    by_weight = padded.new_empty(n, *w.shape)
     if open is None:
         kernels.first_derivative(*_arrays(padded, w, *stats, scale, shift, g, by_weight, *sums))
     else:
-        by_images = x.new_empty(x.shape)
+        by_images = padded.new_empty(n, channels, height - 2, width - 2)
         kernels.first_derivative_held(
             *_arrays(padded, w, _turned(w), *stats, scale, open, g, by_weight, *sums, by_images)
         )
-    _put(to.first, by_weight.sum(0), sums)
-    by_targets = -log_p / n if targets.is_floating_point() else None
-    return loss, (out, by_images, by_targets, tuple(block.open for block in passed))
+    if to:
+        _put(to.first, by_weight.sum(0), sums)
+    return by_images
+
+
+@torch.no_grad()
+def last_block_of_each(network: Network, theta: Tensor, x: Tensor) -> Tensor:
+    """Compute the last block's output (N, D) of images x (N, C, H, W), each by itself."""
+    return _forward(Parameters(network, theta), _padded(x), alone=True)[-1].output.flatten(1)
+
+
+class LastBlock(torch.autograd.Function):
+    """The last block's output (N, D), differentiable in images; called as `LastBlock.apply`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, network: Network, theta: Tensor) -> Tensor:
+        """Compute it for images x (N, C, H, W) and parameters theta (P,), which are held fixed."""
+        ctx.p, ctx.padded = Parameters(network, theta), _padded(x)
+        ctx.passed = _forward(ctx.p, ctx.padded, record=ctx.needs_input_grad[0])
+        return ctx.passed[-1].output.flatten(1)
+
+    @staticmethod
+    def backward(ctx, by_output: Tensor) -> tuple[Tensor, None, None]:
+        """Compute the derivative in the images from that in the output."""
+        g = by_output.view(ctx.passed[-1].output.shape)
+        return _backward(ctx.p, ctx.padded, ctx.passed, g, None), None, None
 
 
 def _turned(w: Tensor) -> Tensor:

@@ -190,6 +190,39 @@ def logits(network: Network, theta: Tensor, x: Tensor) -> Tensor:
         return network(theta, x)
 
 
+@shared_threads()
+def last_block(network: Network, theta: Tensor, x: Tensor) -> Tensor:
+    """Compute a ConvNet's last block (N, D), differentiable in the images alone.
+
+    Args:
+        network: a ConvNet.
+        theta: (P,).
+        x: images (N, C, H, W).
+    """
+    if written_out(network, theta, x):
+        return convnet.LastBlock.apply(x, network, theta)
+    return last_block_by_autograd(network, theta, x)
+
+
+@torch.no_grad()
+@shared_threads()
+def last_block_of_each(network: Network, theta: Tensor, x: Tensor) -> Tensor:
+    """Compute `last_block` of each image by itself, so that no digit depends on the others."""
+    if written_out(network, theta, x):
+        return convnet.last_block_of_each(network, theta, x)
+    alone = [last_block_by_autograd(network, theta, image.clone()) for image in x.split(1)]
+    return torch.cat(alone)
+
+
+def last_block_by_autograd(network: Network, theta: Tensor, x: Tensor) -> Tensor:
+    """Compute `last_block` on any device, differentiable in theta, too; the reference."""
+    p = convnet.Parameters(network, theta)
+    for w, scale, shift in [p.first, *p.later]:
+        y = F.group_norm(F.conv2d(x, w, padding=1), len(w), scale, shift)
+        x = F.avg_pool2d(F.relu(y), 2)
+    return x.flatten(1)
+
+
 def written_out(network: Network, *tensors: Tensor) -> bool:
     """Return whether `convnet` computes it: a ConvNet on the CPU, all float32 or all float64."""
     kinds = {(tensor.device.type, tensor.dtype) for tensor in tensors}

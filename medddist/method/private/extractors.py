@@ -12,24 +12,26 @@ of f over phantom images, since other images lie further from the phantom's mean
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from medddist.base.progress import Progress, silent
 from medddist.base.seeds import generator
+from medddist.base.threads import shared_threads
 from medddist.data import DataSettings, load_data
 from medddist.data.scaling import Scaling
 from medddist.method.augment import AugmentSettings
-from medddist.method.fast.convnet import Parameters
+from medddist.method.fast.derivatives import last_block, last_block_of_each
 from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Labelled, Recipe, train
 
-PHANTOM_IMAGES = 5600  # made
+PHANTOM_IMAGES = 5600  # made to train public networks
+FEWER_IMAGES = 1400  # made where these are not trained
 TRAINING_IMAGES = 4035  # of these; the others are not used
 AT_A_TIME = 256  # images that a public network describes
 STRONG = AugmentSettings(  # networks that saw stronger changes see more in other images, too
@@ -61,36 +63,28 @@ class Extractors:
 
     def features(self, images: Tensor) -> Tensor:
         """Compute f (N, n * numbers) of images (N, C, H, W), differentiable in them."""
-        parts = zip(self.thetas, self.means, self.scales, self.projections)
-        joined = [
-            (last_block(self.network, theta, images) - mean) * scale @ projection
-            for theta, mean, scale, projection in parts
-        ]
-        return torch.cat(joined, 1)
+        return self._joined([last_block(self.network, theta, images) for theta in self.thetas])
+
+    def _joined(self, blocks: Sequence[Tensor]) -> Tensor:
+        """F (N, n * numbers) from the last block (N, D) of each network."""
+        parts = zip(blocks, self.means, self.scales, self.projections)
+        return torch.cat([(block - mean) * scale @ r for block, mean, scale, r in parts], 1)
 
     @torch.no_grad()
+    @shared_threads()
     def one_by_one(self, images: Tensor, progress: Progress = silent) -> np.ndarray:
         """Compute f (N, n * numbers) of each image by itself.
 
         So the last digit of an image's features does not depend on which images are there beside
         it, and neither does what it adds to a sum of integers.
         """
-        rows = []
-        for number, image in enumerate(images):
-            rows.append(self.features(image[None].clone())[0].cpu().numpy())
-            if number % 500 == 499:
-                progress("features of real images", number + 1, len(images))
-        shape = len(images), sum(p.shape[1] for p in self.projections)
+        rows, shape = [], (len(images), sum(p.shape[1] for p in self.projections))
+        for part in images.split(AT_A_TIME):
+            blocks = [last_block_of_each(self.network, theta, part) for theta in self.thetas]
+            for each in zip(*(block.split(1) for block in blocks)):
+                rows.append(self._joined([block.clone() for block in each])[0].cpu().numpy())
+            progress("features of real images", len(rows), len(images))
         return np.reshape(rows, shape)
-
-
-def last_block(network: Network, theta: Tensor, x: Tensor) -> Tensor:
-    """Compute a ConvNet's last block (N, D) of images (N, C, H, W), differentiable in both."""
-    p = Parameters(network, theta)
-    for w, scale, shift in [p.first, *p.later]:
-        x = F.relu(F.group_norm(F.conv2d(x, w, padding=1), len(w), scale, shift))
-        x = F.avg_pool2d(x, 2)
-    return x.flatten(1)
 
 
 def public_phantom(
@@ -99,6 +93,7 @@ def public_phantom(
     scaling: Scaling,
     cache_folder: Path | None = None,
     seed: int = 0,
+    images: int | None = None,
 ) -> Labelled:
     """Make the phantom images (N, C, S, S), scaled, and their labels (N,); kept in the cache.
 
@@ -108,11 +103,13 @@ def public_phantom(
         scaling: of the pixels, public.
         cache_folder: of the images as they were made.
         seed: of the phantom's patients.
+        images: made, of which the training part is returned; by default PHANTOM_IMAGES.
     """
-    wanted = {"image_size_px": image_size_px, "channels": channels, "images": PHANTOM_IMAGES}
+    wanted = {"image_size_px": image_size_px, "channels": channels}
+    wanted["images"] = images or PHANTOM_IMAGES
     part = load_data("phantom", DataSettings(**wanted, seed=seed), cache_folder).train
-    images = torch.from_numpy(scaling.apply(np.array(part.images)))
-    return images, torch.from_numpy(np.array(part.labels))
+    scaled = torch.from_numpy(scaling.apply(np.array(part.images)))
+    return scaled, torch.from_numpy(np.array(part.labels))
 
 
 def extractors(

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from medddist.base.progress import Progress, silent
+from medddist.base.threads import shared_threads
 from medddist.method.augment import AugmentSettings, augment, draw
 from medddist.method.private.extractors import Extractors
 
 
+@shared_threads()
 def fitted(
     public: Extractors,
     images: Tensor,

@@ -23,6 +23,9 @@ from medddist.method.fast.derivatives import (
     directional_by_autograd,
     directional_by_difference,
     gradient,
+    last_block,
+    last_block_by_autograd,
+    last_block_of_each,
     logits,
     slopes,
     slopes_by_autograd,
@@ -326,6 +329,34 @@ def test_a_difference_along_nothing_is_nothing():
     network, theta, x, y, v = case(CHEST, dtype=torch.float32)
     found = directional_by_difference(network, theta, x, y, 0 * v, slopes(network, theta, x, y))
     assert not found.slope and max(found.by_theta.abs().max(), found.by_images.abs().max()) < 1e-30
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_last_block_and_its_derivative_in_the_images_equal_autograds(shape):
+    network, theta, x, _, _ = case(shape)
+    values, derivatives = [], []
+    for way in (last_block, last_block_by_autograd):
+        images = x.clone().requires_grad_()
+        block = way(network, theta, images)
+        (block * torch.cos(block.detach() * 3)).sum().backward()
+        values.append(block.detach())
+        derivatives.append(images.grad)
+    torch.testing.assert_close(*values, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(*derivatives, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(32, 3, 1, 32), (8, 2, 3, 17), (5, 1, 1, 12)])
+def test_no_digit_of_an_image_depends_on_the_others_however_odd_they_are(shape):
+    network, theta, images, _, _ = case(shape, dtype=torch.float32, images=70)
+    images[::7] = 1e30
+    images[3], images[5], images[6] = float("nan"), float("inf"), 0
+    whole = last_block_of_each(network, theta, images).numpy()
+    torch.testing.assert_close(
+        last_block(network, theta, images[8:13]), torch.from_numpy(whole[8:13])
+    )
+    for rows in ([4], [1, 2], range(11, 70), [69, 0, 13], range(64)):
+        part = last_block_of_each(network, theta, images[list(rows)]).numpy()
+        assert part.tobytes() == whole[list(rows)].tobytes()
 
 
 def test_slopes_ask_for_a_convnet():

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from small import labelled, tiny_network
 
 from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, augment, draw
+from medddist.method.fast.derivatives import last_block
 from medddist.method.private import release as module
-from medddist.method.private.extractors import extractors, last_block
+from medddist.method.private.extractors import extractors
 from medddist.method.private.fitting import fitted
 from medddist.method.private.release import (
     SENSITIVITY,
