@@ -18,6 +18,7 @@ from medddist.sharing.hospitals import hospitals
 from medddist.sharing.manifest import Made
 from medddist.sharing.ways import Setup
 from medddist.sharing.writing import Contents, write_package
+from medddist.study.labels import well_trained
 from medddist.study.private import stated_guarantee
 from medddist.study.study import Study
 
@@ -80,7 +81,11 @@ def inbox_folder(study: Study) -> Path:
 
 def setup_of(study: Study) -> Setup:
     """Return what ways to share are compared with, for the hospitals of a study."""
-    profile, recipe = study.profile, study.profile.references.good_recipe
-    trained = study.data, hospitals(study.data), study.network(), recipe, profile.hospitals
+    profile, recipe, own = study.profile, study.profile.references.good_recipe, hospitals(study.data)
+    trained = study.data, own, study.network(), recipe, profile.hospitals
     given = *trained, profile.resamples, study.store, study.device, study.progress
-    return Setup(*given, federated="federated_averaging" not in profile.left_out)
+    everything = sum(len(data.train) for data in own.values()) == len(study.data.train)
+    enough = profile.hospitals.networks <= profile.references.full_networks
+    networks = lambda: well_trained(study)[: profile.hospitals.networks]
+    federated = "federated_averaging" not in profile.left_out
+    return Setup(*given, federated=federated, pooled=networks if everything and enough else None)
