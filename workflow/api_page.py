@@ -1,7 +1,6 @@
-"""Writes the library's reference from the tree of medddist/: book/api.md, which begins it,
-book/api/ROOM.md, a page per room, and book/settings.md.
+"""Writes the library's reference from the tree of medddist/: book/api.md, and book/settings.md.
 
-    python -m workflow.api_page
+python -m workflow.api_page
 """
 
 from __future__ import annotations
@@ -39,16 +38,18 @@ released = study.distillation().distilled  # images (N, C, H, W), labels, step s
 rows = study.table()  # scores of networks trained on them, and references
 ```
 
-The public names below are imported from `medddist` itself and keep their meaning between releases;
-[](python.md) shows them in use. All other names may change in any release.
+The names below are imported from `medddist` itself and keep their meaning between releases;
+[](python.md) shows them in use. Shapes stand in brackets: N images, C channels, H and W pixels, K
+classes. The settings of a profile are listed in [](settings.md), the commands in
+[](reproduce.md).
 """
 ROOMS_HEAD = """## All modules
 
-A page per room, made from the docstrings. They are listed from the ground up: a room imports only
-from rooms above it. Shapes stand in brackets: N images, C channels, H and W pixels, K classes. The
-settings of a profile are listed in [](settings.md), the commands in [](reproduce.md).
+For those who read or change the code. What is not named above may change in any release. The
+modules lie in rooms, from the ground up: a room imports only from rooms above it. In each module,
+public functions say what they take, return and refuse.
 """
-READING = "Read these modules in this order; `medddist/method/README.md` says why."
+READING = "In their order of reading; `medddist/method/README.md` says why."
 
 
 def modules(room: str) -> list[str]:
@@ -78,55 +79,52 @@ def _has_public_names(path: Path) -> bool:
 
 def pages() -> dict[str, str]:
     """Write the pages, in MyST, by their paths below book/."""
-    rooms = {f"api/{room}.md": _room(room, title) for room, title in ROOMS.items()}
-    return {"api.md": _start(), **rooms, "settings.md": settings_page.text()}
+    return {"api.md": _library(), "settings.md": settings_page.text()}
 
 
-def _start() -> str:
+def _library() -> str:
     names = [name for name in medddist.__all__ if name in medddist._WHERE]
-    public = [
-        (f"{{py:obj}}`~medddist.{medddist._WHERE[name]}.{name}`", _summary(name)) for name in names
-    ]
-    rooms = [
-        (f"[{title}](api/{room}.md)", ", ".join(f"`{_short(name)}`" for name in modules(room)))
-        for room, title in ROOMS.items()
-    ]
-    tables = [markdown_table(("name", "what it is or does"), public)]
-    tables.append(markdown_table(("room", "modules"), rooms))
-    return "\n".join([HEAD, *tables[0], "", ROOMS_HEAD, *tables[1], ""])
+    described = [_described(name) for name in names]
+    rooms = [_room(room, title) for room, title in ROOMS.items()]
+    return "\n".join([HEAD, *described, ROOMS_HEAD, *rooms])
+
+
+def _described(name: str) -> str:
+    """The section of a public name, from its docstring."""
+    module = medddist._WHERE[name]
+    (node,) = (one for one in _tree(module).body if getattr(one, "name", None) == name)
+    members = "\n   :members:" if isinstance(node, ast.ClassDef) else ""
+    kind = "class" if members else "function"
+    directive = f".. auto{kind}:: medddist.{module}.{name}{members}"
+    return f"## {name}\n\n```{{eval-rst}}\n{directive}\n```\n"
+
+
+def _tree(module: str) -> ast.Module:
+    path = ROOT / "medddist" / module.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _room(room: str, title: str) -> str:
+    rows = [(f"`{_short(name)}`", _summary(_short(name))) for name in modules(room)]
+    first = f"{READING}\n\n" if room == "method" else ""
+    table = "\n".join(markdown_table(("module", "what it is for"), rows))
+    return f"### {title}\n\n{first}{table}\n"
 
 
 def _short(name: str) -> str:
     return name.removeprefix("medddist.")
 
 
-def _summary(name: str) -> str:
-    """The first sentence of a public name's docstring."""
-    path = ROOT / "medddist" / medddist._WHERE[name].replace(".", "/")
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    body = ast.parse(file.read_text(encoding="utf-8")).body
-    (node,) = (one for one in body if getattr(one, "name", None) == name)
-    return " ".join(ast.get_docstring(node).split("\n\n")[0].split())
-
-
-def _room(room: str, title: str) -> str:
-    lines = [f"# {title}\n"]
-    if room == "method":
-        lines.append(f"{READING}\n")
-    for name in modules(room):
-        directive = f".. automodule:: {name}\n   :members:\n   :ignore-module-all:"
-        lines.append(f"## {name}\n\n```{{eval-rst}}\n{directive}\n```\n")
-    return "\n".join(lines)
+def _summary(module: str) -> str:
+    """The first paragraph of a module's docstring."""
+    return " ".join(ast.get_docstring(_tree(module)).split("\n\n")[0].split())
 
 
 def main() -> None:
     """Write the pages in place of those that are there."""
-    book = ROOT / "book"
-    (book / "api").mkdir(exist_ok=True)
-    for file in (book / "api").glob("*.md"):
-        file.unlink()
     for path, text in pages().items():
-        (book / path).write_text(text, encoding="utf-8")
+        (ROOT / "book" / path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Compiles the kernels that a profile's notebooks call, so that two of them do not compile the same.
+"""Compiles the kernels that a profile's notebooks call, so that no two of them do so at once.
 
-    python workflow/kernels.py demo
+python workflow/kernels.py demo
 """
 
 from __future__ import annotations

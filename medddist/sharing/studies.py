@@ -81,11 +81,12 @@ def inbox_folder(study: Study) -> Path:
 
 def setup_of(study: Study) -> Setup:
     """Return what ways to share are compared with, for the hospitals of a study."""
-    profile, recipe, own = study.profile, study.profile.references.good_recipe, hospitals(study.data)
-    trained = study.data, own, study.network(), recipe, profile.hospitals
+    profile, own = study.profile, hospitals(study.data)
+    references = profile.references
+    trained = study.data, own, study.network(), references.good_recipe, profile.hospitals
     given = *trained, profile.resamples, study.store, study.device, study.progress
     everything = sum(len(data.train) for data in own.values()) == len(study.data.train)
-    enough = profile.hospitals.networks <= profile.references.full_networks
+    enough = profile.hospitals.networks <= references.full_networks
     networks = lambda: well_trained(study)[: profile.hospitals.networks]
     federated = "federated_averaging" not in profile.left_out
     return Setup(*given, federated=federated, pooled=networks if everything and enough else None)

@@ -266,6 +266,7 @@ class Study:
             depends_on |= {"networks": labels.depends_on(self)}
         if settings.method == "private":
             depends_on |= {"versions": [VERSIONS["public"], VERSIONS["release"]]}
+            depends_on |= private.public_images(self)
         return depends_on
 
     def seconds(self, seed: int) -> dict[str, float]:
