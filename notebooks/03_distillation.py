@@ -58,7 +58,7 @@ from medddist.base.seeds import generator
 from medddist.figures import lessons
 from medddist.method.augment import NO_AUGMENTATION
 from medddist.method.distilled import Distilled
-from medddist.method.matching import matching_gradient, segment
+from medddist.method.matching import matching_gradient, matching_loss, segment
 from medddist.method.networks import (
     NetworkSettings,
     initial_parameters,
@@ -209,7 +209,7 @@ for epoch in range(0, settings.max_start_epoch, step):
         random = generator("by start epoch")
         student = segment(*ends, learned.images, *sizes, random)
         given_set = full, learned, student, settings.augmentation
-        by_start[name][epoch] = matching_gradient(*given_set)[0]
+        by_start[name][epoch] = matching_loss(*given_set).item()
 early, *_, late = by_start["released images"].values()
 figures.show(
     figures.losses_by_start(by_start),

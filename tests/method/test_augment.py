@@ -8,13 +8,21 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
 from medddist.base.seeds import generator
-from medddist.method.augment import NO_AUGMENTATION, AugmentSettings, Draws, augment, draw
+from medddist.method.augment import (
+    NO_AUGMENTATION,
+    AugmentSettings,
+    Draws,
+    augment,
+    draw,
+    moved,
+)
 
 EVERYTHING = AugmentSettings(
     shift=0.1, scale=0.2, rotation_degrees=20, brightness=0.5, contrast=0.4, cutout=0.3, flip=True
@@ -206,3 +214,18 @@ def test_nothing_larger_than_asked_for(strength):
     out = augment(x, draw(50, generator(7), x), strength)
     assert (out - 2).abs().max() <= strength.brightness + 1e-9
     assert out.flatten(1).std(1).max() < 1e-9
+
+
+def test_pixels_move_as_torchs_affine_grid_says():
+    x = torch.randn(6, 2, 9, 12, generator=generator("moved"), dtype=torch.float64)
+    changes = AugmentSettings(shift=0.2, scale=0.3, rotation_degrees=40, flip=True)
+    draws = draw(6, generator("moved draws"), x)
+    angle = torch.deg2rad(40 * draws.column(0))
+    zoom, mirror = 1 / (1 + 0.3 * draws.column(1)), torch.where(draws.column(4) < 0, -1.0, 1.0)
+    across, down = 0.4 * draws.column(2), 0.4 * draws.column(3)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    rows = torch.stack([cos * mirror, -sin, across, sin * mirror, cos, down], 1).view(-1, 2, 3)
+    grid = F.affine_grid(rows, list(x.shape), align_corners=False)
+    how = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
+    expected = F.grid_sample(x, grid, **how)
+    torch.testing.assert_close(moved(x, draws, changes), expected)
