@@ -74,11 +74,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(if $(PYTHON),,echo 'no Python 3.11 or newer found; install one, or name it with PYTHON=path' >&2; exit 2)
 	@echo 'installing into $(VENV)/ with $(PYTHON) (a minute or two, once)' >&2
 	@$(PYTHON) -m venv $(VENV)
-# The pip that comes with Python 3.11 is slower.
-	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 # Each module is compiled when it is first imported, not all of them now, which would take longer. Where the environment
-# forbids Python to keep what it compiled, every start would do so again.
-	@$(PY) -m pip install --quiet --disable-pip-version-check $(LATER) -r requirements.lock
+# forbids Python to keep what it compiled, every start would do so again. uv takes half a minute, but asks PyPI alone; where
+# another index is configured for pip, or uv cannot reach PyPI, pip installs, in two minutes.
+	@{ ! $(PY) -m pip config list | grep -q index \
+	  && $(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1' \
+	  && $(PY) -m uv pip install --quiet --system-certs --python $(PY) $(if $(LATER),,--compile-bytecode) -r requirements.lock; } \
+	  || $(PY) -m pip install --quiet --disable-pip-version-check $(LATER) -r requirements.lock
 # In this mode a folder `medddist` beside a script, such as a clone, is not taken for the library.
 	@PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . \
 	  --config-settings editable_mode=compat
