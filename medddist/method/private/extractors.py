@@ -31,7 +31,7 @@ from medddist.method.networks import Network, initial_parameters
 from medddist.method.training import Labelled, Recipe, train
 
 PHANTOM_IMAGES = 5600  # made to train public networks
-FEWER_IMAGES = 1400  # made where these are not trained
+FEWER_IMAGES = 600  # made where these are not trained
 TRAINING_IMAGES = 4035  # of these; the others are not used
 AT_A_TIME = 256  # images that a public network describes
 STRONG = AugmentSettings(  # networks that saw stronger changes see more in other images, too
