@@ -101,7 +101,7 @@ def _public(study: Study) -> dict[str, Any]:
 
 
 def public_images(study: Study) -> dict[str, int]:
-    """What public networks and a release depend on only where the phantom is the private data."""
+    """Return what public networks and a release depend on only where the phantom is the data."""
     return {"images": FEWER_IMAGES} if study.data.is_phantom else {}
 
 
