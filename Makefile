@@ -78,7 +78,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 # forbids Python to keep what it compiled, every start would do so again. uv takes half a minute, but asks PyPI alone; where
 # another index is configured for pip, or uv cannot reach PyPI, pip installs, in two minutes.
 	@{ ! $(PY) -m pip config list | grep -q index \
-	  && $(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1' \
+	  && $(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<1' \
 	  && $(PY) -m uv pip install --quiet --system-certs --python $(PY) $(if $(LATER),,--compile-bytecode) -r requirements.lock; } \
 	  || $(PY) -m pip install --quiet --disable-pip-version-check $(LATER) -r requirements.lock
 # In this mode a folder `medddist` beside a script, such as a clone, is not taken for the library.

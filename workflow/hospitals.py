@@ -17,7 +17,7 @@ In `private`, each image decides its part alone, so that its test images are not
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -75,7 +75,7 @@ class Measured:
 
     def __init__(self, study: Study, part: str, epsilon: float | None):
         self.study, self.place, self.rows = study, {"part": part, "epsilon": epsilon}, []
-        self.setup, self.joint = replace(setup_of(study), pooled=None), None
+        self.setup, self.joint = setup_of(study), None
 
     def packages(self) -> Iterator[list[dict]]:
         """Add all packages together, and of each hospital its data and its package alone."""

@@ -18,7 +18,6 @@ from medddist.sharing.hospitals import hospitals
 from medddist.sharing.manifest import Made
 from medddist.sharing.ways import Setup
 from medddist.sharing.writing import Contents, write_package
-from medddist.study.labels import well_trained
 from medddist.study.private import stated_guarantee
 from medddist.study.study import Study
 
@@ -81,12 +80,7 @@ def inbox_folder(study: Study) -> Path:
 
 def setup_of(study: Study) -> Setup:
     """Return what ways to share are compared with, for the hospitals of a study."""
-    profile, own = study.profile, hospitals(study.data)
-    references = profile.references
-    trained = study.data, own, study.network(), references.good_recipe, profile.hospitals
+    profile, recipe = study.profile, study.profile.references.good_recipe
+    trained = study.data, hospitals(study.data), study.network(), recipe, profile.hospitals
     given = *trained, profile.resamples, study.store, study.device, study.progress
-    everything = sum(len(data.train) for data in own.values()) == len(study.data.train)
-    enough = profile.hospitals.networks <= references.full_networks
-    networks = lambda: well_trained(study)[: profile.hospitals.networks]
-    federated = "federated_averaging" not in profile.left_out
-    return Setup(*given, federated=federated, pooled=networks if everything and enough else None)
+    return Setup(*given, federated="federated_averaging" not in profile.left_out)

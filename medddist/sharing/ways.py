@@ -48,7 +48,6 @@ class Setup:
         device: where networks are trained.
         progress: called while they are trained.
         federated: whether `compare` has a row of federated averaging, which takes the longest.
-        pooled: returns networks trained on all hospitals' images, where there are some anyway.
     """
 
     data: Data
@@ -61,7 +60,6 @@ class Setup:
     device: torch.device
     progress: Progress = silent
     federated: bool = True
-    pooled: Callable[[], list[Tensor]] | None = None
 
     @cached_property
     def test(self) -> Part:
@@ -160,8 +158,7 @@ def by_weights(setup: Setup) -> Shared:
 
 def by_data(setup: Setup) -> Shared:
     """Send all real data to one place, and train networks there."""
-    train = lambda: _on_real_images(setup, "pooled data", setup.hospitals.values())
-    trained = (setup.pooled or train)()
+    trained = _on_real_images(setup, "pooled data", setup.hospitals.values())
     parts = [own.train for own in setup.hospitals.values()]
     sent = sum(part.images.size + LABEL_BYTES * len(part) for part in parts)
     return Shared("pooled real data", sent, 1, setup.answers(trained))

@@ -9,7 +9,6 @@ what images bring. Validation chooses the temperature, by random real images.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medddist.base.files import locked
 from medddist.base.seeds import generator
 from medddist.baselines.distribution_matching import all_features
 from medddist.method.evaluate import random_real, trained_networks, tuned_learning_rate
@@ -101,10 +99,7 @@ def _trained(study: Study) -> dict[str, Tensor]:
         trained = trained_networks(*given, study.progress, what)
         return {"thetas": torch.stack(trained), "answers": _log_answers(study, trained, images)}, {}
 
-    depends_on = _networks_depend_on(study)
-    path = study.store.path("labels", **depends_on)
-    with contextlib.nullcontext() if path.exists() else locked(path):  # two notebooks ask for them
-        tensors, _ = study.store.tensors("labels", compute, **depends_on)
+    tensors, _ = study.store.tensors("labels", compute, **_networks_depend_on(study))
     return {name: value.to(study.device) for name, value in tensors.items()}
 
 

@@ -96,11 +96,11 @@ def _public(study: Study) -> dict[str, Any]:
         "numbers": [settings.extractor_networks, settings.extractor_numbers],
         "trained": settings.extractors == "phantom" and not data.is_phantom,
         "shape": [data.channels, len(CLASS_NAMES), data.image_size_px],
-        **public_images(study),
+        **phantom_depends_on(study),
     }
 
 
-def public_images(study: Study) -> dict[str, int]:
+def phantom_depends_on(study: Study) -> dict[str, int]:
     """Return what public networks and a release depend on only where the phantom is the data."""
     return {"images": FEWER_IMAGES} if study.data.is_phantom else {}
 
@@ -166,7 +166,10 @@ def stated_guarantee(study: Study) -> dict[str, Any]:
 
 def _decides(study: Study, settings: DistillSettings) -> dict[str, Any]:
     names = {"epsilon", "delta", "extractors", "extractor_networks", "extractor_numbers", "seed"}
-    return {"settings": settings.model_dump(mode="json", include=names), **public_images(study)}
+    return {
+        "settings": settings.model_dump(mode="json", include=names),
+        **phantom_depends_on(study),
+    }
 
 
 def public_phantom_of(study: Study) -> Labelled:

@@ -266,7 +266,7 @@ class Study:
             depends_on |= {"networks": labels.depends_on(self)}
         if settings.method == "private":
             depends_on |= {"versions": [VERSIONS["public"], VERSIONS["release"]]}
-            depends_on |= private.public_images(self)
+            depends_on |= private.phantom_depends_on(self)
         return depends_on
 
     def seconds(self, seed: int) -> dict[str, float]:

@@ -5,10 +5,12 @@ known.
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from medddist.comparison import origins
 from medddist.comparison.origins import (
     class_from_origin,
     confounding,
@@ -84,8 +86,8 @@ def test_a_planted_mark_tells_origins_apart_and_noise_does_not(mark, told_apart)
 
 def test_without_two_origins_there_is_nothing_to_tell():
     labels = np.arange(40) % 2
-    for origins in (None, np.zeros(40, int), labels):  # unknown, one, one a class
-        one = data(part(labels, origins), part(labels, origins))
+    for known in (None, np.zeros(40, int), labels):  # unknown, one, one a class
+        one = data(part(labels, known), part(labels, known))
         assert origin_probe(one, 0, resamples=100) is None
     assert class_from_origin(data(part(labels, None), part(labels, None))) is None
 
@@ -96,6 +98,20 @@ def test_the_class_from_the_origin_by_hand():
     """
     train = part([0] * 10 + [1] * 10, [0] * 10 + [1] * 9 + [0])
     assert class_from_origin(data(train, train)) == pytest.approx(0.95)
+
+
+def test_a_profile_can_leave_out_the_confounded_phantom(monkeypatch):
+    """Where it does, nothing is trained on it."""
+    asked = []
+    for name in ("measured", "sensitivity_by_origin", "origin_probe", "class_from_origin"):
+        monkeypatch.setattr(origins, name, lambda *_: SimpleNamespace(probabilities=0, sets=0))
+    monkeypatch.setattr(origins, "confounding", lambda *_: asked.append(1) or ["rows"])
+    data = SimpleNamespace(is_phantom=True, classes=2)
+    for left_out in ((), ("confounded_phantom",)):
+        profile = SimpleNamespace(left_out=left_out, resamples=1)
+        found = origins.of_origins(SimpleNamespace(data=data, profile=profile))
+        assert found["confounding"] == ([] if left_out else ["rows"])
+    assert asked == [1]
 
 
 def test_networks_trained_where_sites_are_confounded_are_tested_on_both(tmp_path):

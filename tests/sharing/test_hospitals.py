@@ -357,6 +357,11 @@ def test_a_row_for_each_way_with_its_cost(one, packages):
         assert row["hospitals"].keys() == set(NAMES) and 0 <= row["all"]["accuracy"]["mean"] <= 1
 
 
+def test_federated_averaging_can_be_left_out(tmp_path, packages):
+    rows = compare(setup_of(study(tmp_path, left_out=["federated_averaging"])), packages)
+    assert not [row for row in rows if row["rounds"] > 1] and rows[-1]["way"] == "pooled real data"
+
+
 def test_what_was_trained_is_read_when_asked_again(one, packages, monkeypatch):
     rows = compare(setup_of(one), packages)
 

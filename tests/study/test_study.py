@@ -33,6 +33,7 @@ from medddist.base.errors import InputError
 from medddist.base.files import digest, read_json, write_json
 from medddist.base.progress import silent
 from medddist.base.seeds import generator
+from medddist.comparison.contenders import SELF_SUPERVISED
 from medddist.comparison.tables import entries
 from medddist.data.parts import Data, Part
 from medddist.data.scaling import Scaling
@@ -622,6 +623,13 @@ def test_what_a_profile_leaves_out_is_in_no_table():
     assert {entry.method for entry in entries(whole)} - methods == set(left_out)
     with pytest.raises(InputError, match="left_out"):
         load_profile("smoke", {"left_out": ["distilled"]})
+
+
+def test_self_supervision_on_released_images_is_left_out_alone():
+    short = load_profile("smoke", {"left_out": ["self_supervision_on_released"]})
+    without = set(entries(load_profile("smoke"))) - set(entries(short))
+    assert {entry.table for entry in without} == {"released"}
+    assert {entry.method for entry in without} == set(SELF_SUPERVISED)
 
 
 def test_the_table_compares_with_the_distilled_images(out):
