@@ -144,7 +144,7 @@ figures.show(compared.other_networks(rows, metric), told)
 # may learn the hospital's scanner instead of the disease. No method on this
 # page protects against that. On the phantom, sites can be balanced over the
 # classes, as here, or confounded with them. [](../weights.md) compares the
-# two, and so does the `full` profile in this place.
+# two, and so does this notebook with the `full` profile.
 
 # %%
 origins = of_origins(study, workers=workers_for(study))

@@ -23,8 +23,8 @@
 # sites.) The alternatives: a hospital uses only its own data; hospitals share
 # networks instead of images; they pool all real data in one place, which is
 # usually forbidden. Federated averaging {cite:p}`mcmahan2017` takes many
-# rounds and the longest to compute: [](../weights.md) has its scores, and the
-# `full` profile computes them here.
+# rounds, and longest to compute. Its scores are on [](../weights.md), and in
+# this notebook with the `full` profile.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # size of the study: smoke, demo, full, real, paper
